@@ -1,0 +1,38 @@
+//! What became of a request: the facts that layers hand outward with a response or an error.
+
+use std::sync::Arc;
+
+use crate::{ClusterName, Endpoint, ResponseFlag, ResponseFlags};
+
+/// What the mesh did with a request. Rides in the extensions of a response and inside [`Error`](crate::Error),
+/// from the layer that knows to telemetry.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Exchange {
+    /// Envoy's response flags.
+    pub flags: ResponseFlags,
+    /// Envoy's RESPONSE_CODE_DETAILS; empty means `via_upstream`.
+    pub details: &'static str,
+    /// The cluster the router chose.
+    pub cluster: Option<Arc<ClusterName>>,
+    /// The endpoint that the last attempt went to.
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// Name of the route.
+    pub route: Option<Arc<str>>,
+    /// Attempts made: 1 without retries, 0 where nothing was sent.
+    pub attempts: u32,
+    /// Did the connection to the endpoint have mutual TLS with mesh identity?
+    pub mutual_tls: bool,
+}
+
+impl Exchange {
+    /// The exchange in a response's extensions, added when there is none.
+    pub fn of<B>(response: &mut http::Response<B>) -> &mut Self {
+        response.extensions_mut().get_or_insert_default()
+    }
+
+    /// Add a flag.
+    pub fn flag(&mut self, flag: ResponseFlag) {
+        self.flags.insert(flag);
+    }
+}

@@ -1,0 +1,135 @@
+//! The service registry: which services exist, on which ports, and which endpoints answer for them.
+//!
+//! Three kinds feed it. A Kubernetes `Service` selects the `WorkloadEntry`s of its namespace by label; a
+//! `ServiceEntry` names hosts that Kubernetes does not know, with endpoints of its own, a selector, or DNS.
+//! [`Registry::build`] joins them; the result is immutable and is built anew on every change.
+//!
+//! ```
+//! use mesh_core::{config::{Document, Issues}, identity::TrustDomain, registry::Registry};
+//! let yaml = "
+//! apiVersion: v1
+//! kind: Service
+//! metadata: {name: reviews}
+//! spec: {selector: {app: reviews}, ports: [{name: http, port: 9080}]}
+//! ---
+//! apiVersion: networking.istio.io/v1
+//! kind: WorkloadEntry
+//! metadata: {name: reviews-v1}
+//! spec: {address: 127.0.0.1, ports: {http: 1234}, labels: {app: reviews}, serviceAccount: bookinfo-reviews}
+//! ";
+//! let mut issues = Issues::default();
+//! let documents = Document::parse_all("a.yaml", yaml, &mut issues);
+//! let registry = Registry::from_documents(&documents, &TrustDomain::cluster_local(), &mut issues);
+//! let service = registry.service("reviews.default.svc.cluster.local").unwrap();
+//! assert_eq!(service.endpoints(9080)[0].address.to_string(), "127.0.0.1:1234");
+//! ```
+
+mod kubernetes;
+mod resolve;
+mod service;
+mod service_entry;
+mod workload_entry;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use kubernetes::KubernetesService;
+pub use resolve::{Resolve, SystemResolver};
+pub use service::{Location, Protocol, Resolution, Service, ServicePort, Visibility};
+pub use service_entry::ServiceEntry;
+pub use workload_entry::WorkloadEntry;
+
+use crate::{
+    HostPattern,
+    config::{Document, Issues},
+    identity::TrustDomain,
+};
+
+/// Every service the mesh knows, by host.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    services: BTreeMap<Arc<str>, Arc<Service>>,
+}
+
+/// What a registry is built from: models, each kind in Istio's order.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Sources {
+    /// Kubernetes services.
+    pub services: Vec<Arc<KubernetesService>>,
+    /// Service entries.
+    pub service_entries: Vec<Arc<ServiceEntry>>,
+    /// Workload entries.
+    pub workload_entries: Vec<Arc<WorkloadEntry>>,
+}
+
+impl Registry {
+    /// Join services with the workloads they select.
+    ///
+    /// A host that two objects define belongs to the Kubernetes service, else to the first in order (istio
+    /// serviceregistry). A ServiceEntry for a Kubernetes host adds its subjectAltNames only: "the service entry
+    /// serves as a decorator for the existing Kubernetes service" (ServiceEntry.hosts).
+    #[must_use]
+    pub fn build(sources: &Sources, trust_domain: &TrustDomain) -> Self {
+        let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
+        for service in &sources.services {
+            let built = service.build(&sources.workload_entries, trust_domain);
+            services.entry(Arc::clone(&built.name.host)).or_insert(built);
+        }
+        let kubernetes: Vec<Arc<str>> = services.keys().cloned().collect();
+        for entry in &sources.service_entries {
+            for built in entry.build(&sources.workload_entries, trust_domain) {
+                if kubernetes.contains(&built.name.host) {
+                    if let Some(service) = services.get_mut(&built.name.host) {
+                        service.subject_alt_names.extend(built.subject_alt_names);
+                    }
+                } else {
+                    services.entry(Arc::clone(&built.name.host)).or_insert(built);
+                }
+            }
+        }
+        Self { services: services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect() }
+    }
+
+    /// Read and build from documents in one go; kinds that are not the registry's are passed over.
+    pub fn from_documents(documents: &[Document], trust_domain: &TrustDomain, issues: &mut Issues) -> Self {
+        let mut sources = Sources::default();
+        for document in documents {
+            match document.kind() {
+                "Service" => sources.services.extend(KubernetesService::from_document(document, issues).map(Arc::new)),
+                "ServiceEntry" => {
+                    sources.service_entries.extend(ServiceEntry::from_document(document, issues).map(Arc::new));
+                }
+                "WorkloadEntry" => {
+                    sources.workload_entries.extend(WorkloadEntry::from_document(document, issues).map(Arc::new));
+                }
+                _ => {}
+            }
+        }
+        Self::build(&sources, trust_domain)
+    }
+
+    /// The service of an exact host; a wildcard ServiceEntry is found under `*.suffix`.
+    #[must_use]
+    pub fn service(&self, host: &str) -> Option<&Arc<Service>> {
+        self.services.get(host)
+    }
+
+    /// The service that answers for a concrete host: the exact one, else the longest wildcard.
+    #[must_use]
+    pub fn service_for(&self, host: &str) -> Option<&Arc<Service>> {
+        self.services.get(host).or_else(|| {
+            self.services
+                .values()
+                .filter(|service| !matches!(service.pattern, HostPattern::Exact(_)) && service.pattern.matches(host))
+                .max_by_key(|service| service.pattern.specificity())
+        })
+    }
+
+    /// All services, sorted by host.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+}
+
+#[cfg(test)]
+mod tests;

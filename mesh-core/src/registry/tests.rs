@@ -1,0 +1,93 @@
+use super::*;
+use crate::config::{Document, Issues};
+
+fn registry(yaml: &str) -> (Registry, Issues) {
+    let mut issues = Issues::default();
+    let documents = Document::parse_all("t.yaml", yaml, &mut issues);
+    let registry = Registry::from_documents(&documents, &TrustDomain::cluster_local(), &mut issues);
+    (registry, issues)
+}
+
+const REVIEWS: &str = "
+kind: Service
+metadata: {name: reviews}
+spec: {selector: {app: reviews}, ports: [{name: http, port: 9080, targetPort: 8080}]}
+---
+kind: WorkloadEntry
+metadata: {name: a}
+spec: {address: 10.0.0.1, labels: {app: reviews}, serviceAccount: sa}
+---
+kind: WorkloadEntry
+metadata: {name: b, labels: {app: reviews}}
+spec: {address: 10.0.0.2, ports: {http: 7}}
+---
+kind: WorkloadEntry
+metadata: {name: c, namespace: other}
+spec: {address: 10.0.0.3, labels: {app: reviews}}
+";
+
+#[test]
+fn a_service_selects_the_workloads_of_its_namespace() {
+    let (registry, issues) = registry(REVIEWS);
+    assert!(issues.is_empty(), "{issues}");
+    let endpoints = registry.service("reviews.default.svc.cluster.local").unwrap().endpoints(9080);
+    // WorkloadEntry.ports of that name, else the service's targetPort.
+    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.1:8080", "10.0.0.2:7"]);
+    assert_eq!(endpoints[0].identity.as_ref().unwrap().as_str(), "spiffe://cluster.local/ns/default/sa/sa");
+}
+
+#[test]
+fn a_dns_entry_without_endpoints_is_its_host() {
+    let (registry, issues) = registry(
+        "
+kind: ServiceEntry
+metadata: {name: g}
+spec:
+  hosts: [www.googleapis.com]
+  ports: [{number: 443, name: https, protocol: HTTPS}]
+  resolution: DNS
+",
+    );
+    assert!(issues.is_empty(), "{issues}");
+    let service = registry.service("www.googleapis.com").unwrap();
+    assert_eq!(service.location, Location::MeshExternal);
+    assert_eq!(service.endpoints(443)[0].address.to_string(), "www.googleapis.com:443");
+    assert!(service.endpoints(80).is_empty());
+}
+
+#[test]
+fn wildcards_answer_when_nothing_closer_does() {
+    let entry = |name: &str, host: &str| {
+        format!(
+            "\n---\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{hosts: ['{host}'], ports: [{{number: 80, name: http, protocol: HTTP}}], \
+             resolution: STATIC, endpoints: [{{address: 1.2.3.4}}]}}\n"
+        )
+    };
+    let (registry, issues) = registry(&(entry("a", "*.com") + &entry("b", "*.foo.com") + &entry("c", "x.foo.com")));
+    assert!(issues.is_empty(), "{issues}");
+    let host = |name: &str| registry.service_for(name).map(|service| service.name.host.to_string());
+    assert_eq!(host("x.foo.com").as_deref(), Some("x.foo.com"));
+    assert_eq!(host("y.foo.com").as_deref(), Some("*.foo.com"));
+    assert_eq!(host("foo.com").as_deref(), Some("*.com"));
+    assert_eq!(host("foo.org"), None);
+}
+
+#[test]
+fn bad_input_says_where() {
+    for (spec, place) in [
+        ("{hosts: []}", "t.yaml:4:15: error: ServiceEntry default/e hosts: service entry must have at least one host"),
+        (
+            "{hosts: [a.com], ports: [{number: 80, name: a}, {number: 80, name: b}]}",
+            "ServiceEntry default/e ports[1].number: service entry port 80 already defined",
+        ),
+        ("{hosts: ['a b.com']}", "t.yaml:4:16: error: ServiceEntry default/e hosts[0]: invalid host \"a b.com\""),
+        ("{hosts: [a.com], bogus: 1}", "t.yaml:4:24: error: ServiceEntry default/e: unknown field `bogus`"),
+        ("{hosts: a.com}", "hosts: wrong type: found string \"a.com\", expected a sequence"),
+        ("{hosts: [a.com], ports: [{number: 99999}]}", "ports[0].number: invalid value: integer `99999`, expected u16"),
+        ("{hosts: [a.com], location: INSIDE}", "location: unknown variant `INSIDE`"),
+    ] {
+        let (_, issues) = registry(&format!("\nkind: ServiceEntry\nmetadata: {{name: e}}\nspec: {spec}\n"));
+        assert!(issues.to_string().contains(place), "{spec}\n  got  {issues}\n  want {place}");
+    }
+}

@@ -1,0 +1,71 @@
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+use super::*;
+use crate::{Exchange, ResponseFlag};
+
+async fn reply(reason: Reason, content_type: &str) -> (http::response::Parts, Bytes) {
+    let failing = service_fn(move |_: Request<()>| async move { Err::<Response<Empty<Bytes>>, _>(Error::new(reason)) });
+    let service = ServiceBuilder::new().layer(LocalReplyLayer).service(failing);
+    let request = Request::get("http://a/").header("content-type", content_type).body(()).unwrap();
+    let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
+    (parts, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn each_reason_has_envoys_status_body_and_flag() {
+    // Measured on Envoy 1.40: t2 (no route), t4 (fault, rbac, missing cluster), t3 (timeout), t5 (overflow), t6 (no host).
+    let upstream = "upstream connect error or disconnect/reset before headers. reset reason: ";
+    for (reason, status, body, flag) in [
+        (Reason::NoRoute, 404, String::new(), "NR"),
+        (Reason::NoCluster, 503, String::new(), "NC"),
+        (Reason::Blackhole, 502, String::new(), "-"),
+        (Reason::NoHealthyUpstream, 503, "no healthy upstream".into(), "UH"),
+        (Reason::Overflow, 503, format!("{upstream}overflow"), "UO"),
+        (Reason::ConnectFailure, 503, format!("{upstream}remote connection failure"), "UF"),
+        (Reason::Reset { request_sent: true }, 503, format!("{upstream}connection termination"), "UC"),
+        (Reason::Timeout, 504, "upstream request timeout".into(), "UT"),
+        (Reason::FaultAbort(StatusCode::from_u16(555).unwrap()), 555, "fault filter abort".into(), "FI"),
+        (Reason::FaultAbortGrpc(14), 200, "fault filter abort".into(), "FI"),
+        (Reason::Denied, 403, "RBAC: access denied".into(), "-"),
+        (Reason::RateLimited, 429, "local_rate_limited".into(), "RL"),
+    ] {
+        let (parts, got) = reply(reason, "text/plain").await;
+        assert_eq!(parts.status.as_u16(), status, "{reason:?}");
+        assert_eq!(got, body.as_bytes(), "{reason:?}");
+        assert_eq!(parts.headers["content-length"], body.len().to_string().as_str());
+        assert_eq!(parts.extensions.get::<Exchange>().unwrap().flags.to_string(), flag, "{reason:?}");
+        assert_eq!(parts.headers.contains_key("x-envoy-overloaded"), reason == Reason::Overflow);
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_caller_gets_trailers_only() {
+    // Measured on Envoy 1.40: t3 (timeout is 14), t4 (555 is 2), t1 (no route is 12).
+    for (reason, status) in [
+        (Reason::NoRoute, "12"),
+        (Reason::Timeout, "14"),
+        (Reason::Denied, "7"),
+        (Reason::FaultAbort(StatusCode::from_u16(555).unwrap()), "2"),
+        (Reason::FaultAbortGrpc(5), "5"),
+    ] {
+        let (parts, body) = reply(reason, "application/grpc+proto").await;
+        assert_eq!(parts.status, 200);
+        assert_eq!(parts.headers["grpc-status"], status, "{reason:?}");
+        assert_eq!(parts.headers["content-type"], "application/grpc");
+        assert!(body.is_empty());
+    }
+    assert!(!grpc::is_grpc(&HeaderMap::from_iter([(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpcx")
+    )])));
+}
+
+#[tokio::test]
+async fn a_foreign_error_is_a_connection_that_ended() {
+    let failing = service_fn(|_: Request<()>| async { Err::<Response<Empty<Bytes>>, BoxError>("boom".into()) });
+    let response = LocalReplyLayer.layer(failing).oneshot(Request::new(())).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(Exchange::of(&mut response.map(drop)).flags.contains(ResponseFlag::UpstreamConnectionTermination));
+}

@@ -1,0 +1,5 @@
+//! Fixtures of the workspace's tests. Unpublished.
+
+mod shared;
+
+pub use shared::shared;
