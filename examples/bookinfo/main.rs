@@ -1,0 +1,126 @@
+//! Istio's bookinfo on the in-process mesh.
+//!
+//! ```text
+//! cargo run --release --example bookinfo                           # everything; open http://localhost:9080/productpage
+//! cargo run --release --example bookinfo -- --apply my-rules.yaml  # other traffic rules
+//! cargo run --release --example bookinfo -- --service reviews-v2   # one service alone, found by the others
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use mesh_examples::bookinfo::{self, Deployment, Options, Running, ServiceKind};
+
+/// Istio's bookinfo as real services that talk to each other through the mesh, in one process or in many.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Port of the product page.
+    #[arg(long, default_value_t = 9080)]
+    port: u16,
+    /// Run this service alone (reviews-v2, for instance); the others run in other terminals. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    service: Vec<Deployment>,
+    /// Traffic rules: a file or directory of Istio YAML, watched. Replaces examples/bookinfo/mesh/*.yaml. Repeatable.
+    #[arg(long, value_name = "PATH")]
+    apply: Vec<PathBuf>,
+    /// What the processes of one bookinfo share: development CA and service addresses.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn options(self) -> Options {
+        let mut options = Options::new(self.state.unwrap_or_else(default_state));
+        options.productpage = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port);
+        if !self.service.is_empty() {
+            options.deployments = self.service;
+        }
+        if !self.apply.is_empty() {
+            options.apply = self.apply;
+        }
+        options
+    }
+}
+
+/// `target/bookinfo` of the workspace where that is still there, else of the current directory.
+fn default_state() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|path| path.join("Cargo.toml").is_file());
+    workspace.unwrap_or_else(|| Path::new("")).join("target/bookinfo")
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let options = arguments.options();
+    let state = options.state.clone();
+    let running = match bookinfo::start(options).await {
+        Ok(running) => running,
+        Err(error) => {
+            report(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    welcome(&running, &state);
+    stop_signal().await;
+    println!("\nFinishing the requests at hand. Ctrl-C again ends at once.");
+    tokio::select! {
+        () = running.shutdown() => ExitCode::SUCCESS,
+        () = stop_signal() => ExitCode::FAILURE,
+    }
+}
+
+fn report(error: &dyn Error) {
+    eprintln!("bookinfo does not start: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("{error}");
+        cause = error.source();
+    }
+}
+
+fn welcome(running: &Running, state: &Path) {
+    // Each service reads the same files; each warning is worth one line.
+    let issues = running.services.iter().flat_map(|service| service.mesh().issues());
+    for issue in issues.map(|issue| issue.to_string()).collect::<BTreeSet<_>>() {
+        eprintln!("{issue}");
+    }
+    println!("DEVELOPMENT CERTIFICATES: identities come from a CA whose key lies in {}.", state.join("ca").display());
+    println!("Whoever reads that key can be anybody in this mesh. Never use it for anything but development.\n");
+    if let Some(page) = running.productpage() {
+        println!("  Open     http://localhost:{}/productpage     (sign in as jason for black stars)", page.port());
+        println!("  Or       curl -s http://localhost:{}/api/v1/products/0/reviews\n", page.port());
+    }
+    println!("  {:<16} {:<22} metrics and health (plaintext)", "service", "address");
+    for service in &running.services {
+        let tls = if service.deployment.service == ServiceKind::Productpage { "" } else { " mTLS" };
+        let address = format!("{}{tls}", service.address);
+        println!("  {:<16} {address:<22} http://{}/metrics", service.name, service.observability);
+    }
+    println!("\nCtrl-C ends it.");
+}
+
+async fn stop_signal() {
+    let interrupt = async { drop(tokio::signal::ctrl_c().await) };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
