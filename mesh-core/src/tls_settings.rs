@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 /// How connections to a cluster are secured (istio networking/v1alpha3 ClientTLSSettings).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClientTlsSettings {
     /// The mode.
     pub mode: ClientTlsMode,

@@ -120,6 +120,7 @@ impl KubernetesService {
             subject_alt_names: Vec::new(),
             addresses: self.addresses.clone(),
             export_to: self.export_to.clone(),
+            selector: Some(self.selector.clone()),
             backends: selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect(),
             trust_domain: trust_domain.clone(),
         }

@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use crate::{Endpoint, EndpointAddress, EndpointTls, HostPattern, ServiceName, identity::TrustDomain};
+use crate::{
+    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, identity::TrustDomain,
+};
 
 use super::WorkloadEntry;
 
@@ -26,6 +28,7 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Who may see it.
     pub export_to: Visibility,
+    pub(super) selector: Option<Labels>,
     pub(super) backends: Vec<Backend>,
     pub(super) trust_domain: TrustDomain,
 }
@@ -187,6 +190,13 @@ impl Service {
     #[must_use]
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// Does its selector pick a workload?
+    #[must_use]
+    pub fn selects(&self, workload: &Workload) -> bool {
+        let selector = self.selector.as_ref().filter(|selector| !selector.is_empty());
+        self.name.namespace == workload.namespace && selector.is_some_and(|labels| workload.labels.contains_all(labels))
     }
 
     /// The endpoints that answer on a port; empty for a port that the service does not have.

@@ -156,6 +156,7 @@ impl ServiceEntry {
                     subject_alt_names: self.subject_alt_names.clone(),
                     addresses: self.addresses.clone(),
                     export_to: self.export_to.clone(),
+                    selector: self.selector.clone(),
                     backends,
                     trust_domain: trust_domain.clone(),
                 }
