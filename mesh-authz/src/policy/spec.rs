@@ -1,0 +1,110 @@
+//! The document as Istio writes it (istio security/v1beta1 AuthorizationPolicy), before it means anything.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Spec {
+    pub(super) selector: Option<Selector>,
+    pub(super) target_ref: Option<TargetRef>,
+    pub(super) target_refs: Vec<TargetRef>,
+    pub(super) rules: Vec<RuleSpec>,
+    pub(super) action: ActionSpec,
+    pub(super) provider: Refused,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Selector {
+    pub(super) match_labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct TargetRef {
+    group: String,
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum ActionSpec {
+    #[default]
+    Allow,
+    Deny,
+    Audit,
+    Custom,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RuleSpec {
+    /// `from: []` is not the same as no `from`: Istio refuses the first, and the second means anybody.
+    pub(super) from: Option<Vec<From>>,
+    pub(super) to: Option<Vec<To>>,
+    pub(super) when: Refused,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct From {
+    pub(super) source: Option<SourceSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct SourceSpec {
+    pub(super) principals: Vec<String>,
+    pub(super) not_principals: Vec<String>,
+    pub(super) namespaces: Vec<String>,
+    pub(super) not_namespaces: Vec<String>,
+    pub(super) service_accounts: Vec<String>,
+    pub(super) not_service_accounts: Vec<String>,
+    pub(super) ip_blocks: Vec<String>,
+    pub(super) not_ip_blocks: Vec<String>,
+    pub(super) request_principals: Refused,
+    pub(super) not_request_principals: Refused,
+    pub(super) remote_ip_blocks: Refused,
+    pub(super) not_remote_ip_blocks: Refused,
+    pub(super) trust_domains: Refused,
+    pub(super) not_trust_domains: Refused,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct To {
+    pub(super) operation: Option<OperationSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct OperationSpec {
+    pub(super) hosts: Vec<String>,
+    pub(super) not_hosts: Vec<String>,
+    pub(super) ports: Vec<String>,
+    pub(super) not_ports: Vec<String>,
+    pub(super) methods: Vec<String>,
+    pub(super) not_methods: Vec<String>,
+    pub(super) paths: Vec<String>,
+    pub(super) not_paths: Vec<String>,
+}
+
+/// A field that Istio has and that this version refuses, with any value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused(bool);
+
+impl Refused {
+    pub(super) fn is_set(self) -> bool {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Refused {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
+}

@@ -1,0 +1,58 @@
+//! What a policy may know about a request.
+
+use std::net::SocketAddr;
+
+use http::{Request, header::HOST};
+use mesh_core::identity::{PeerIdentity, SpiffeId};
+
+/// The addresses of the connection that a request came on, for `ipBlocks` and `ports`. The server puts it into
+/// the request's extensions where it accepts.
+///
+/// Without it a policy set that asks for addresses lets nobody in: a rule that cannot be looked at is not a rule
+/// that does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connection {
+    /// Address of the other end, as accepted: never from a header.
+    pub peer: SocketAddr,
+    /// Our own end; its port is the workload's.
+    pub local: SocketAddr,
+}
+
+impl Connection {
+    /// A connection from `peer` to `local`.
+    #[must_use]
+    pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { peer, local }
+    }
+}
+
+/// A canonical request, as policies see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestView<'a> {
+    /// The verified peer; `None` on plaintext.
+    pub peer: Option<&'a SpiffeId>,
+    /// The connection's addresses, where the server gave them.
+    pub connection: Option<Connection>,
+    /// Method, upper-case.
+    pub method: &'a str,
+    /// Host as sent, with its port where it has one.
+    pub host: Option<&'a str>,
+    /// Canonical path, without the query.
+    pub path: &'a str,
+}
+
+impl<'a> RequestView<'a> {
+    /// Look at a canonical request. Identity is read from the extensions and from nowhere else.
+    pub fn of<B>(request: &'a Request<B>) -> Self {
+        let uri = request.uri();
+        let header = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        Self {
+            peer: request.extensions().get::<PeerIdentity>().map(PeerIdentity::id),
+            connection: request.extensions().get::<Connection>().copied(),
+            method: request.method().as_str(),
+            host: uri.authority().map(http::uri::Authority::as_str).or_else(header),
+            path: uri.path(),
+        }
+    }
+}
