@@ -12,7 +12,7 @@ use crate::{Action, AuthorizationPolicy, RequestView, TrustDomains, policy::Rule
 /// use mesh_authz::{PolicySet, RequestView, TrustDomains};
 /// use mesh_core::Workload;
 ///
-/// let view = RequestView { peer: None, connection: None, method: "GET", host: None, path: "/" };
+/// let view = RequestView::new("GET", "/");
 /// // No policy selects the workload: everybody gets in, as in Istio.
 /// let open = PolicySet::new([], &Workload::new("shop", "reviews"), "istio-system", &TrustDomains::default());
 /// assert!(open.decide(&view).is_allowed());

@@ -29,6 +29,7 @@ impl Connection {
 
 /// A canonical request, as policies see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RequestView<'a> {
     /// The verified peer; `None` on plaintext.
     pub peer: Option<&'a SpiffeId>,
@@ -43,6 +44,12 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
+    /// A request of which only this is known; set the other fields as they are.
+    #[must_use]
+    pub fn new(method: &'a str, path: &'a str) -> Self {
+        Self { peer: None, connection: None, method, host: None, path }
+    }
+
     /// Look at a canonical request. Identity is read from the extensions and from nowhere else.
     pub fn of<B>(request: &'a Request<B>) -> Self {
         let uri = request.uri();

@@ -221,6 +221,10 @@ fn the_root_namespace_is_asked_first() {
     let policies = policies(text);
     let set = PolicySet::new(&policies, &Workload::new("shop", "reviews"), "istio-system", &TrustDomains::default());
     assert_eq!(set.decide(&view(None, "GET", "/")).to_string(), "ns[istio-system]-policy[root]-rule[0]");
+    // A policy of somebody else's namespace is no policy here.
+    let elsewhere =
+        PolicySet::new(&policies[2..], &Workload::new("shop", "reviews"), "istio-system", &TrustDomains::default());
+    assert_eq!(elsewhere.decide(&view(None, "GET", "/")), Decision::NoAllowPolicy);
 }
 
 #[test]

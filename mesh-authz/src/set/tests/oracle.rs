@@ -37,7 +37,7 @@ fn object(fields: [(&str, Vec<&str>); 6]) -> Option<Value> {
         .filter(|(_, values)| !values.is_empty())
         .map(|(name, values)| (name.into(), json!(values)))
         .collect();
-    (!set.is_empty()).then(|| Value::Object(set))
+    (!set.is_empty()).then_some(Value::Object(set))
 }
 
 fn source() -> impl Strategy<Value = Option<Value>> {
