@@ -1,0 +1,129 @@
+//! The layer that turns a routed request into one with an endpoint.
+//!
+//! It is thin: [`Cluster`] decides. What it adds is bookkeeping that cannot be forgotten. A request counts as in
+//! flight from the pick until its response body ends, is dropped, or the call is given up; a failure is
+//! recorded against the endpoint whichever of these comes first.
+
+mod body;
+mod future;
+mod in_flight;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use mesh_core::{BoxError, Deadline, Error, Reason, Routed, clock};
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::{body::InFlightBody, future::ResponseFuture};
+use self::{future::Attempted, in_flight::InFlight};
+use crate::{Cluster, Member, random::Source};
+
+/// A request and the endpoint chosen for it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Picked<R> {
+    /// The request.
+    pub request: R,
+    /// The member it goes to.
+    pub member: Arc<Member>,
+    /// The cluster it was chosen from.
+    pub cluster: Cluster,
+}
+
+impl<R> Picked<R> {
+    /// A request with its endpoint.
+    pub fn new(request: R, member: Arc<Member>, cluster: Cluster) -> Self {
+        Self { request, member, cluster }
+    }
+
+    /// The same choice for another form of the request.
+    pub fn map_request<T>(self, map: impl FnOnce(R) -> T) -> Picked<T> {
+        Picked { request: map(self.request), member: self.member, cluster: self.cluster }
+    }
+}
+
+/// Chooses an endpoint of the routed cluster for every request.
+///
+/// There is no state in the layer: it is in the cluster that the request brings along, so services made by
+/// several calls of `layer` share it.
+#[derive(Clone, Debug)]
+pub struct BalanceLayer {
+    random: Source,
+}
+
+impl Default for BalanceLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BalanceLayer {
+    /// With the thread's random generator.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { random: Source::Thread }
+    }
+
+    /// With choices that can be replayed: the same seed and the same order of requests choose the same.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self { random: Source::seeded(seed) }
+    }
+}
+
+impl<S> Layer<S> for BalanceLayer {
+    type Service = Balance<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Balance { random: self.random.clone(), inner }
+    }
+}
+
+/// The service of [`BalanceLayer`].
+#[derive(Clone, Debug)]
+pub struct Balance<S> {
+    random: Source,
+    inner: S,
+}
+
+impl<B, P, S, RB> Service<Routed<Request<B>, Cluster, P>> for Balance<S>
+where
+    S: Service<Picked<Request<B>>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+    RB: http_body::Body,
+{
+    type Response = Response<InFlightBody<RB>>;
+    type Error = Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(|error| Error::from_box(error.into()))
+    }
+
+    fn call(&mut self, routed: Routed<Request<B>, Cluster, P>) -> Self::Future {
+        let Routed { request, cluster, attempt, .. } = routed;
+        let member = if cluster.is_passthrough() {
+            cluster.member_of(request.uri(), request.headers())
+        } else {
+            cluster.pick(clock::now(), &mut self.random.rng(), &attempt.tried)
+        };
+        let Some(member) = member else {
+            return ResponseFuture::refused(Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name()));
+        };
+        let Some(in_flight) = InFlight::enter(&cluster, &member) else {
+            let mut error = Error::new(Reason::Overflow).with_cluster(cluster.name());
+            error.exchange_mut().endpoint = Some(Arc::clone(member.endpoint()));
+            return ResponseFuture::refused(error);
+        };
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let attempted = Attempted::new(in_flight, deadline);
+        ResponseFuture::called(self.inner.call(Picked { request, member, cluster }), attempted)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,371 @@
+//! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
+
+mod dialled;
+mod set;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use mesh_core::{
+    ClientTlsSettings, ClusterHandle, ClusterName, Endpoint, EndpointAddress, RetryPermit, clock,
+    registry::{Location, Protocol, Resolution},
+};
+use rand::Rng;
+use tokio::time::Instant;
+
+use self::dialled::Dialled;
+pub use self::set::{ClusterSet, Clusters};
+use crate::{
+    ClusterPolicy, LoadBalancer, Member, Outcome,
+    member::Loads,
+    outlier::nanos,
+    pick::{Filter, Picker},
+};
+
+/// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
+///
+/// Cheap to clone; clones are the same cluster. Policy is fixed, endpoints and their state are not.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    facts: Facts,
+    policy: ClusterPolicy,
+    endpoints: ArcSwap<Snapshot>,
+    /// For clusters whose endpoint is the address that a request names.
+    dialled: Option<Arc<Dialled>>,
+    loads: Arc<Loads>,
+    shared: Arc<Shared>,
+}
+
+/// What the registry says about the cluster.
+#[derive(Clone, Debug, PartialEq)]
+struct Facts {
+    name: Arc<ClusterName>,
+    location: Location,
+    protocol: Protocol,
+    resolution: Resolution,
+    subject_alt_names: Vec<Arc<str>>,
+}
+
+/// The endpoints at one moment, with what is worked out from them.
+struct Snapshot {
+    members: Arc<[Arc<Member>]>,
+    picker: Picker,
+}
+
+/// State that a cluster hands to the next one of its name.
+struct Shared {
+    epoch: Instant,
+    active: AtomicU32,
+    retries: Arc<AtomicU32>,
+    /// Past this time nobody is ejected: most picks look no further.
+    ejected_until: AtomicU64,
+    /// One ejection at a time, so that the cap holds. Never held in a pick.
+    ejecting: Mutex<()>,
+}
+
+impl Shared {
+    fn new(epoch: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            epoch,
+            active: AtomicU32::new(0),
+            retries: Arc::default(),
+            ejected_until: AtomicU64::new(0),
+            ejecting: Mutex::new(()),
+        })
+    }
+
+    fn since_epoch(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch)
+    }
+}
+
+impl Cluster {
+    /// A cluster that stands alone, with endpoints from code.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName};
+    /// use mesh_lb::{Cluster, ClusterPolicy, LoadBalancer};
+    ///
+    /// let service = ServiceName::of_host("reviews.default.svc.cluster.local", "default");
+    /// let endpoints = ["10.0.0.1", "10.0.0.2"].map(|ip| Arc::new(Endpoint::new(EndpointAddress::new(ip, 9080))));
+    /// let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::RoundRobin);
+    /// let cluster = Cluster::new(ClusterName { service, port: 9080, subset: None }, policy, endpoints.into());
+    ///
+    /// let mut rng = rand::rng();
+    /// let first = cluster.pick(mesh_core::clock::now(), &mut rng, &[]).unwrap();
+    /// let second = cluster.pick(mesh_core::clock::now(), &mut rng, &[]).unwrap();
+    /// assert_ne!(first.endpoint().address, second.endpoint().address);
+    /// ```
+    #[must_use]
+    pub fn new(name: ClusterName, policy: ClusterPolicy, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let facts = Facts {
+            name: Arc::new(name),
+            location: Location::MeshInternal,
+            protocol: Protocol::Unspecified,
+            resolution: Resolution::Static,
+            subject_alt_names: Vec::new(),
+        };
+        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), clock::now())
+    }
+
+    /// The cluster that takes over from `before`, with its state and as many of its members as go on. When
+    /// nothing changed it is the same one.
+    fn succeeding(
+        before: Option<&Self>,
+        facts: Facts,
+        policy: ClusterPolicy,
+        endpoints: Vec<Arc<Endpoint>>,
+        loads: &Arc<Loads>,
+        epoch: Instant,
+    ) -> Self {
+        let same_tls = before.is_some_and(|cluster| cluster.0.policy.tls == policy.tls);
+        let known = before.map(Self::members).unwrap_or_default();
+        let members = join(&known, same_tls, endpoints, loads);
+        if let Some(cluster) = before
+            && cluster.0.facts == facts
+            && cluster.0.policy == policy
+            && unchanged(&known, &members)
+        {
+            return cluster.clone();
+        }
+        let before = before.map(|cluster| &cluster.0);
+        let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
+        let kept = before.filter(|_| same_tls).and_then(|inner| inner.dialled.clone());
+        Self(Arc::new(Inner {
+            endpoints: ArcSwap::from_pointee(Snapshot::new(members, policy.load_balancer)),
+            dialled: dials.then(|| kept.unwrap_or_default()),
+            loads: Arc::clone(loads),
+            shared: before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared)),
+            facts,
+            policy,
+        }))
+    }
+
+    /// The cluster of hosts that the mesh does not know: each request goes where it says.
+    fn passthrough(epoch: Instant) -> Self {
+        let facts = Facts {
+            name: Arc::new(ClusterName::passthrough()),
+            location: Location::MeshExternal,
+            protocol: Protocol::Unspecified,
+            resolution: Resolution::None,
+            subject_alt_names: Vec::new(),
+        };
+        let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::Passthrough);
+        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), epoch)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<ClusterName> {
+        &self.0.facts.name
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &ClusterPolicy {
+        &self.0.policy
+    }
+
+    /// The `tls` block of its DestinationRule; `None`: automatic mutual TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<ClientTlsSettings>> {
+        self.0.policy.tls.as_ref()
+    }
+
+    /// Inside or outside of the mesh.
+    #[must_use]
+    pub fn location(&self) -> Location {
+        self.0.facts.location
+    }
+
+    /// What its port speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.0.facts.protocol
+    }
+
+    /// How its endpoints are found; for the DNS kinds somebody resolves names and calls
+    /// [`Clusters::set_endpoints`].
+    #[must_use]
+    pub fn resolution(&self) -> Resolution {
+        self.0.facts.resolution
+    }
+
+    /// ServiceEntry.subjectAltNames.
+    #[must_use]
+    pub fn subject_alt_names(&self) -> &[Arc<str>] {
+        &self.0.facts.subject_alt_names
+    }
+
+    /// How long a connection may take.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        self.0.policy.connect_timeout
+    }
+
+    /// Does a request go to the address it names, rather than to an endpoint chosen here? PassthroughCluster,
+    /// `resolution: NONE` and `simple: PASSTHROUGH`.
+    #[must_use]
+    pub fn is_passthrough(&self) -> bool {
+        self.0.dialled.is_some()
+    }
+
+    /// Requests in flight: those whose response body has not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.0.shared.active.load(Ordering::Relaxed)
+    }
+
+    /// Its members now.
+    #[must_use]
+    pub fn members(&self) -> Arc<[Arc<Member>]> {
+        Arc::clone(&self.0.endpoints.load().members)
+    }
+
+    /// Its endpoints now.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.0.endpoints.load().members.iter().map(|member| Arc::clone(member.endpoint())).collect()
+    }
+
+    /// Replace its endpoints. Members that stay keep their state; picks go on meanwhile.
+    ///
+    /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
+    pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
+        // The lock orders writers: none overwrites what it has not seen.
+        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = join(&self.members(), true, endpoints, &self.0.loads);
+        self.0.endpoints.store(Arc::new(Snapshot::new(members, self.0.policy.load_balancer)));
+    }
+
+    /// Is this member ejected at `now`?
+    #[must_use]
+    pub fn is_ejected(&self, member: &Member, now: Instant) -> bool {
+        self.0.policy.outlier_detection.is_some() && member.detector().is_ejected(self.0.shared.since_epoch(now))
+    }
+
+    /// Choose a member for a request; `None` when there is none to choose (503 `UH`).
+    ///
+    /// Ejected members are never chosen, unless so many are that minHealthPercent asks for all to be used.
+    /// Endpoints in `tried` are avoided while there are others. For a passthrough cluster see
+    /// [`member_of`](Self::member_of).
+    #[must_use]
+    pub fn pick(&self, now: Instant, rng: &mut impl Rng, tried: &[Arc<Endpoint>]) -> Option<Arc<Member>> {
+        let snapshot = self.0.endpoints.load();
+        let ejected_at = self.ejection_matters(&snapshot, now);
+        snapshot.picker.pick(Filter { ejected_at, tried }, rng).map(Arc::clone)
+    }
+
+    /// The member for the address that a request names, on a passthrough cluster. The same address gives the
+    /// same member while it is in use.
+    #[must_use]
+    pub fn member_of(&self, uri: &http::Uri, headers: &http::HeaderMap) -> Option<Arc<Member>> {
+        self.0.dialled.as_ref()?.member(uri, headers, &self.0.loads)
+    }
+
+    fn ejection_matters(&self, snapshot: &Snapshot, now: Instant) -> Option<u64> {
+        let policy = self.0.policy.outlier_detection.as_ref()?;
+        let until = self.0.shared.ejected_until.load(Ordering::Acquire);
+        let now = nanos(self.0.shared.since_epoch(now));
+        if now >= until {
+            return None;
+        }
+        // Counted only where somebody asks for panic mode, and only while somebody is ejected.
+        let panics = policy.min_health_percent > 0 && policy.panics(snapshot.ejected(now), snapshot.members.len());
+        (!panics).then_some(now)
+    }
+
+    /// What became of a request to a member. Ejects it when that was one failure too many.
+    pub fn record(&self, member: &Member, outcome: Outcome, now: Instant) {
+        let Some(policy) = &self.0.policy.outlier_detection else { return };
+        let now = self.0.shared.since_epoch(now);
+        if !member.detector().record(policy, outcome, now) {
+            return;
+        }
+        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.0.endpoints.load();
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.members.len()) {
+            return;
+        }
+        let until = member.detector().eject(policy, now);
+        self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
+        let seconds = (until - now).as_secs_f64();
+        tracing::warn!(cluster = %self.name(), endpoint = %member.endpoint().address, seconds, "endpoint ejected");
+    }
+
+    /// A place among the requests in flight; false when http2MaxRequests are (503 `UO`).
+    pub(crate) fn admit(&self) -> bool {
+        let (active, max) = (&self.0.shared.active, self.0.policy.max_requests);
+        if max == u32::MAX {
+            active.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        active.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1)).is_ok()
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.shared.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ClusterHandle for Cluster {
+    fn name(&self) -> &Arc<ClusterName> {
+        &self.0.facts.name
+    }
+
+    fn retry_permit(&self) -> Option<RetryPermit> {
+        RetryPermit::try_acquire(&self.0.shared.retries, self.0.policy.retries.at(self.in_flight()))
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("name", &format_args!("{}", self.name()))
+            .field("members", &self.members())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    fn new(members: Arc<[Arc<Member>]>, load_balancer: LoadBalancer) -> Self {
+        let picker = Picker::new(&members, load_balancer, rand::random());
+        Self { members, picker }
+    }
+
+    fn ejected(&self, nanos: u64) -> usize {
+        self.members.iter().filter(|member| member.detector().is_ejected_at(nanos)).count()
+    }
+}
+
+/// Members for endpoints: those known go on.
+fn join(known: &[Arc<Member>], same_tls: bool, endpoints: Vec<Arc<Endpoint>>, loads: &Loads) -> Arc<[Arc<Member>]> {
+    let known: HashMap<&EndpointAddress, &Arc<Member>> =
+        known.iter().map(|member| (&member.endpoint().address, member)).collect();
+    let member = |endpoint: Arc<Endpoint>| match known.get(&endpoint.address) {
+        Some(member) => member.succeed(endpoint, same_tls),
+        None => {
+            let load = loads.of(&endpoint.address);
+            Member::new(endpoint, load)
+        }
+    };
+    endpoints.into_iter().map(member).collect()
+}
+
+fn unchanged(before: &[Arc<Member>], after: &[Arc<Member>]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+#[cfg(test)]
+mod tests;

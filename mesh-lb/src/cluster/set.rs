@@ -1,0 +1,206 @@
+//! All clusters: rebuilt as a whole on every change of configuration, without losing what they have learnt.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use mesh_core::{
+    ClusterName, Endpoint, MeshConfig, Workload, clock,
+    registry::{Registry, Service, ServicePort},
+};
+use tokio::time::Instant;
+
+use super::{Cluster, Facts};
+use crate::{DestinationRules, MergedRule, Subset, TrafficPolicy, member::Loads};
+
+/// Where clusters live from one configuration to the next. Clones are the same.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use mesh_core::{ClusterName, MeshConfig, Workload, config::{Document, Issues}, registry::Registry};
+/// # use mesh_lb::{Clusters, DestinationRule, DestinationRules};
+/// let yaml = "
+/// kind: ServiceEntry
+/// apiVersion: networking.istio.io/v1
+/// metadata: {name: db}
+/// spec:
+///   hosts: [db.example.com]
+///   ports: [{number: 80, name: http, protocol: HTTP}]
+///   resolution: STATIC
+///   endpoints: [{address: 10.0.0.1, labels: {zone: a}}, {address: 10.0.0.2}]
+/// ---
+/// kind: DestinationRule
+/// metadata: {name: db}
+/// spec:
+///   host: db.example.com
+///   subsets: [{name: a, labels: {zone: a}}]
+/// ";
+/// let (mut issues, mesh) = (Issues::default(), MeshConfig::default());
+/// let documents = Document::parse_all("db.yaml", yaml, &mut issues);
+/// let registry = Registry::from_documents(&documents[..1], &mesh.trust_domain, &mut issues);
+/// let rule = DestinationRule::from_document(&documents[1], &mut issues).unwrap();
+/// let rules = DestinationRules::new(&[Arc::new(rule)]);
+///
+/// let clusters = Clusters::new();
+/// let set = clusters.build(&registry, &rules, &Workload::new("default", "client"), &mesh);
+/// let service = registry.service("db.example.com").unwrap().name.clone();
+/// let name = ClusterName { service, port: 80, subset: Some("a".into()) };
+/// assert_eq!(set.get(&name).unwrap().endpoints().len(), 1);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Clusters(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    epoch: Instant,
+    passthrough: Cluster,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    clusters: HashMap<Arc<ClusterName>, Entry>,
+    resolved: HashMap<(Arc<str>, u16), Resolved>,
+    loads: HashMap<Arc<str>, Arc<Loads>>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    cluster: Cluster,
+    subset: Option<Arc<Subset>>,
+}
+
+/// What a name was found to mean; it holds as long as the registry names the same.
+#[derive(Debug)]
+struct Resolved {
+    named: Vec<Arc<Endpoint>>,
+    endpoints: Option<Vec<Arc<Endpoint>>>,
+}
+
+/// The clusters of one configuration.
+#[derive(Clone, Debug)]
+pub struct ClusterSet {
+    clusters: Arc<HashMap<Arc<ClusterName>, Entry>>,
+    passthrough: Cluster,
+}
+
+impl Default for Clusters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clusters {
+    /// None yet. Outlier detection counts its sweeps from now.
+    #[must_use]
+    pub fn new() -> Self {
+        let epoch = clock::now();
+        Self(Arc::new(Shared { epoch, passthrough: Cluster::passthrough(epoch), state: Mutex::default() }))
+    }
+
+    /// One cluster for each service and port, and one for each subset of the rule in force.
+    ///
+    /// A cluster that did not change is the same one as before; of one that did, in-flight counts, ejections
+    /// and members go on. Services that are gone are forgotten.
+    #[must_use]
+    pub fn build(
+        &self,
+        registry: &Registry,
+        rules: &DestinationRules,
+        workload: &Workload,
+        mesh: &MeshConfig,
+    ) -> ClusterSet {
+        let mut state = self.state();
+        let mut clusters = HashMap::with_capacity(state.clusters.len());
+        let mut resolved = HashMap::with_capacity(state.resolved.len());
+        for service in registry.services() {
+            let host = &service.name.host;
+            let rule = rules.for_service(host, &service.name.namespace, workload, &mesh.root_namespace);
+            let loads = Arc::clone(state.loads.entry(Arc::clone(host)).or_default());
+            for port in &service.ports {
+                let named = service.endpoints(port.number);
+                let key = (Arc::clone(host), port.number);
+                let found = state.resolved.remove(&key).filter(|resolved| resolved.named == named);
+                let found = found.unwrap_or(Resolved { named, endpoints: None });
+                let endpoints = found.endpoints.as_ref().unwrap_or(&found.named);
+                let subsets = rule.into_iter().flat_map(MergedRule::subsets).map(Some);
+                for subset in std::iter::once(None).chain(subsets) {
+                    let facts = facts(service, port, subset);
+                    let before = state.clusters.get(&facts.name).map(|entry| &entry.cluster);
+                    let (of_rule, of_subset) =
+                        (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
+                    let policy = TrafficPolicy::layer(of_rule, of_subset, port.number);
+                    let name = Arc::clone(&facts.name);
+                    let chosen = select(endpoints, subset);
+                    let cluster = Cluster::succeeding(before, facts, policy, chosen, &loads, self.0.epoch);
+                    clusters.insert(name, Entry { cluster, subset: subset.cloned() });
+                }
+                resolved.insert(key, found);
+            }
+        }
+        state.resolved = resolved;
+        state.clusters.clone_from(&clusters);
+        state.loads.retain(|host, loads| {
+            loads.forget_unused();
+            registry.service(host).is_some()
+        });
+        ClusterSet { clusters: Arc::new(clusters), passthrough: self.0.passthrough.clone() }
+    }
+
+    /// The endpoints that a service's name was resolved to, for one port: in force at once for the cluster and
+    /// its subsets, and in the sets built later, until the registry names other endpoints.
+    ///
+    /// Each should carry on the labels, weight and locality of the named endpoint that it came from.
+    pub fn set_endpoints(&self, host: &str, port: u16, endpoints: Vec<Arc<Endpoint>>) {
+        let mut state = self.state();
+        for (name, entry) in &state.clusters {
+            if name.port == port && *name.service.host == *host {
+                entry.cluster.set_endpoints(select(&endpoints, entry.subset.as_ref()));
+            }
+        }
+        if let Some(resolved) = state.resolved.get_mut(&(host.into(), port)) {
+            resolved.endpoints = Some(endpoints);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn facts(service: &Service, port: &ServicePort, subset: Option<&Arc<Subset>>) -> Facts {
+    let subset = subset.map(|subset| Arc::clone(&subset.name));
+    Facts {
+        name: Arc::new(ClusterName { service: service.name.clone(), port: port.number, subset }),
+        location: service.location,
+        protocol: port.protocol,
+        resolution: service.resolution,
+        subject_alt_names: service.subject_alt_names.clone(),
+    }
+}
+
+/// istio getSubSetLabels: the endpoints whose labels include the subset's; a subset without labels has all.
+fn select(endpoints: &[Arc<Endpoint>], subset: Option<&Arc<Subset>>) -> Vec<Arc<Endpoint>> {
+    let within = |endpoint: &&Arc<Endpoint>| subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels));
+    endpoints.iter().filter(within).cloned().collect()
+}
+
+impl ClusterSet {
+    /// The cluster of this name; `None` when no rule defines it (503 `NC`).
+    #[must_use]
+    pub fn get(&self, name: &ClusterName) -> Option<&Cluster> {
+        self.clusters.get(name).map(|entry| &entry.cluster)
+    }
+
+    /// The cluster of hosts outside the registry.
+    #[must_use]
+    pub fn passthrough(&self) -> &Cluster {
+        &self.passthrough
+    }
+
+    /// All clusters but passthrough, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Cluster> {
+        self.clusters.values().map(|entry| &entry.cluster)
+    }
+}

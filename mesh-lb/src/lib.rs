@@ -1,0 +1,71 @@
+//! DestinationRule in a tower stack: choose an endpoint, protect it, eject it.
+//!
+//! ```text
+//!  Routed<Request, Cluster>          Cluster (shared by all clones, survives configuration changes)
+//!          │                         ├ policy      balancing, outlier detection, limits, tls
+//!          ▼                         ├ members     endpoint, requests in flight, health, a slot for its pool
+//!   ┌─ BalanceLayer ──── pick ─────► └ counters    active requests, retries
+//!   │      │ Picked<Request>                ▲
+//!   │      ▼                                │ record: status, error, timeout
+//!   │  connection, or ToEndpoint ─► client ─┤
+//!   │      │                                │
+//!   ▼      ▼ Response<InFlightBody> ────────┘ leave: the body ended or was dropped
+//! ```
+//!
+//! [`DestinationRule`]s are read from Istio's YAML and looked up as Istio does ([`DestinationRules`]).
+//! [`Clusters`] joins them with the service registry, anew on every change of configuration. [`Cluster::pick`]
+//! chooses; [`BalanceLayer`] is the thin shell around it.
+//!
+//! It is not a connection pool and opens no sockets, does not resolve names (it is told, through
+//! [`Clusters::set_endpoints`]), and knows nothing of routes.
+//!
+//! Alone, in front of any HTTP client:
+//!
+//! ```
+//! use std::{convert::Infallible, sync::Arc};
+//! use http::{Request, Response};
+//! use mesh_core::{ClusterName, Endpoint, EndpointAddress, LocalReplyLayer, ServiceName, ToCluster};
+//! use mesh_lb::{BalanceLayer, Cluster, ClusterPolicy, LoadBalancer, ToEndpoint};
+//! use tower::{Service, ServiceBuilder, service_fn};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # runtime.block_on(async {
+//! let service = ServiceName::of_host("reviews.default.svc.cluster.local", "default");
+//! let endpoints = ["10.0.0.1", "10.0.0.2"].map(|ip| Arc::new(Endpoint::new(EndpointAddress::new(ip, 9080))));
+//! let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::RoundRobin);
+//! let cluster = Cluster::new(ClusterName { service, port: 9080, subset: None }, policy, endpoints.into());
+//!
+//! let mut client = ServiceBuilder::new()
+//!     .layer(LocalReplyLayer) // no endpoint: 503 `no healthy upstream`
+//!     .layer(ToCluster::new(cluster)) // every request to this cluster: no router here
+//!     .layer(BalanceLayer::new()) // an endpoint of the cluster
+//!     .layer(ToEndpoint) // its address into the URI
+//!     .service(service_fn(async |request: Request<String>| {
+//!         Ok::<_, Infallible>(Response::new(request.uri().to_string())) // any HTTP client
+//!     }));
+//!
+//! let request = Request::get("http://reviews:9080/reviews/0").body(String::new()).unwrap();
+//! let response = client.call(request).await.unwrap();
+//! assert_eq!(response.status(), 200);
+//! # });
+//! ```
+
+mod balance;
+mod cluster;
+mod member;
+mod outlier;
+mod pick;
+mod policy;
+mod random;
+mod rule;
+mod rules;
+mod to_endpoint;
+
+pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
+pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use member::Member;
+pub use outlier::{Outcome, OutlierDetector};
+pub use policy::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+pub use rule::{DestinationRule, Subset};
+pub use rules::{DestinationRules, MergedRule};
+pub use to_endpoint::{ToEndpoint, WithEndpoint};

@@ -1,0 +1,157 @@
+//! An endpoint as a member of a cluster: with what is known about it from the requests it was sent.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use mesh_core::{Endpoint, EndpointAddress};
+
+use crate::OutlierDetector;
+
+/// An endpoint of a cluster. The same member serves as long as the endpoint stays, through every change of
+/// configuration that is not its own.
+pub struct Member {
+    endpoint: Arc<Endpoint>,
+    load: Arc<Load>,
+    detector: Arc<OutlierDetector>,
+    slot: Arc<Slot>,
+}
+
+/// Requests in flight to an address, whichever of the service's clusters they came through.
+#[derive(Debug, Default)]
+pub(crate) struct Load(AtomicU32);
+
+impl Member {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, load: Arc<Load>) -> Arc<Self> {
+        Arc::new(Self { endpoint, load, detector: Arc::default(), slot: Arc::default() })
+    }
+
+    /// The member for a newer description of the same address: health stays, and the connections stay where
+    /// they would be made in the same way again (`same_tls`: the cluster's settings did not change).
+    pub(crate) fn succeed(self: &Arc<Self>, endpoint: Arc<Endpoint>, same_tls: bool) -> Arc<Self> {
+        if same_tls && *self.endpoint == *endpoint {
+            return Arc::clone(self);
+        }
+        let same_peer = self.endpoint.identity == endpoint.identity && self.endpoint.tls == endpoint.tls;
+        Arc::new(Self {
+            endpoint,
+            load: Arc::clone(&self.load),
+            detector: Arc::clone(&self.detector),
+            slot: if same_tls && same_peer { Arc::clone(&self.slot) } else { Arc::default() },
+        })
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Requests in flight to its address: those whose response body has not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.load.in_flight()
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    pub(crate) fn detector(&self) -> &OutlierDetector {
+        &self.detector
+    }
+
+    /// Something that a later stage keeps per member, a connection pool for instance: made on first use, found
+    /// again without a lock, dropped with the last member that has it. One value per type.
+    ///
+    /// It lives as long as connections to the member would be made in the same way: a changed identity, TLS
+    /// mode or `tls` block starts with an empty slot, changed labels or weights keep it.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::AtomicU32};
+    /// # use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName};
+    /// # let name = ClusterName { service: ServiceName::of_host("a", "b"), port: 80, subset: None };
+    /// # let endpoint = Arc::new(Endpoint::new(EndpointAddress::new("10.0.0.1", 80)));
+    /// # let cluster = mesh_lb::Cluster::new(name, Default::default(), vec![endpoint]);
+    /// #[derive(Default)]
+    /// struct Pool(AtomicU32);
+    ///
+    /// let member = &cluster.members()[0];
+    /// let first = member.attachment::<Pool>(Arc::default);
+    /// assert!(Arc::ptr_eq(&first, &member.attachment::<Pool>(|| unreachable!())));
+    /// ```
+    pub fn attachment<T: Any + Send + Sync>(&self, init: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        self.slot.find(init)
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("address", &self.endpoint.address)
+            .field("weight", &self.endpoint.weight)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Load {
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A list of values by type, almost always one long.
+#[derive(Default)]
+struct Slot {
+    value: OnceLock<Arc<dyn Any + Send + Sync>>,
+    next: OnceLock<Box<Slot>>,
+}
+
+impl Slot {
+    fn find<T: Any + Send + Sync>(&self, init: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let (mut slot, mut init) = (self, Some(init));
+        loop {
+            let value = slot.value.get_or_init(|| init.take().expect("a slot that init filled has its type")());
+            if let Ok(found) = Arc::clone(value).downcast::<T>() {
+                return found;
+            }
+            slot = slot.next.get_or_init(Box::default);
+        }
+    }
+}
+
+/// The loads of one service's addresses. Kept weakly: an address that no cluster has any more, and that no
+/// request is on, is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Loads(Mutex<HashMap<EndpointAddress, Weak<Load>>>);
+
+impl Loads {
+    pub(crate) fn of(&self, address: &EndpointAddress) -> Arc<Load> {
+        let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(load) = loads.get(address).and_then(Weak::upgrade) {
+            return load;
+        }
+        let load = Arc::default();
+        loads.insert(address.clone(), Arc::downgrade(&load));
+        load
+    }
+
+    pub(crate) fn forget_unused(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, load| load.strong_count() > 0);
+    }
+}

@@ -1,0 +1,188 @@
+//! Choosing an endpoint.
+//!
+//! A [`Picker`] is made once for a set of members and then only read: no lock, no allocation, and what is
+//! shared between picks is one cursor (round robin) or nothing. It never looks at a clock; who may be chosen
+//! comes in as a [`Filter`].
+//!
+//! Avoiding endpoints (ejected, or tried by an earlier attempt) is exact, where Envoy gives up after five
+//! re-picks: a few draws first, which nearly always suffice, then one walk over the members.
+
+mod alias;
+mod schedule;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use mesh_core::Endpoint;
+use rand::Rng;
+
+use self::{alias::Alias, schedule::Schedule};
+use crate::{LoadBalancer, Member, random::below};
+
+/// Whom a pick may choose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filter<'a> {
+    /// Time since the cluster's epoch, in nanoseconds, where ejection matters: `None` when nobody is ejected,
+    /// or when so many are that all are used.
+    pub(crate) ejected_at: Option<u64>,
+    /// Endpoints of earlier attempts.
+    pub(crate) tried: &'a [Arc<Endpoint>],
+}
+
+impl Filter<'_> {
+    fn allows(&self, member: &Member) -> bool {
+        !self.ejected_at.is_some_and(|now| member.detector().is_ejected_at(now))
+            && !self.tried.iter().any(|endpoint| endpoint.address == member.endpoint().address)
+    }
+}
+
+/// A load-balancing policy over a fixed set of members.
+#[derive(Debug)]
+pub(crate) struct Picker {
+    members: Arc<[Arc<Member>]>,
+    sampler: Sampler,
+    policy: Policy,
+}
+
+#[derive(Debug)]
+enum Sampler {
+    Equal,
+    Weighted(Alias),
+}
+
+#[derive(Debug)]
+enum Policy {
+    LeastRequest,
+    RoundRobin { schedule: Schedule, cursor: AtomicUsize },
+    Random,
+}
+
+/// Draws before the exact walk.
+const DRAWS: usize = 8;
+
+impl Picker {
+    /// `start` spreads the first picks of many clients in a round robin.
+    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: LoadBalancer, start: u64) -> Self {
+        // A weight of 0 takes an endpoint out of service, unless that would be all of them.
+        let weighted = members.iter().any(|member| weight(member) > 0);
+        let members: Arc<[Arc<Member>]> = if weighted && members.iter().any(|member| weight(member) == 0) {
+            members.iter().filter(|member| weight(member) > 0).cloned().collect()
+        } else {
+            Arc::clone(members)
+        };
+        let weights: Vec<u32> = members.iter().map(|member| weight(member).max(1)).collect();
+        let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
+        let policy = match load_balancer {
+            LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
+            LoadBalancer::Random => Policy::Random,
+            LoadBalancer::RoundRobin => {
+                let schedule = if equal { Schedule::equal(weights.len()) } else { Schedule::weighted(&weights) };
+                // The remainder is below a usize.
+                let start = (start % schedule.len().max(1) as u64) as usize;
+                Policy::RoundRobin { schedule, cursor: AtomicUsize::new(start) }
+            }
+        };
+        let sampler = if equal { Sampler::Equal } else { Sampler::Weighted(Alias::new(&weights)) };
+        Self { members, sampler, policy }
+    }
+
+    /// Choose a member. Endpoints of earlier attempts are avoided while there are others; ejected ones always.
+    pub(crate) fn pick(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        let index = match self.pick_among(|member| filter.allows(member), rng) {
+            None if !filter.tried.is_empty() => {
+                let filter = Filter { tried: &[], ..filter };
+                self.pick_among(|member| filter.allows(member), rng)
+            }
+            found => found,
+        };
+        index.map(|index| &self.members[index])
+    }
+
+    fn pick_among(&self, allowed: impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+        match &self.policy {
+            Policy::Random => self.draw(&allowed, rng),
+            Policy::LeastRequest => self.least_request(&allowed, rng),
+            Policy::RoundRobin { schedule, cursor } => {
+                // Every turn of the schedule is used once, also one that is passed over: the next endpoint does
+                // not get two turns because its neighbour is ejected.
+                for _ in 0..schedule.len().min(64) {
+                    let index = schedule.turn(cursor.fetch_add(1, Ordering::Relaxed));
+                    if allowed(&self.members[index]) {
+                        return Some(index);
+                    }
+                }
+                self.walk(&allowed, rng)
+            }
+        }
+    }
+
+    /// Power of two choices: two at random, the less loaded one.
+    ///
+    /// envoy load_balancers "Weighted least request": equal weights, two random hosts, fewer active requests.
+    /// With unequal weights Envoy walks a schedule of weight / (active + 1). Two draws by weight, of which the
+    /// lower active / weight is kept, have the same shares at rest and need no schedule that every request
+    /// changes. The numerator is not active + 1: at rest that would prefer the heavier one twice, once in the
+    /// draw and once in the comparison.
+    fn least_request(&self, allowed: &impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+        let first = self.draw(allowed, rng)?;
+        if self.members.len() == 1 {
+            return Some(first);
+        }
+        let second = match self.sampler {
+            Sampler::Equal => {
+                let chosen = &self.members[first];
+                self.draw(&|member: &Member| !std::ptr::eq(member, &**chosen) && allowed(member), rng)
+            }
+            Sampler::Weighted(_) => self.draw(allowed, rng),
+        };
+        let Some(second) = second else { return Some(first) };
+        let cost = |index: usize, other: usize| {
+            u64::from(self.members[index].in_flight()) * u64::from(weight(&self.members[other]).max(1))
+        };
+        Some(if cost(second, first) < cost(first, second) { second } else { first })
+    }
+
+    /// A random member by weight, of those allowed.
+    fn draw(&self, allowed: &impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+        if self.members.is_empty() {
+            return None;
+        }
+        for _ in 0..DRAWS {
+            let index = match &self.sampler {
+                // Below the length, which is a usize.
+                Sampler::Equal => below(rng, self.members.len() as u64) as usize,
+                Sampler::Weighted(alias) => alias.sample(rng),
+            };
+            if allowed(&self.members[index]) {
+                return Some(index);
+            }
+        }
+        self.walk(allowed, rng)
+    }
+
+    /// The same, exactly, over all members.
+    fn walk(&self, allowed: &impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+        let each = || self.members.iter().enumerate().filter(|(_, member)| allowed(member));
+        let total: u64 = each().map(|(_, member)| u64::from(weight(member).max(1))).sum();
+        let mut left = below(rng, total);
+        let mut last = None;
+        for (index, member) in each() {
+            last = Some(index);
+            let weight = u64::from(weight(member).max(1));
+            if left < weight {
+                break;
+            }
+            left -= weight;
+        }
+        last
+    }
+}
+
+fn weight(member: &Member) -> u32 {
+    member.endpoint().weight
+}
+
+#[cfg(test)]
+mod tests;

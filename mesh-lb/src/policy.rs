@@ -1,0 +1,245 @@
+//! Traffic policy: what a DestinationRule says about a port, and how its levels lie over each other.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh_core::ClientTlsSettings;
+
+/// `loadBalancer.simple`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LoadBalancer {
+    /// LEAST_REQUEST, Istio's default; LEAST_CONN and UNSPECIFIED are the same.
+    #[default]
+    LeastRequest,
+    /// ROUND_ROBIN, weighted as Envoy schedules it.
+    RoundRobin,
+    /// RANDOM, weighted.
+    Random,
+    /// PASSTHROUGH: the address that the request names.
+    Passthrough,
+}
+
+/// `outlierDetection`: when an endpoint is ejected, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutlierDetection {
+    /// `consecutive5xxErrors`: default 5; 0 turns it off.
+    pub consecutive_5xx: u32,
+    /// `consecutiveGatewayErrors`: default 0, off.
+    pub consecutive_gateway: u32,
+    /// `interval` between sweeps, on which endpoints come back. Default 10 s.
+    pub interval: Duration,
+    /// `baseEjectionTime`, multiplied by the times ejected. Default 30 s.
+    pub base_ejection_time: Duration,
+    /// `maxEjectionPercent`: default 10.
+    pub max_ejection_percent: u32,
+    /// `minHealthPercent`: below it every endpoint is used, ejected or not. Default 0: never.
+    pub min_health_percent: u32,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive_5xx: 5,
+            consecutive_gateway: 0,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_percent: 10,
+            min_health_percent: 0,
+        }
+    }
+}
+
+impl OutlierDetection {
+    /// May one more of `members` be ejected when `ejected` already are?
+    ///
+    /// measured on Envoy 1.40 (t6): an endpoint is ejected iff (ejected + 1) / N <= maxEjectionPercent, so the
+    /// default of 10 % ejects nothing below 10 endpoints.
+    ///
+    /// ```
+    /// let default = mesh_lb::OutlierDetection::default();
+    /// assert!(!default.may_eject(0, 9));
+    /// assert!(default.may_eject(0, 10));
+    /// ```
+    #[must_use]
+    pub fn may_eject(&self, ejected: usize, members: usize) -> bool {
+        (ejected as u64 + 1) * 100 <= u64::from(self.max_ejection_percent) * members as u64
+    }
+
+    /// Are so many ejected that all are used? Envoy's panic mode.
+    #[must_use]
+    pub fn panics(&self, ejected: usize, members: usize) -> bool {
+        (members.saturating_sub(ejected) as u64) * 100 < u64::from(self.min_health_percent) * members as u64
+    }
+}
+
+/// How many retries a cluster may have in flight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RetryLimit {
+    /// `retryBudget`: a share of the active requests.
+    Budget {
+        /// Percent of active requests. Default 20.
+        percent: f64,
+        /// Allowed at any load. Default 3.
+        min: u32,
+    },
+    /// `connectionPool.http.maxRetries`.
+    Max(
+        /// At most this many.
+        u32,
+    ),
+}
+
+impl Default for RetryLimit {
+    /// 20 % and at least 3, Envoy's retry budget; on by default here, where Istio has no limit.
+    fn default() -> Self {
+        Self::Budget { percent: 20.0, min: 3 }
+    }
+}
+
+impl RetryLimit {
+    /// Retries allowed at a time, while `active` requests are in flight.
+    ///
+    /// ```
+    /// let budget = mesh_lb::RetryLimit::default();
+    /// assert_eq!((budget.at(0), budget.at(100)), (3, 20));
+    /// ```
+    #[must_use]
+    pub fn at(self, active: u32) -> u32 {
+        match self {
+            // The cast saturates: percent is 0 to 100.
+            Self::Budget { percent, min } => ((f64::from(active) * percent / 100.0) as u32).max(min),
+            Self::Max(max) => max,
+        }
+    }
+}
+
+/// The four blocks that stand at every level. A port's settings replace all four, a subset's each where given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Blocks {
+    pub(crate) load_balancer: Option<LoadBalancer>,
+    pub(crate) connection_pool: Option<ConnectionPool>,
+    pub(crate) outlier_detection: Option<OutlierDetection>,
+    pub(crate) tls: Option<Arc<ClientTlsSettings>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnectionPool {
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) max_requests: Option<u32>,
+    pub(crate) max_retries: Option<u32>,
+}
+
+/// `trafficPolicy` of a rule or of a subset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficPolicy {
+    pub(crate) blocks: Blocks,
+    pub(crate) retry_budget: Option<RetryLimit>,
+    pub(crate) ports: Vec<(u16, Blocks)>,
+}
+
+impl TrafficPolicy {
+    fn port(&self, port: u16) -> Option<&Blocks> {
+        self.ports.iter().find(|(number, _)| *number == port).map(|(_, blocks)| blocks)
+    }
+
+    /// The policy of one cluster: the rule's, its subset's over it, each with the settings of the port.
+    ///
+    /// istio networking/v1alpha3 TrafficPolicy: "port-level settings will override the destination-level
+    /// settings. Traffic settings specified at the destination-level will not be inherited when overridden by
+    /// port-level settings, i.e. default values will be applied to fields omitted in port-level traffic policies."
+    #[must_use]
+    pub fn layer(rule: Option<&Self>, subset: Option<&Self>, port: u16) -> ClusterPolicy {
+        // A port's settings carry no retry budget, and nothing of the rule shines through them.
+        let (mut blocks, mut budget) = match rule {
+            Some(rule) => match rule.port(port) {
+                Some(of_port) => (of_port.clone(), None),
+                None => (rule.blocks.clone(), rule.retry_budget),
+            },
+            None => (Blocks::default(), None),
+        };
+        if let Some(subset) = subset {
+            blocks.lay_over(&subset.blocks);
+            budget = subset.retry_budget.or(budget);
+            if let Some(of_port) = subset.port(port) {
+                blocks = of_port.clone();
+            }
+        }
+        ClusterPolicy::of(blocks, budget)
+    }
+}
+
+impl Blocks {
+    fn lay_over(&mut self, over: &Self) {
+        fn given<T: Clone>(base: &mut Option<T>, over: &Option<T>) {
+            if over.is_some() {
+                base.clone_from(over);
+            }
+        }
+        given(&mut self.load_balancer, &over.load_balancer);
+        given(&mut self.connection_pool, &over.connection_pool);
+        given(&mut self.outlier_detection, &over.outlier_detection);
+        given(&mut self.tls, &over.tls);
+    }
+}
+
+/// What is in force for one cluster, every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ClusterPolicy {
+    /// How an endpoint is chosen.
+    pub load_balancer: LoadBalancer,
+    /// Ejection; `None`: no endpoint is ever ejected.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// `connectionPool.tcp.connectTimeout`. Default 10 s.
+    pub connect_timeout: Duration,
+    /// `connectionPool.http.http2MaxRequests`: requests in flight at a time. Default unlimited (2^32 - 1).
+    pub max_requests: u32,
+    /// Retries in flight at a time.
+    pub retries: RetryLimit,
+    /// `tls`; `None`: automatic mutual TLS.
+    pub tls: Option<Arc<ClientTlsSettings>>,
+}
+
+impl Default for ClusterPolicy {
+    fn default() -> Self {
+        Self::of(Blocks::default(), None)
+    }
+}
+
+impl ClusterPolicy {
+    fn of(blocks: Blocks, budget: Option<RetryLimit>) -> Self {
+        let pool = blocks.connection_pool.unwrap_or_default();
+        Self {
+            load_balancer: blocks.load_balancer.unwrap_or_default(),
+            outlier_detection: blocks.outlier_detection,
+            connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
+            max_requests: pool.max_requests.unwrap_or(u32::MAX),
+            // istio RetryBudget replaces the maxRetries breaker.
+            retries: budget.or(pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
+            tls: blocks.tls,
+        }
+    }
+
+    /// With this choice of endpoints.
+    #[must_use]
+    pub fn with_load_balancer(mut self, load_balancer: LoadBalancer) -> Self {
+        self.load_balancer = load_balancer;
+        self
+    }
+
+    /// With ejection.
+    #[must_use]
+    pub fn with_outlier_detection(mut self, detection: OutlierDetection) -> Self {
+        self.outlier_detection = Some(detection);
+        self
+    }
+
+    /// With at most this many requests in flight.
+    #[must_use]
+    pub fn with_max_requests(mut self, max: u32) -> Self {
+        self.max_requests = max;
+        self
+    }
+}

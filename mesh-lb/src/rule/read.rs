@@ -1,0 +1,369 @@
+//! From YAML to the model: what is refused, with Istio's words where it has some, and what is reported.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use mesh_core::{
+    ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
+    config::{Document, Issues, parse_duration},
+    registry::Visibility,
+};
+
+use super::{DestinationRule, Subset, spec};
+use crate::policy::{Blocks, ConnectionPool, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+
+pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<DestinationRule> {
+    let before = issues.errors().count();
+    let spec: spec::Spec = document.decode(issues)?;
+    let mut read = Read { document, issues };
+    let host = read.host(spec.host.as_deref());
+    let export_to = read.export_to(&spec);
+    let traffic_policy = spec.traffic_policy.as_ref().map(|policy| Arc::new(read.policy("trafficPolicy", policy)));
+    let subsets = read.subsets(&spec.subsets);
+    let rule = host.map(|host| DestinationRule {
+        object: document.object().clone(),
+        host,
+        export_to,
+        selector: spec.workload_selector.map(|selector| selector.match_labels),
+        traffic_policy,
+        subsets,
+    });
+    rule.filter(|_| issues.errors().count() == before)
+}
+
+struct Read<'a> {
+    document: &'a Document,
+    issues: &'a mut Issues,
+}
+
+impl Read<'_> {
+    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.issues.push(self.document.error(path, message));
+    }
+
+    /// For fields whose value is checked though nothing enforces it.
+    fn not_enforced(&mut self, path: String) {
+        self.issues.push(self.document.warning(path, "read but not enforced in-process"));
+    }
+
+    fn host(&mut self, host: Option<&str>) -> Option<HostPattern> {
+        let host = host.unwrap_or_default();
+        match HostPattern::resolve(host, self.document.namespace()) {
+            Ok(pattern) => Some(pattern),
+            Err(error) => {
+                self.error("host", error.to_string());
+                None
+            }
+        }
+    }
+
+    fn export_to(&mut self, spec: &spec::Spec) -> Visibility {
+        let own = self.document.namespace();
+        let visibility = Visibility::parse(&spec.export_to, own).unwrap_or_else(|message| {
+            self.error("exportTo", message);
+            Visibility::default()
+        });
+        let Some(selector) = &spec.workload_selector else { return visibility };
+        if selector.match_labels.is_empty() {
+            self.error("workloadSelector.matchLabels", "workload selector must have at least one label");
+        }
+        if !spec.export_to.is_empty() && visibility != Visibility::Private {
+            self.error("exportTo", "destination rule with workload selector cannot have exportTo beyond current namespace");
+        }
+        Visibility::Private
+    }
+
+    fn subsets(&mut self, subsets: &[spec::Subset]) -> Vec<Arc<Subset>> {
+        let mut names = HashSet::new();
+        let mut read = Vec::with_capacity(subsets.len());
+        for (index, subset) in subsets.iter().enumerate() {
+            let path = format!("subsets[{index}]");
+            if !is_dns_label(&subset.name) {
+                let message = format!("subset name {:?} is invalid: lower-case letters, digits and '-', 1 to 63", subset.name);
+                self.error(format!("{path}.name"), message);
+            } else if !names.insert(&subset.name) {
+                self.error(format!("{path}.name"), format!("duplicate subset names: {}", subset.name));
+            }
+            self.labels(&format!("{path}.labels"), &subset.labels);
+            let traffic_policy =
+                subset.traffic_policy.as_ref().map(|policy| self.policy(&format!("{path}.trafficPolicy"), policy));
+            let name = subset.name.as_str().into();
+            read.push(Arc::new(Subset { name, labels: subset.labels.clone(), traffic_policy }));
+        }
+        read
+    }
+
+    fn labels(&mut self, path: &str, labels: &Labels) {
+        for (key, value) in labels.iter() {
+            let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            if value.len() > 63 || !value.bytes().all(valid) {
+                let message = format!("invalid label value {value:?}: letters, digits, '-', '_' and '.', at most 63");
+                self.error(format!("{path}[\"{key}\"]"), message);
+            }
+        }
+    }
+
+    fn policy(&mut self, path: &str, policy: &spec::Policy) -> TrafficPolicy {
+        let blocks = self.blocks(
+            path,
+            policy.load_balancer.as_ref(),
+            policy.connection_pool.as_ref(),
+            policy.outlier_detection.as_ref(),
+            policy.tls.as_ref(),
+        );
+        let retry_budget = policy.retry_budget.as_ref().map(|budget| self.retry_budget(path, budget));
+        let others = [policy.tunnel, policy.proxy_protocol];
+        if others.iter().all(|field| field.is_set()) {
+            self.error(path, "tunnel and proxyProtocol must not be set together");
+        }
+        let given = policy.load_balancer.is_some()
+            || policy.connection_pool.is_some()
+            || policy.outlier_detection.is_some()
+            || policy.tls.is_some()
+            || retry_budget.is_some()
+            || !policy.port_level_settings.is_empty()
+            || others.iter().any(|field| field.is_set());
+        if !given {
+            self.error(path, "traffic policy must have at least one field");
+        }
+        let mut ports: Vec<(u16, Blocks)> = Vec::with_capacity(policy.port_level_settings.len());
+        for (index, settings) in policy.port_level_settings.iter().enumerate() {
+            let path = format!("{path}.portLevelSettings[{index}]");
+            let number = settings.port.as_ref().and_then(|port| u16::try_from(port.number).ok()).filter(|n| *n > 0);
+            if number.is_none() {
+                self.error(format!("{path}.port.number"), "portTrafficPolicy must have valid port: 1 to 65535");
+            }
+            let blocks = self.blocks(
+                &path,
+                settings.load_balancer.as_ref(),
+                settings.connection_pool.as_ref(),
+                settings.outlier_detection.as_ref(),
+                settings.tls.as_ref(),
+            );
+            let given = settings.load_balancer.is_some()
+                || settings.connection_pool.is_some()
+                || settings.outlier_detection.is_some()
+                || settings.tls.is_some();
+            if !given {
+                self.error(path, "port traffic policy must have at least one field");
+            }
+            ports.extend(number.map(|number| (number, blocks)));
+        }
+        TrafficPolicy { blocks, retry_budget, ports }
+    }
+
+    fn blocks(
+        &mut self,
+        path: &str,
+        load_balancer: Option<&spec::LoadBalancer>,
+        pool: Option<&spec::ConnectionPool>,
+        outlier: Option<&spec::Outlier>,
+        tls: Option<&spec::Tls>,
+    ) -> Blocks {
+        Blocks {
+            load_balancer: load_balancer.map(|lb| self.load_balancer(&format!("{path}.loadBalancer"), lb)),
+            connection_pool: pool.map(|pool| self.connection_pool(&format!("{path}.connectionPool"), pool)),
+            outlier_detection: outlier.map(|o| self.outlier(&format!("{path}.outlierDetection"), o)),
+            tls: tls.and_then(|tls| self.tls(&format!("{path}.tls"), tls)).map(Arc::new),
+        }
+    }
+
+    fn load_balancer(&mut self, path: &str, lb: &spec::LoadBalancer) -> LoadBalancer {
+        if lb.simple.is_some() && lb.consistent_hash.is_set() {
+            self.error(path, "only one of simple or consistentHash can be set");
+        }
+        if lb.locality_lb_setting.is_set() && lb.zone_aware_lb_setting.is_set() {
+            self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
+        }
+        if let Some(warmup) = &lb.warmup {
+            self.warmup(&format!("{path}.warmup"), warmup);
+        }
+        match lb.simple.unwrap_or(spec::Simple::Unspecified) {
+            spec::Simple::Unspecified | spec::Simple::LeastConn | spec::Simple::LeastRequest => {
+                LoadBalancer::LeastRequest
+            }
+            spec::Simple::RoundRobin => LoadBalancer::RoundRobin,
+            spec::Simple::Random => LoadBalancer::Random,
+            spec::Simple::Passthrough => LoadBalancer::Passthrough,
+        }
+    }
+
+    fn warmup(&mut self, path: &str, warmup: &spec::Warmup) {
+        if warmup.duration.is_none() {
+            self.error(format!("{path}.duration"), "duration is required");
+        }
+        self.duration(format!("{path}.duration"), warmup.duration.as_deref());
+        if warmup.minimum_percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            self.error(format!("{path}.minimumPercent"), "minimumPercent must be in range [0, 100]");
+        }
+        if warmup.aggression.is_some_and(|aggression| aggression.is_nan() || aggression < 1.0) {
+            self.error(format!("{path}.aggression"), "aggression should be greater than 0: 1 or more");
+        }
+        self.not_enforced(path.to_owned());
+    }
+
+    fn connection_pool(&mut self, path: &str, pool: &spec::ConnectionPool) -> ConnectionPool {
+        if pool.tcp.is_none() && pool.http.is_none() {
+            self.error(path, "connection pool must have at least one field");
+        }
+        let mut read = ConnectionPool::default();
+        if let Some(tcp) = &pool.tcp {
+            let path = format!("{path}.tcp");
+            self.limit(&path, "maxConnections", "max connections", tcp.max_connections, false);
+            read.connect_timeout = self.duration(format!("{path}.connectTimeout"), tcp.connect_timeout.as_deref());
+        }
+        if let Some(http) = &pool.http {
+            let path = format!("{path}.http");
+            read.max_requests = self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests, true);
+            read.max_retries = self.limit(&path, "maxRetries", "max retries", http.max_retries, true);
+            for (field, words, value) in [
+                ("http1MaxPendingRequests", "http1 max pending requests", http.http1_max_pending_requests),
+                ("maxRequestsPerConnection", "max requests per connection", http.max_requests_per_connection),
+                ("maxConcurrentStreams", "max concurrent streams", http.max_concurrent_streams),
+            ] {
+                self.limit(&path, field, words, value, false);
+            }
+            self.http_version(&path, http);
+        }
+        read
+    }
+
+    /// A breaker: 0 means the default, which is no limit.
+    fn limit(&mut self, path: &str, field: &str, words: &str, value: Option<i32>, enforced: bool) -> Option<u32> {
+        let limit = match u32::try_from(value?) {
+            Ok(limit) => limit,
+            Err(_) => {
+                self.error(format!("{path}.{field}"), format!("{words} must be non-negative"));
+                return None;
+            }
+        };
+        if !enforced {
+            self.not_enforced(format!("{path}.{field}"));
+        }
+        (limit > 0).then_some(limit)
+    }
+
+    fn http_version(&mut self, path: &str, http: &spec::Http) {
+        let upgrade = http.h2_upgrade_policy == Some(spec::UpgradePolicy::Upgrade);
+        if upgrade && http.use_client_protocol == Some(true) {
+            let message = "use client protocol must not be true when H2UpgradePolicy is UPGRADE";
+            self.error(format!("{path}.useClientProtocol"), message);
+        }
+        if upgrade {
+            self.not_enforced(format!("{path}.h2UpgradePolicy"));
+        }
+        if http.use_client_protocol == Some(true) {
+            self.not_enforced(format!("{path}.useClientProtocol"));
+        }
+    }
+
+    fn outlier(&mut self, path: &str, outlier: &spec::Outlier) -> OutlierDetection {
+        if outlier.consecutive_errors.is_some_and(|errors| errors != 0) {
+            let message = "outlier detection consecutive errors is deprecated, use consecutiveGatewayErrors or \
+                           consecutive5xxErrors instead; not enforced";
+            self.issues.push(self.document.warning(format!("{path}.consecutiveErrors"), message));
+        }
+        let split = outlier.split_external_local_origin_errors == Some(true);
+        let local = outlier.consecutive_local_origin_failures.is_some_and(|failures| failures > 0);
+        if local && !split {
+            let message = "outlier detection consecutive local origin failures is specified, but split external local \
+                           origin errors is set to false";
+            self.error(format!("{path}.consecutiveLocalOriginFailures"), message);
+        }
+        if split {
+            self.not_enforced(format!("{path}.splitExternalLocalOriginErrors"));
+        }
+        let defaults = OutlierDetection::default();
+        let max = self.percent(format!("{path}.maxEjectionPercent"), outlier.max_ejection_percent);
+        let min = self.percent(format!("{path}.minHealthPercent"), outlier.min_health_percent);
+        let interval = self.duration(format!("{path}.interval"), outlier.interval.as_deref());
+        let base = self.duration(format!("{path}.baseEjectionTime"), outlier.base_ejection_time.as_deref());
+        OutlierDetection {
+            consecutive_5xx: outlier.consecutive_5xx_errors.unwrap_or(defaults.consecutive_5xx),
+            consecutive_gateway: outlier.consecutive_gateway_errors.unwrap_or(defaults.consecutive_gateway),
+            interval: interval.unwrap_or(defaults.interval),
+            base_ejection_time: base.unwrap_or(defaults.base_ejection_time),
+            // istio applyOutlierDetection: 0 is not set.
+            max_ejection_percent: max.filter(|max| *max > 0).unwrap_or(defaults.max_ejection_percent),
+            min_health_percent: min.unwrap_or(defaults.min_health_percent),
+        }
+    }
+
+    fn percent(&mut self, path: String, percent: Option<i32>) -> Option<u32> {
+        let percent = percent?;
+        match u32::try_from(percent) {
+            Ok(percent) if percent <= 100 => Some(percent),
+            _ => {
+                self.error(path, format!("percentage {percent} is not in range 0..100"));
+                None
+            }
+        }
+    }
+
+    fn duration(&mut self, path: String, text: Option<&str>) -> Option<Duration> {
+        match parse_duration(text?) {
+            Ok(duration) if duration >= Duration::from_millis(1) => Some(duration),
+            Ok(_) => {
+                self.error(path, "duration must be greater than 1ms");
+                None
+            }
+            Err(error) => {
+                self.error(path, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn retry_budget(&mut self, path: &str, budget: &spec::RetryBudget) -> RetryLimit {
+        let percent = budget.percent.unwrap_or(20.0);
+        if !(0.0..=100.0).contains(&percent) {
+            let message = format!("percentage {percent} is not in range 0..100");
+            self.error(format!("{path}.retryBudget.percent"), message);
+        }
+        RetryLimit::Budget { percent, min: budget.min_retry_concurrency.unwrap_or(3) }
+    }
+
+    /// What is not supported here is refused, not reported: without it a connection would be less safe than the
+    /// rule says.
+    fn tls(&mut self, path: &str, tls: &spec::Tls) -> Option<ClientTlsSettings> {
+        let before = self.issues.errors().count();
+        let given = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+        if given(&tls.credential_name) {
+            let files = [&tls.client_certificate, &tls.private_key, &tls.ca_certificates, &tls.ca_crl];
+            if files.into_iter().any(given) {
+                let message =
+                    "cannot specify client certificates or CA certificate or CA CRL If credentialName is set";
+                self.error(path, message);
+            }
+            let message = "credentialName is not supported yet: name files in clientCertificate, privateKey and caCertificates";
+            self.error(format!("{path}.credentialName"), message);
+        } else if tls.mode == spec::TlsMode::Mutual {
+            if !given(&tls.client_certificate) {
+                self.error(format!("{path}.clientCertificate"), "client certificate required for mutual tls");
+            }
+            if !given(&tls.private_key) {
+                self.error(format!("{path}.privateKey"), "private key required for mutual tls");
+            }
+        }
+        if tls.insecure_skip_verify == Some(true) {
+            self.error(format!("{path}.insecureSkipVerify"), "insecureSkipVerify is not supported yet: leave it out");
+        }
+        if given(&tls.ca_crl) {
+            self.error(format!("{path}.caCrl"), "caCrl is not supported yet: leave it out");
+        }
+        let file = |field: &Option<String>| field.as_ref().filter(|text| !text.is_empty()).map(Into::into);
+        (self.issues.errors().count() == before).then(|| ClientTlsSettings {
+            mode: ClientTlsMode::from(tls.mode),
+            sni: tls.sni.as_deref().filter(|sni| !sni.is_empty()).map(Into::into),
+            subject_alt_names: tls.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
+            ca_certificates: file(&tls.ca_certificates),
+            client_certificate: file(&tls.client_certificate),
+            private_key: file(&tls.private_key),
+        })
+    }
+}
+
+/// RFC 1123 label.
+fn is_dns_label(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !name.is_empty() && name.len() <= 63 && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}

@@ -1,0 +1,189 @@
+//! DestinationRule as its YAML spells it (istio networking/v1alpha3 destination_rule.proto).
+//!
+//! Every field that Istio has is accepted; [`Unenforced`] ones are reported with their place.
+
+use mesh_core::{ClientTlsMode, Labels, config::Unenforced};
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Spec {
+    pub(super) host: Option<String>,
+    pub(super) traffic_policy: Option<Policy>,
+    pub(super) subsets: Vec<Subset>,
+    pub(super) export_to: Vec<String>,
+    pub(super) workload_selector: Option<WorkloadSelector>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct WorkloadSelector {
+    pub(super) match_labels: Labels,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Subset {
+    pub(super) name: String,
+    pub(super) labels: Labels,
+    pub(super) traffic_policy: Option<Policy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Policy {
+    pub(super) load_balancer: Option<LoadBalancer>,
+    pub(super) connection_pool: Option<ConnectionPool>,
+    pub(super) outlier_detection: Option<Outlier>,
+    pub(super) tls: Option<Tls>,
+    pub(super) port_level_settings: Vec<PortPolicy>,
+    pub(super) tunnel: Unenforced,
+    pub(super) proxy_protocol: Unenforced,
+    pub(super) retry_budget: Option<RetryBudget>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct PortPolicy {
+    pub(super) port: Option<PortSelector>,
+    pub(super) load_balancer: Option<LoadBalancer>,
+    pub(super) connection_pool: Option<ConnectionPool>,
+    pub(super) outlier_detection: Option<Outlier>,
+    pub(super) tls: Option<Tls>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PortSelector {
+    pub(super) number: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct LoadBalancer {
+    pub(super) simple: Option<Simple>,
+    pub(super) consistent_hash: Unenforced,
+    pub(super) locality_lb_setting: Unenforced,
+    pub(super) zone_aware_lb_setting: Unenforced,
+    pub(super) warmup_duration_secs: Unenforced,
+    pub(super) warmup: Option<Warmup>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum Simple {
+    Unspecified,
+    LeastConn,
+    LeastRequest,
+    RoundRobin,
+    Random,
+    Passthrough,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Warmup {
+    pub(super) duration: Option<String>,
+    pub(super) minimum_percent: Option<f64>,
+    pub(super) aggression: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ConnectionPool {
+    pub(super) tcp: Option<Tcp>,
+    pub(super) http: Option<Http>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Tcp {
+    pub(super) max_connections: Option<i32>,
+    pub(super) connect_timeout: Option<String>,
+    pub(super) tcp_keepalive: Unenforced,
+    pub(super) max_connection_duration: Unenforced,
+    pub(super) idle_timeout: Unenforced,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Http {
+    #[serde(rename = "http1MaxPendingRequests")]
+    pub(super) http1_max_pending_requests: Option<i32>,
+    #[serde(rename = "http2MaxRequests")]
+    pub(super) http2_max_requests: Option<i32>,
+    pub(super) max_requests_per_connection: Option<i32>,
+    pub(super) max_retries: Option<i32>,
+    pub(super) idle_timeout: Unenforced,
+    pub(super) h2_upgrade_policy: Option<UpgradePolicy>,
+    pub(super) use_client_protocol: Option<bool>,
+    pub(super) max_concurrent_streams: Option<i32>,
+    #[serde(rename = "http2KeepAlive")]
+    pub(super) http2_keep_alive: Unenforced,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum UpgradePolicy {
+    Default,
+    DoNotUpgrade,
+    Upgrade,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Outlier {
+    pub(super) consecutive_errors: Option<i32>,
+    pub(super) split_external_local_origin_errors: Option<bool>,
+    pub(super) consecutive_local_origin_failures: Option<u32>,
+    pub(super) consecutive_gateway_errors: Option<u32>,
+    #[serde(rename = "consecutive5xxErrors")]
+    pub(super) consecutive_5xx_errors: Option<u32>,
+    pub(super) interval: Option<String>,
+    pub(super) base_ejection_time: Option<String>,
+    pub(super) max_ejection_percent: Option<i32>,
+    pub(super) min_health_percent: Option<i32>,
+    pub(super) outlier_detection_http_error_codes: Unenforced,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) mode: TlsMode,
+    pub(super) client_certificate: Option<String>,
+    pub(super) private_key: Option<String>,
+    pub(super) ca_certificates: Option<String>,
+    pub(super) credential_name: Option<String>,
+    pub(super) subject_alt_names: Vec<String>,
+    pub(super) sni: Option<String>,
+    pub(super) insecure_skip_verify: Option<bool>,
+    pub(super) ca_crl: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum TlsMode {
+    #[default]
+    Disable,
+    Simple,
+    Mutual,
+    IstioMutual,
+}
+
+impl From<TlsMode> for ClientTlsMode {
+    fn from(mode: TlsMode) -> Self {
+        match mode {
+            TlsMode::Disable => Self::Disable,
+            TlsMode::Simple => Self::Simple,
+            TlsMode::Mutual => Self::Mutual,
+            TlsMode::IstioMutual => Self::IstioMutual,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RetryBudget {
+    pub(super) percent: Option<f64>,
+    pub(super) min_retry_concurrency: Option<u32>,
+}
