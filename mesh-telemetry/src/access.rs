@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header::USER_AGENT};
-use mesh_core::{ClusterName, Endpoint, Exchange, clock};
+use mesh_core::{ClusterName, Connection, Endpoint, Exchange, clock};
 use tracing::Level;
 
 use crate::{host::Host, metrics::Outcome, trace::REQUEST_ID};
@@ -22,11 +22,6 @@ pub const ACCESS_TARGET: &str = "mesh::access";
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const UPSTREAM_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
-
-/// The address a connection came from: put into the extensions of an inbound request by whoever accepted it,
-/// shown in the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteAddress(pub SocketAddr);
 
 /// What the line says of a request, kept by reference count until its end.
 #[derive(Clone, Debug)]
@@ -68,7 +63,7 @@ impl AccessLine {
             user_agent: header(&USER_AGENT),
             request_id: header(&REQUEST_ID),
             host: Host::of(request),
-            remote: request.extensions().get().map(|RemoteAddress(address)| *address),
+            remote: request.extensions().get::<Connection>().map(|connection| connection.peer),
             upstream_time: None,
             cluster: None,
             endpoint: None,

@@ -20,6 +20,7 @@ use crate::{
     body::{CountedBody, RecordingBody},
     host::Host,
     metrics::{ConnectionSecurity, Edge, EdgeLabels, Metrics, Reporter, UNKNOWN, WorkloadLabels},
+    peer,
     recording::{Place, Recording},
     span,
     trace::{self, Sampler, TraceContext},
@@ -54,9 +55,9 @@ struct State {
 struct Memory {
     identity: Option<SpiffeId>,
     routed: HashMap<(usize, usize, bool), RoutedEdge>,
-    unrouted: HashMap<Box<str>, Arc<Edge>>,
-    passthrough: HashMap<Box<str>, Arc<Edge>>,
-    blocked: HashMap<Box<str>, Arc<Edge>>,
+    unrouted: HashMap<Arc<str>, Arc<Edge>>,
+    passthrough: HashMap<Arc<str>, Arc<Edge>>,
+    blocked: HashMap<Arc<str>, Arc<Edge>>,
 }
 
 #[derive(Clone, Debug)]
@@ -166,7 +167,8 @@ impl ClientTelemetry {
         if let Some(edge) = memory.outside(outside).get(host) {
             return Arc::clone(edge);
         }
-        let host: Arc<str> = if host.is_empty() { UNKNOWN.into() } else { host.into() };
+        let key: Arc<str> = host.into();
+        let host = if host.is_empty() { UNKNOWN.into() } else { Arc::clone(&key) };
         let name = match outside {
             Outside::Unrouted => Arc::clone(&host),
             Outside::Passthrough => ClusterName::PASSTHROUGH.into(),
@@ -180,7 +182,7 @@ impl ClientTelemetry {
             security: if connected { ConnectionSecurity::None } else { ConnectionSecurity::Unknown },
         });
         self.remember(&memory.identity, |memory| {
-            memory.outside_mut(outside).insert(Box::from(&*host), Arc::clone(&edge));
+            memory.outside_mut(outside).insert(Arc::clone(&key), Arc::clone(&edge));
         });
         edge
     }
@@ -212,7 +214,7 @@ impl ClientTelemetry {
 }
 
 impl Memory {
-    fn outside(&self, outside: Outside) -> &HashMap<Box<str>, Arc<Edge>> {
+    fn outside(&self, outside: Outside) -> &HashMap<Arc<str>, Arc<Edge>> {
         match outside {
             Outside::Unrouted => &self.unrouted,
             Outside::Passthrough => &self.passthrough,
@@ -220,7 +222,7 @@ impl Memory {
         }
     }
 
-    fn outside_mut(&mut self, outside: Outside) -> &mut HashMap<Box<str>, Arc<Edge>> {
+    fn outside_mut(&mut self, outside: Outside) -> &mut HashMap<Arc<str>, Arc<Edge>> {
         match outside {
             Outside::Unrouted => &mut self.unrouted,
             Outside::Passthrough => &mut self.passthrough,
@@ -320,8 +322,10 @@ where
         let result = ready!(polled);
         let mut recording = this.recording.take().expect("a future is not polled after its end");
         Poll::Ready(match result {
-            Ok(response) => {
+            Ok(mut response) => {
                 recording.response(&response);
+                // What the callee told of itself the registry already said; the application has no use for it.
+                peer::take(response.headers_mut());
                 Ok(response.map(|body| RecordingBody::new(body, recording, None)))
             }
             Err(error) => {

@@ -47,15 +47,17 @@ mod body;
 mod client;
 mod host;
 mod metrics;
+mod peer;
 mod recording;
 mod server;
 mod span;
 
-pub use access::{ACCESS_TARGET, RemoteAddress};
+pub use access::ACCESS_TARGET;
 pub use body::{CountedBody, RecordingBody};
 pub use client::{ClientResponseFuture, ClientTelemetry, ClientTelemetryLayer, ClientTelemetryService};
 pub use metrics::{
     ConnectionSecurity, Counter, Edge, EdgeLabels, Gauge, Metrics, Outcome, Protocol, Reporter, UNKNOWN, WorkloadLabels,
 };
+pub use peer::PeerMetadata;
 pub use server::{ServerResponseFuture, ServerTelemetry, ServerTelemetryLayer, ServerTelemetryService};
 pub use span::TRACE_TARGET;

@@ -162,9 +162,14 @@ impl Recording {
     }
 
     fn exchange(&mut self, exchange: Option<&Exchange>, otherwise: &'static str) {
-        if let Place::Open(client, host) = &self.place {
-            self.place = Place::Known(client.metrics().clone(), client.edge(exchange, host.as_str()));
-        }
+        let exchange = match &self.place {
+            Place::Open(client, host) => {
+                self.place = Place::Known(client.metrics().clone(), client.edge(exchange, host.as_str()));
+                exchange
+            }
+            // A handler that passes on what a client of the mesh gave it passes on that call's exchange too.
+            Place::Known(..) => exchange.filter(|exchange| exchange.cluster.is_none()),
+        };
         let details = exchange.map_or("", |exchange| exchange.details);
         self.details = if details.is_empty() { otherwise } else { details };
         let Some(exchange) = exchange else { return };

@@ -23,6 +23,7 @@ use crate::{
     body::{CountedBody, RecordingBody},
     host::{Host, without_port},
     metrics::{ConnectionSecurity, Edge, EdgeLabels, Metrics, Reporter, WorkloadLabels},
+    peer::{self, PeerMetadata},
     recording::{Place, Recording},
     span,
     trace::{self, REQUEST_ID, Sampler, Scoped, TraceContext},
@@ -42,6 +43,7 @@ pub struct ServerTelemetry {
 struct State {
     metrics: Metrics,
     own: WorkloadLabels,
+    metadata: PeerMetadata,
     memory: ArcSwap<Memory>,
 }
 
@@ -58,7 +60,9 @@ struct Memory {
 #[derive(Clone, Debug, Default)]
 struct Callers {
     anonymous: Option<Arc<Edge>>,
-    known: HashMap<SpiffeId, Arc<Edge>>,
+    /// By identity, then by what the peer told of itself: its header, byte for byte, empty for nothing. A header that
+    /// only names somebody, as Envoy's cache has it, would let one peer speak for another.
+    known: HashMap<SpiffeId, HashMap<Arc<[u8]>, Arc<Edge>>>,
 }
 
 impl Memory {
@@ -85,7 +89,10 @@ impl ServerTelemetry {
     pub fn new(metrics: Metrics, workload: &Workload) -> Self {
         let own = WorkloadLabels::own(workload);
         let memory = ArcSwap::from_pointee(Memory::new(None, Arc::default()));
-        Self { state: Arc::new(State { metrics, own, memory }), sampler: Sampler::default() }
+        Self {
+            state: Arc::new(State { metrics, own, metadata: PeerMetadata::of(workload), memory }),
+            sampler: Sampler::default(),
+        }
     }
 
     /// Record this share of the traces that begin here, instead of 1 %.
@@ -107,18 +114,19 @@ impl ServerTelemetry {
         self.state.memory.rcu(|memory| Memory::new(memory.identity.clone(), Arc::clone(&services)));
     }
 
-    fn edge(&self, peer: Option<&PeerIdentity>, host: &Host) -> Arc<Edge> {
+    fn edge(&self, peer: Option<&PeerIdentity>, told: Option<&HeaderValue>, host: &Host) -> Arc<Edge> {
         let memory = self.state.memory.load();
         let at = memory.service(host.as_str());
         let callers = &memory.callers[at];
+        let header = told.map_or(b"".as_slice(), HeaderValue::as_bytes);
         let known = match peer {
-            Some(peer) => callers.known.get(peer.id()),
+            Some(peer) => callers.known.get(peer.id()).and_then(|known| known.get(header)),
             None => callers.anonymous.as_ref(),
         };
         if let Some(edge) = known {
             return Arc::clone(edge);
         }
-        let edge = self.state.metrics.edge(&self.labels(&memory, at, peer));
+        let edge = self.state.metrics.edge(&self.labels(&memory, at, peer, told));
         self.state.memory.rcu(|now| {
             if now.identity != memory.identity || now.services != memory.services {
                 return Arc::clone(now);
@@ -130,7 +138,10 @@ impl ServerTelemetry {
             };
             now.len += 1;
             match peer {
-                Some(peer) => _ = now.callers[at].known.insert(peer.id().clone(), Arc::clone(&edge)),
+                Some(peer) => {
+                    let known = now.callers[at].known.entry(peer.id().clone()).or_default();
+                    known.insert(header.into(), Arc::clone(&edge));
+                }
                 None => now.callers[at].anonymous = Some(Arc::clone(&edge)),
             }
             Arc::new(now)
@@ -138,7 +149,13 @@ impl ServerTelemetry {
         edge
     }
 
-    fn labels(&self, memory: &Memory, service: usize, peer: Option<&PeerIdentity>) -> EdgeLabels {
+    fn labels(
+        &self,
+        memory: &Memory,
+        service: usize,
+        peer: Option<&PeerIdentity>,
+        told: Option<&HeaderValue>,
+    ) -> EdgeLabels {
         let own = &self.state.own;
         let canonical = || ServiceName {
             host: Arc::clone(&own.canonical_service),
@@ -149,7 +166,10 @@ impl ServerTelemetry {
         EdgeLabels {
             reporter: Reporter::Destination,
             source: match peer {
-                Some(peer) => WorkloadLabels::of_identity(peer.id(), &own.cluster),
+                Some(peer) => match told.and_then(peer::decode) {
+                    Some(told) => WorkloadLabels::of_peer(peer.id(), &told, &own.cluster),
+                    None => WorkloadLabels::of_identity(peer.id(), &own.cluster),
+                },
                 None => WorkloadLabels::unknown(),
             },
             destination: own.clone().with_principal(memory.identity.as_ref().filter(|_| mutual)),
@@ -201,12 +221,16 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let start = clock::now();
         let telemetry = &self.telemetry;
         let context = trace::from_headers(request.headers(), telemetry.sampler, &mut rand::rng());
         let host = Host::of(&request);
-        let edge = telemetry.edge(request.extensions().get(), &host);
+        // Believed beside a verified identity only, and never the application's to read.
+        let told = peer::take(request.headers_mut());
+        let identity = request.extensions().get::<PeerIdentity>();
+        let told = told.filter(|_| identity.is_some());
+        let edge = telemetry.edge(identity, told.as_ref(), &host);
         let span = span::server(&context, &request, &host);
         let request = request.map(CountedBody::new);
         let place = Place::Known(telemetry.state.metrics.clone(), edge);
@@ -218,7 +242,13 @@ where
             let _entered = recording.enter();
             trace::enter(context.clone(), || self.inner.call(request))
         };
-        ServerResponseFuture { inner: trace::scoped(context.clone(), inner), context, recording: Some(recording) }
+        let answer = told.map(|_| telemetry.state.metadata.clone());
+        ServerResponseFuture {
+            inner: trace::scoped(context.clone(), inner),
+            context,
+            answer,
+            recording: Some(recording),
+        }
     }
 }
 
@@ -237,6 +267,8 @@ pin_project! {
         #[pin]
         inner: Scoped<F>,
         context: TraceContext,
+        // Who I am, for a peer that said who it is.
+        answer: Option<PeerMetadata>,
         recording: Option<Recording>,
     }
 }
@@ -264,7 +296,10 @@ where
         let result = ready!(polled);
         let mut recording = this.recording.take().expect("a future is not polled after its end");
         Poll::Ready(match result {
-            Ok(response) => {
+            Ok(mut response) => {
+                if let Some(metadata) = this.answer {
+                    metadata.inject(response.headers_mut());
+                }
                 recording.response(&response);
                 let context = this.context.clone();
                 Ok(response.map(|body| RecordingBody::new(body, recording, Some(context))))

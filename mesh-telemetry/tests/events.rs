@@ -1,4 +1,5 @@
 //! Access log and spans, as a subscriber sees them.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     convert::Infallible,

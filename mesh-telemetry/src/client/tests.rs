@@ -67,16 +67,9 @@ async fn answered(telemetry: &ClientTelemetry, request: Request<Full<Bytes>>, ex
         ServiceBuilder::new().layer(ClientTelemetryLayer::new(telemetry.clone())).service_fn(move |_: Sent| {
             let mut response = Response::new(Full::new(Bytes::from_static(b"hello")));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            response.extensions_mut().extend(
-                exchange
-                    .clone()
-                    .map(|exchange| {
-                        let mut extensions = http::Extensions::new();
-                        extensions.insert(exchange);
-                        extensions
-                    })
-                    .unwrap_or_default(),
-            );
+            if let Some(exchange) = exchange.clone() {
+                response.extensions_mut().insert(exchange);
+            }
             async { Ok::<_, Infallible>(response) }
         });
     service.oneshot(request).await.unwrap().into_body().collect().await.unwrap();
@@ -406,4 +399,18 @@ async fn each_call_has_a_span_of_its_own() {
     let [a, b] = [a, b].map(|headers| Traceparent::decode(headers["traceparent"].as_bytes()).unwrap());
     assert_eq!((a.trace_id, b.trace_id), (context.trace_id(), context.trace_id()));
     assert!(a.parent_id != b.parent_id && a.parent_id != context.span_id());
+}
+
+// istio peer_metadata.cc: what the peer told is for the mesh.
+#[tokio::test]
+async fn the_application_does_not_see_the_peers_metadata() {
+    let (_, telemetry) = telemetry();
+    let service =
+        ServiceBuilder::new().layer(ClientTelemetryLayer::new(telemetry)).service_fn(|request: Sent| async move {
+            assert!(request.headers().keys().all(|name| !name.as_str().contains("peer-metadata")), "not told to all");
+            let mut response = Response::new(Empty::<Bytes>::new());
+            crate::PeerMetadata::of(&Workload::new("default", "reviews-v2")).inject(response.headers_mut());
+            Ok::<_, Infallible>(response)
+        });
+    assert!(service.oneshot(get("http://x/")).await.unwrap().headers().is_empty());
 }

@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc};
 
 use mesh_core::{Endpoint, Labels, ServiceName, Workload, identity::SpiffeId};
 
+use crate::peer::Told;
+
 /// What Istio writes where it does not know.
 pub const UNKNOWN: &str = "unknown";
 
@@ -151,6 +153,26 @@ impl WorkloadLabels {
         labels
     }
 
+    /// The end behind a verified identity that told which workload it is. The identity has the last word on the
+    /// namespace (envoy istio_stats: "namespace from SAN if available").
+    pub(crate) fn of_peer(id: &SpiffeId, told: &Told, cluster: &str) -> Self {
+        let workload = first([Some(&*told.workload)]);
+        let labels = &told.labels;
+        let namespace = first([id.namespace(), Some(&told.namespace)]);
+        let service = first([labels.get(CANONICAL_NAME), labels.get("app"), workload]);
+        let cluster = first([Some(&*told.cluster), namespace.map(|_| cluster)]);
+        Self {
+            workload: known(workload.unwrap_or(UNKNOWN)),
+            canonical_service: known(service.unwrap_or(UNKNOWN)),
+            canonical_revision: known(revision(labels)),
+            namespace: known(namespace.unwrap_or(UNKNOWN)),
+            principal: known(id.as_str()),
+            app: known(first([labels.get("app")]).unwrap_or(UNKNOWN)),
+            version: known(first([labels.get("version")]).unwrap_or(UNKNOWN)),
+            cluster: known(cluster.unwrap_or(UNKNOWN)),
+        }
+    }
+
     /// With this principal.
     #[must_use]
     pub fn with_principal(mut self, id: Option<&SpiffeId>) -> Self {
@@ -258,7 +280,7 @@ fn revision(labels: &Labels) -> &str {
     first([labels.get(CANONICAL_REVISION), labels.get("version")]).unwrap_or("latest")
 }
 
-fn first<'a, const N: usize>(candidates: [Option<&'a str>; N]) -> Option<&'a str> {
+fn first<const N: usize>(candidates: [Option<&str>; N]) -> Option<&str> {
     candidates.into_iter().flatten().find(|value| !value.is_empty())
 }
 

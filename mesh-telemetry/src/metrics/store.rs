@@ -137,7 +137,7 @@ impl Metrics {
         Self::with_max_slots(Self::DEFAULT_MAX_SLOTS)
     }
 
-    /// An empty store with room for `max_slots` combinations of label values. A slot is 67 series and about 1 kB
+    /// An empty store with room for `max_slots` combinations of label values. A slot is 67 series and about 600 bytes
     /// here; further combinations are counted by side under `other` and in `mesh_metrics_overflow_total`.
     #[must_use]
     pub fn with_max_slots(max_slots: usize) -> Self {

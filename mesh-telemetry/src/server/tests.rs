@@ -117,6 +117,41 @@ async fn of_several_services_the_host_chooses_among_the_configured_ones() {
     assert_eq!(series(&metrics).len(), 2);
 }
 
+// istio peer_metadata.cc: headers of the peer fill in its labels, and the answer carries ours.
+#[tokio::test]
+async fn a_verified_peer_says_which_workload_it_is() {
+    let productpage = Workload::new("spoofed", "productpage-v1")
+        .with_labels(Labels::from_iter([("app", "productpage"), ("version", "v1")]));
+    for verified in [true, false] {
+        let (metrics, telemetry) = telemetry();
+        let service = ServiceBuilder::new().layer(ServerTelemetryLayer::new(telemetry)).service_fn(
+            |request: Received| async move {
+                assert!(request.headers().keys().all(|name| !name.as_str().contains("peer-metadata")));
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            },
+        );
+        for _ in 0..2 {
+            let mut request = if verified { from_productpage("/") } else { get("/") };
+            PeerMetadata::of(&productpage).inject(request.headers_mut());
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.headers().contains_key("x-envoy-peer-metadata"), verified);
+            assert_eq!(response.headers().contains_key("x-envoy-peer-metadata-id"), verified);
+        }
+        let series = only(&metrics);
+        assert!(series.ends_with(" 2"));
+        let expected = if verified {
+            "source_workload=\"productpage-v1\",source_canonical_service=\"productpage\",\
+             source_canonical_revision=\"v1\",source_workload_namespace=\"web\",\
+             source_principal=\"spiffe://cluster.local/ns/web/sa/bookinfo-productpage\",source_app=\"productpage\",\
+             source_version=\"v1\",source_cluster=\"Kubernetes\""
+        } else {
+            "source_workload=\"unknown\",source_canonical_service=\"unknown\",source_canonical_revision=\"latest\",\
+             source_workload_namespace=\"unknown\""
+        };
+        assert!(series.contains(expected), "{series}");
+    }
+}
+
 #[tokio::test]
 async fn a_cancelled_handler_is_recorded_and_an_error_passes() {
     let (metrics, telemetry) = telemetry();
@@ -148,6 +183,26 @@ async fn the_handler_reads_the_context_and_the_request_id() {
     request.headers_mut().insert("traceparent", PARENT.parse().unwrap());
     let body = service.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, &PARENT[3..35]);
+}
+
+#[tokio::test]
+async fn flags_of_the_handlers_own_calls_are_not_its_own() {
+    let (metrics, telemetry) = telemetry();
+    let cluster = Arc::new(mesh_core::ClusterName::passthrough());
+    for upstream in [true, false] {
+        let error = mesh_core::Error::new(if upstream { Reason::NoHealthyUpstream } else { Reason::RateLimited });
+        let error = if upstream { error.with_cluster(&cluster) } else { error };
+        let service =
+            ServiceBuilder::new().layer(ServerTelemetryLayer::new(telemetry.clone())).service_fn(move |_: Received| {
+                let mut response = Response::new(Empty::<Bytes>::new());
+                response.extensions_mut().insert(error.exchange().clone());
+                async { Ok::<_, Infallible>(response) }
+            });
+        service.oneshot(get("/")).await.unwrap();
+    }
+    let series = series(&metrics);
+    assert!(series.iter().any(|line| line.contains("response_flags=\"-\"")), "{series:#?}");
+    assert!(series.iter().any(|line| line.contains("response_flags=\"RL\"")), "{series:#?}");
 }
 
 /// What a client below a handler sends.
