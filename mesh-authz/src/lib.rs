@@ -72,4 +72,4 @@ pub use future::ResponseFuture;
 pub use policy::{Action, AuthorizationPolicy};
 pub use set::{Decision, MatchedRule, PolicySet};
 pub use trust::TrustDomains;
-pub use view::{Connection, RequestView};
+pub use view::RequestView;

@@ -50,7 +50,7 @@ pub enum Decision<'a> {
     NotAllowed,
     /// Policies were not read yet.
     NotReady,
-    /// A rule asks for addresses ([`Connection`](crate::Connection)) and the server gave none.
+    /// A rule asks for addresses ([`Connection`](mesh_core::Connection)) and the server gave none.
     NoConnection,
 }
 

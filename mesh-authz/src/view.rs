@@ -1,31 +1,10 @@
 //! What a policy may know about a request.
 
-use std::net::SocketAddr;
-
 use http::{Request, header::HOST};
-use mesh_core::identity::{PeerIdentity, SpiffeId};
-
-/// The addresses of the connection that a request came on, for `ipBlocks` and `ports`. The server puts it into
-/// the request's extensions where it accepts.
-///
-/// Without it a policy set that asks for addresses lets nobody in: a rule that cannot be looked at is not a rule
-/// that does not match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Connection {
-    /// Address of the other end, as accepted: never from a header.
-    pub peer: SocketAddr,
-    /// Our own end; its port is the workload's.
-    pub local: SocketAddr,
-}
-
-impl Connection {
-    /// A connection from `peer` to `local`.
-    #[must_use]
-    pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { peer, local }
-    }
-}
+use mesh_core::{
+    Connection,
+    identity::{PeerIdentity, SpiffeId},
+};
 
 /// A canonical request, as policies see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ pub mod path;
 pub mod registry;
 
 mod cluster;
+mod connection;
 mod endpoint;
 mod error;
 mod exchange;
@@ -33,6 +34,7 @@ mod tls_settings;
 mod workload;
 
 pub use cluster::{ClusterHandle, ClusterName, RetryPermit, ServiceName};
+pub use connection::Connection;
 pub use endpoint::{Endpoint, EndpointAddress, EndpointTls};
 pub use error::{BoxError, Deadline, Error, Reason};
 pub use exchange::Exchange;

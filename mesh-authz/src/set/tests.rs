@@ -4,7 +4,7 @@ use mesh_core::{
 };
 
 use super::*;
-use crate::Connection;
+use mesh_core::Connection;
 
 mod oracle;
 

@@ -1,0 +1,33 @@
+# The menu. `just` lists it; `.ci/run` is what a change has to pass.
+
+default:
+    @just --list
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# What CI refuses.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Unit, property, doc and end-to-end tests. Shared data: MESH_SHARED, else ../shared.
+test:
+    cargo test --workspace
+
+# The manual, as docs.rs shows it.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Istio's bookinfo on this machine.
+bookinfo *args:
+    cargo run --release --example bookinfo -- {{ args }}
+
+# Bans, licences, sources and duplicate versions (needs cargo-deny).
+deny:
+    cargo deny check bans licenses sources
+
+# Everything CI does, in a fresh clone or here.
+ci:
+    bash .ci/run
