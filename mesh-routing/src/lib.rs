@@ -1,0 +1,107 @@
+//! VirtualService in a tower stack: match, split, time out, retry and inject faults, decided as Istio and Envoy do.
+//!
+//! Not a proxy and not a load balancer: it decides which *cluster* a request goes to and how, and hands it on as a
+//! [`Routed`](mesh_core::Routed) request. Something inside picks an endpoint (mesh-lb), or an HTTP client that finds its
+//! own ([`ToAuthority`](mesh_core::ToAuthority)).
+//!
+//! ```text
+//!  VirtualService ─┐
+//!  Registry ───────┼─▶ RouteTable::compile ──▶ Arc<ArcSwap<RouteTable>>      one atomic swap per change
+//!  MeshConfig ─────┘                                 │
+//!                                                    ▼
+//!  http::Request ─▶ LocalReply ─▶ Router ─▶ FaultInjector ─▶ Timeout ─▶ Retry ─▶ endpoint, connection
+//!                                 host, first match,   delay,   whole request,  per attempt: timeout,
+//!                                 header operations,   abort    body included   back-off, replayed body
+//!                                 weighted draw
+//! ```
+//!
+//! ```
+//! use std::{convert::Infallible, sync::Arc};
+//! use arc_swap::ArcSwap;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use mesh_core::{ClusterName, LocalReplyLayer, MeshConfig, ToAuthority, Workload};
+//! use mesh_core::config::{Document, Issues};
+//! use mesh_core::registry::Registry;
+//! use mesh_routing::{CompileInput, FaultLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer, RouteTable, TimeoutLayer};
+//! use mesh_routing::VirtualService;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! let yaml = "
+//! {apiVersion: v1, kind: Service, metadata: {name: reviews}, spec: {ports: [{port: 9080, name: http}]}}
+//! ---
+//! apiVersion: networking.istio.io/v1
+//! kind: VirtualService
+//! metadata: {name: reviews}
+//! spec:
+//!   hosts: [reviews]
+//!   http:
+//!   - match: [{headers: {end-user: {exact: jason}}}]
+//!     fault: {abort: {httpStatus: 555, percentage: {value: 100}}}
+//!     route: [{destination: {host: reviews}}]
+//!   - route: [{destination: {host: reviews}}]
+//!     timeout: 3s
+//! ";
+//! let mut issues = Issues::default();
+//! let documents = Document::parse_all("reviews.yaml", yaml, &mut issues);
+//! let mesh = MeshConfig::default();
+//! let table: RouteTable<Arc<ClusterName>> = RouteTable::compile(
+//!     &CompileInput {
+//!         workload: &Workload::new("default", "productpage"),
+//!         mesh: &mesh,
+//!         registry: &Registry::from_documents(&documents, &mesh.trust_domain, &mut issues),
+//!         virtual_services: &[Arc::new(VirtualService::from_document(&documents[1], &mut issues).unwrap())],
+//!         default_retry: Some(RetryPolicy::istio_default()),
+//!     },
+//!     &mut |name| Some(Arc::new(name.clone())), // mesh-lb gives clusters here; a bare name is enough to route
+//!     &mut issues,
+//! );
+//! assert!(issues.is_empty(), "{issues}");
+//!
+//! let client = ServiceBuilder::new()
+//!     .layer(LocalReplyLayer)
+//!     .layer(RouteLayer::new(Arc::new(ArcSwap::from_pointee(table))))
+//!     .layer(FaultLayer::new())
+//!     .layer(TimeoutLayer::new())
+//!     .layer(RetryLayer::new())
+//!     .layer(ToAuthority)
+//!     .service(service_fn(|request: Request<ReplayBody<Full<&'static [u8]>>>| async move {
+//!         let upstream = request.uri().authority().unwrap().to_string();
+//!         Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from(upstream))))
+//!     }));
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let request = |user| {
+//!     Request::get("http://reviews:9080/reviews/0").header("end-user", user).body(Full::default()).unwrap()
+//! };
+//! assert_eq!(client.clone().oneshot(request("jason")).await.unwrap().status(), 555);
+//! assert_eq!(client.oneshot(request("jane")).await.unwrap().status(), 200);
+//! # });
+//! ```
+//!
+//! What a rule may say that is read and reported but not enforced yet: rewrite, mirrors, corsPolicy, `tls` and `tcp`,
+//! retryRemoteLocalities. A rule that redirects, answers directly or delegates is refused, because doing something
+//! else instead would be worse than keeping the last good version.
+
+mod fault;
+mod head;
+mod header_ops;
+mod matcher;
+mod percent;
+mod policy;
+mod re2;
+mod retry;
+mod router;
+mod string_match;
+mod table;
+mod time;
+mod timeout;
+mod virtual_service;
+
+pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
+pub use head::RequestHead;
+pub use policy::{Roll, RoutePolicy};
+pub use retry::{BackOff, InvalidRetryOn, ReplayBody, Retry, RetryFuture, RetryLayer, RetryOn, RetryPolicy, Verdict};
+pub use router::{RouteLayer, Router, RouterFuture};
+pub use table::{CompileInput, Destination, Route, RouteTable};
+pub use timeout::{Timeout, TimeoutBody, TimeoutFuture, TimeoutLayer};
+pub use virtual_service::VirtualService;

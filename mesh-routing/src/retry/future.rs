@@ -1,0 +1,241 @@
+//! One request through its attempts.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body::Body;
+use mesh_core::{
+    Attempt, BoxError, ClusterHandle, Endpoint, Error, Exchange, Reason, ResponseFlag, RetryPermit, Routed, clock,
+};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
+use tower_service::Service;
+
+use super::{ReplayBody, RetryPolicy, Verdict, replay::Replay};
+use crate::{Roll, RoutePolicy};
+
+/// istio sets `include_request_attempt_count` on outbound virtual hosts.
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+type Inner<B, C> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy>>;
+
+pin_project! {
+    /// The future of [`Retry`](super::Retry).
+    pub struct RetryFuture<S, B, C>
+    where
+        S: Service<Inner<B, C>>,
+    {
+        service: S,
+        attempts: u32,
+        // What another attempt is made of; `None` when there can be none.
+        again: Option<Again<B, C>>,
+        #[pin]
+        state: State<S::Future, B, C>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, B, C> {
+        Ready { routed: Option<Inner<B, C>> },
+        Call { #[pin] future: F, #[pin] limit: Option<Sleep> },
+        Wait { #[pin] sleep: Sleep, routed: Option<Inner<B, C>> },
+    }
+}
+
+/// The request's head as it was, the body's source and where it has been.
+struct Again<B, C> {
+    head: Request<()>,
+    replay: Replay<B>,
+    cluster: C,
+    policy: Arc<RoutePolicy>,
+    tried: Vec<Arc<Endpoint>>,
+    /// Held while a retry is under way.
+    permit: Option<RetryPermit>,
+    roll: Roll,
+}
+
+impl<S, B, C> RetryFuture<S, B, C>
+where
+    S: Service<Inner<B, C>>,
+    B: Body,
+    C: ClusterHandle,
+{
+    pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy>>, cap: usize, roll: Roll) -> Self {
+        let Routed { request, cluster, policy, attempt } = routed;
+        let (head, body) = request.into_parts();
+        let (again, body) =
+            if policy.retry().is_none_or(|retry| retry.retries() == 0 && retry.per_try_timeout().is_none()) {
+                (None, ReplayBody::once(body))
+            } else {
+                let (replay, body) = Replay::new(body, cap);
+                let head = Request::from_parts(head.clone(), ());
+                let (cluster, policy) = (cluster.clone(), Arc::clone(&policy));
+                (Some(Again { head, replay, cluster, policy, tried: Vec::new(), permit: None, roll }), body)
+            };
+        let mut request = Request::from_parts(head, body);
+        count_attempt(&mut request, 1);
+        let routed = Some(Routed { request, cluster, policy, attempt });
+        Self { service, attempts: 1, again, state: State::Ready { routed } }
+    }
+}
+
+impl<B, C> Again<B, C> {
+    fn policy(&self) -> Option<&RetryPolicy> {
+        self.policy.retry()
+    }
+}
+
+/// What becomes of a wish to retry.
+enum Next<B, C> {
+    Send {
+        after: Duration,
+        routed: Inner<B, C>,
+    },
+    /// The cluster has no place for a retry.
+    NoBudget,
+    /// Too much of the body was sent to send it again.
+    NoBody,
+}
+
+impl<B: Body, C: ClusterHandle> Again<B, C> {
+    fn next(&mut self, attempts: u32, endpoint: Option<&Arc<Endpoint>>) -> Next<B, C> {
+        let Some(policy) = self.policy.retry() else { return Next::NoBody };
+        if !self.replay.is_possible() {
+            return Next::NoBody;
+        }
+        // A retry that ended gives its place back before the next asks for one.
+        self.permit = None;
+        self.permit = self.cluster.retry_permit();
+        if self.permit.is_none() {
+            return Next::NoBudget;
+        }
+        // From here on the attempt that failed reads no more of the body, whoever still holds it.
+        let Some(body) = self.replay.again() else { return Next::NoBody };
+        if policy.avoids_previous() {
+            self.tried.extend(endpoint.cloned());
+        }
+        let mut request = self.head.clone().map(|()| body);
+        count_attempt(&mut request, attempts + 1);
+        let attempt = Attempt { number: attempts, tried: self.tried.clone() };
+        let (cluster, policy_of) = (self.cluster.clone(), Arc::clone(&self.policy));
+        Next::Send {
+            after: policy.backoff().wait(attempts, (self.roll)()),
+            routed: Routed { request, cluster, policy: policy_of, attempt },
+        }
+    }
+}
+
+fn count_attempt<B>(request: &mut Request<B>, attempts: u32) {
+    let value = match attempts {
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        3 => HeaderValue::from_static("3"),
+        more => HeaderValue::from(more),
+    };
+    request.headers_mut().insert(ATTEMPT_COUNT, value);
+}
+
+/// An attempt's outcome and the decision about it.
+fn judge<B, C, R>(again: Option<&Again<B, C>>, attempts: u32, outcome: &Result<Response<R>, Error>) -> Verdict {
+    let Some(policy) = again.and_then(Again::policy) else { return Verdict::Accept };
+    match outcome {
+        Ok(response) => policy.after_response(attempts, response.status(), response.headers()),
+        Err(error) => policy.after_error(attempts, error.reason()),
+    }
+}
+
+fn exchange<R>(outcome: &mut Result<Response<R>, Error>) -> &mut Exchange {
+    match outcome {
+        Ok(response) => Exchange::of(response),
+        Err(error) => error.exchange_mut(),
+    }
+}
+
+fn endpoint<R>(outcome: &Result<Response<R>, Error>) -> Option<&Arc<Endpoint>> {
+    let exchange = match outcome {
+        Ok(response) => response.extensions().get::<Exchange>()?,
+        Err(error) => error.exchange(),
+    };
+    exchange.endpoint.as_ref()
+}
+
+impl<S, B, C, R> Future for RetryFuture<S, B, C>
+where
+    S: Service<Inner<B, C>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body,
+    C: ClusterHandle,
+{
+    type Output = Result<Response<R>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let mut outcome = match this.state.as_mut().project() {
+                StateProj::Wait { sleep, routed } => {
+                    ready!(sleep.poll(cx));
+                    let routed = routed.take();
+                    *this.attempts += 1;
+                    this.state.set(State::Ready { routed });
+                    continue;
+                }
+                StateProj::Ready { routed } => match ready!(this.service.poll_ready(cx)) {
+                    Ok(()) => {
+                        let limit = this.again.as_ref().and_then(Again::policy).and_then(RetryPolicy::per_try_timeout);
+                        let limit = limit.map(|timeout| sleep_until(clock::now() + timeout));
+                        let future = this.service.call(routed.take().expect("polled after completion"));
+                        this.state.set(State::Call { future, limit });
+                        continue;
+                    }
+                    Err(error) => Err(Error::from_box(error.into())),
+                },
+                StateProj::Call { future, limit } => match future.poll(cx) {
+                    Poll::Ready(outcome) => outcome.map_err(|error| Error::from_box(error.into())),
+                    Poll::Pending => {
+                        let Some(limit) = limit.as_pin_mut() else { return Poll::Pending };
+                        ready!(limit.poll(cx));
+                        Err(Error::new(Reason::PerTryTimeout))
+                    }
+                },
+            };
+            let attempts = *this.attempts;
+            match judge(this.again.as_ref(), attempts, &outcome) {
+                Verdict::Accept => {}
+                Verdict::LimitReached => exchange(&mut outcome).flag(ResponseFlag::UpstreamRetryLimitExceeded),
+                Verdict::Retry => {
+                    let again = this.again.as_mut().expect("judged by its policy");
+                    match again.next(attempts, endpoint(&outcome)) {
+                        Next::Send { after, routed } => {
+                            let sleep = sleep_until(clock::now() + after);
+                            this.state.set(State::Wait { sleep, routed: Some(routed) });
+                            continue;
+                        }
+                        // Envoy marks a retry that the budget refused as an overflow.
+                        Next::NoBudget => exchange(&mut outcome).flag(ResponseFlag::UpstreamOverflow),
+                        Next::NoBody => {}
+                    }
+                }
+            }
+            exchange(&mut outcome).attempts = attempts;
+            // The body still to be sent is no longer kept.
+            *this.again = None;
+            return Poll::Ready(outcome);
+        }
+    }
+}
+
+impl<S, B, C> std::fmt::Debug for RetryFuture<S, B, C>
+where
+    S: Service<Inner<B, C>>,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RetryFuture").field("attempts", &self.attempts).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,296 @@
+//! Compiling VirtualServices, for one client, against the registry.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use mesh_core::{
+    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, ServiceName, Workload,
+    config::Issues,
+    registry::{Protocol, Registry, Service},
+};
+
+use super::{
+    Destination, Route, RouteTable,
+    hosts::HostMap,
+    route::{Entry, VirtualHost},
+};
+use crate::{
+    RetryPolicy, RoutePolicy, VirtualService,
+    header_ops::in_order,
+    virtual_service::{self as model, Retries, Rule},
+};
+
+/// What a table is compiled from.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "an argument list with names")]
+pub struct CompileInput<'a> {
+    /// The client.
+    pub workload: &'a Workload,
+    /// Mesh-wide settings.
+    pub mesh: &'a MeshConfig,
+    /// The services that exist.
+    pub registry: &'a Registry,
+    /// All VirtualServices, in Istio's order: the first that names a host owns it.
+    pub virtual_services: &'a [Arc<VirtualService>],
+    /// For rules that say nothing about retries; `None` is no retries.
+    pub default_retry: Option<RetryPolicy>,
+}
+
+/// Istio gives hosts outside the registry a virtual host on port 80 only. Here any port reaches it, and its
+/// destinations that name no port have 80 unless their service has exactly one.
+const UNREGISTERED_PORT: u16 = 80;
+
+impl<C: ClusterHandle> RouteTable<C> {
+    /// Compile. `clusters` gives the handle of a cluster, or `None` for one that is not defined: its route stays and
+    /// answers 503 (NC). Warnings go to `issues`.
+    #[must_use]
+    pub fn compile(
+        input: &CompileInput<'_>,
+        clusters: &mut dyn FnMut(&ClusterName) -> Option<C>,
+        issues: &mut Issues,
+    ) -> Self {
+        let mut compiler = Compiler { input, clusters, issues, warned: HashSet::new(), names: HashMap::new() };
+        let mut hosts = HostMap::default();
+        compiler.hosts(&mut hosts);
+        let passthrough = match input.mesh.outbound_traffic_policy {
+            OutboundTrafficPolicy::RegistryOnly => None,
+            // istio buildCatchAllVirtualHost: PassthroughCluster, timeout 0, no retry policy.
+            OutboundTrafficPolicy::AllowAny => {
+                let policy = RoutePolicy { name: Some("allow_any".into()), ..RoutePolicy::default() };
+                Some(compiler.destination(ClusterName::passthrough(), Arc::new(policy)))
+            }
+        };
+        Self { hosts, passthrough, path_normalization: input.mesh.path_normalization }
+    }
+}
+
+struct Compiler<'a, C> {
+    input: &'a CompileInput<'a>,
+    clusters: &'a mut dyn FnMut(&ClusterName) -> Option<C>,
+    issues: &'a mut Issues,
+    /// Destinations that were warned about: a rule is compiled once per host and port.
+    warned: HashSet<*const model::Destination>,
+    /// One name per cluster, shared.
+    names: HashMap<ClusterName, Arc<ClusterName>>,
+}
+
+/// A host that a VirtualService owns.
+struct Owner<'a> {
+    pattern: &'a HostPattern,
+    virtual_service: &'a VirtualService,
+}
+
+impl<'a, C: ClusterHandle> Compiler<'a, C> {
+    fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
+        let owners = self.owners();
+        let client = &*self.input.workload.namespace;
+        let mut used = HashSet::new();
+        let mut aliases = Vec::new();
+        for service in self.input.registry.services() {
+            if !service.export_to.includes(&service.name.namespace, client) {
+                continue;
+            }
+            let owner = best_owner(&owners, &service.pattern);
+            if let Some((index, _)) = owner {
+                used.insert(index);
+            }
+            for port in &service.ports {
+                // http rules are for HTTP: Istio proxies other protocols as bytes.
+                let http = !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
+                let owner = owner.filter(|_| http).map(|(_, owner)| owner.virtual_service);
+                let host = Arc::new(self.service_host(service, port.number, owner));
+                hosts.insert(&service.pattern, Some(port.number), Arc::clone(&host));
+                aliases
+                    .extend(domains(service, client).into_iter().map(|alias| (alias, port.number, Arc::clone(&host))));
+            }
+        }
+        for (_, owner) in owners.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+            let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
+            if !entries.is_empty() {
+                hosts.insert(owner.pattern, None, Arc::new(VirtualHost { entries }));
+            }
+        }
+        // A host's own name, and one that a VirtualService spells out, come before another's alternative name.
+        for (alias, port, host) in aliases {
+            hosts.insert(&HostPattern::Exact(alias.into()), Some(port), host);
+        }
+    }
+
+    /// The hosts of the VirtualServices in force for the client; of two with the same host the first keeps it.
+    ///
+    /// istio buildVirtualHost: not merged in the mesh; the later is dropped (metric DuplicatedDomains).
+    fn owners(&mut self) -> Vec<Owner<'a>> {
+        let client = &*self.input.workload.namespace;
+        let visible = self.input.virtual_services.iter().filter(|vs| vs.applies_to_mesh());
+        let mut ranked: Vec<_> = visible.filter_map(|vs| Some((vs.rank(client)?, vs))).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let mut owners: Vec<Owner<'a>> = Vec::new();
+        let mut first: HashMap<&HostPattern, &VirtualService> = HashMap::new();
+        for (_, virtual_service) in ranked {
+            for host in virtual_service.host_entries() {
+                if let Some(other) = first.get(&host.pattern) {
+                    let message =
+                        format!("host {} is routed by {} already, which comes first", host.pattern, other.object());
+                    self.issues.push(host.place.warning(message));
+                    continue;
+                }
+                first.insert(&host.pattern, virtual_service);
+                owners.push(Owner { pattern: &host.pattern, virtual_service });
+            }
+        }
+        owners
+    }
+
+    fn service_host(&mut self, service: &Service, port: u16, owner: Option<&VirtualService>) -> VirtualHost<C> {
+        let mut entries = owner.map(|owner| self.entries(owner, Some(port), port)).unwrap_or_default();
+        if entries.is_empty() {
+            // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
+            let policy = RoutePolicy {
+                name: Some("default".into()),
+                retry: self.input.default_retry.clone(),
+                ..RoutePolicy::default()
+            };
+            let name = ClusterName { service: service.name.clone(), port, subset: None };
+            let destination = self.destination(name, Arc::new(policy));
+            entries.push(Entry { matcher: None, route: Arc::new(Route::new((1, destination), [])) });
+        }
+        VirtualHost { entries }
+    }
+
+    /// The routes of a VirtualService for a port; `None` for a port known only when a request comes.
+    fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
+        let mut entries = Vec::new();
+        for rule in owner.rules() {
+            if rule.matches.is_empty() {
+                let route = Arc::new(self.route(owner, rule, None, dialled));
+                entries.push(Entry { matcher: None, route });
+                return entries;
+            }
+            for matcher in &rule.matches {
+                let elsewhere = matcher.port.is_some() && port.is_some() && matcher.port != port;
+                if elsewhere || !matcher.source.admits(self.input.workload) {
+                    continue;
+                }
+                let route = Arc::new(self.route(owner, rule, matcher.name.as_deref(), matcher.port.unwrap_or(dialled)));
+                let catch_all = matcher.is_catch_all(port.is_some());
+                entries.push(Entry { matcher: Some(Arc::clone(matcher)), route });
+                // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.
+                if catch_all {
+                    return entries;
+                }
+            }
+        }
+        entries
+    }
+
+    fn route(&mut self, owner: &VirtualService, rule: &Rule, matched: Option<&str>, dialled: u16) -> Route<C> {
+        let object = owner.object();
+        let policy = RoutePolicy {
+            name: route_name(rule.name.as_deref(), matched),
+            virtual_service: Some(format!("{}/{}", object.namespace, object.name).into()),
+            timeout: rule.timeout,
+            retry: match &rule.retries {
+                Retries::Default => self.input.default_retry.clone(),
+                Retries::Policy(policy) => policy.clone(),
+            },
+            fault: rule.fault.clone(),
+            request_headers: None,
+            response_headers: None,
+        };
+        let count = rule.destinations.len();
+        let mut destinations = rule.destinations.iter().map(|spec| {
+            let ops = |rule, destination| Some(in_order(rule, destination, count)).filter(|ops| !ops.is_empty());
+            let policy = Arc::new(RoutePolicy {
+                request_headers: ops(&rule.headers.request, &spec.headers.request),
+                response_headers: ops(&rule.headers.response, &spec.headers.response),
+                ..policy.clone()
+            });
+            let destination = self.destination(self.cluster_name(spec, dialled), policy);
+            self.check(spec, &destination);
+            (spec.weight, destination)
+        });
+        let first = destinations.next().expect("a rule has at least one destination");
+        let others: Vec<_> = destinations.collect();
+        Route::new(first, others)
+    }
+
+    /// istio GetDestinationCluster: the destination's port, else its service's single port, else the port dialled.
+    fn cluster_name(&self, spec: &model::Destination, dialled: u16) -> ClusterName {
+        let service = self.input.registry.service_for(&spec.host);
+        let single = service.and_then(|service| match &*service.ports {
+            [port] => Some(port.number),
+            _ => None,
+        });
+        let name = service.filter(|service| service.name.host == spec.host).map(|service| service.name.clone());
+        ClusterName {
+            service: name.unwrap_or_else(|| ServiceName::of_host(&spec.host, &self.input.workload.namespace)),
+            port: spec.port.or(single).unwrap_or(dialled),
+            subset: spec.subset.clone(),
+        }
+    }
+
+    fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy>) -> Destination<C> {
+        let cluster = (self.clusters)(&name);
+        let name = self.names.entry(name).or_insert_with_key(|name| Arc::new(name.clone()));
+        Destination { name: Arc::clone(name), cluster, policy }
+    }
+
+    /// Warn about what nobody defines. The rule stays: a later file may define it.
+    fn check(&mut self, spec: &model::Destination, destination: &Destination<C>) {
+        if destination.cluster.is_some() || !self.warned.insert(std::ptr::from_ref(spec)) {
+            return;
+        }
+        let ClusterName { port, subset, .. } = &*destination.name;
+        let what = match (self.input.registry.service_for(&spec.host), subset) {
+            (None, _) => format!("host {} is not in the registry", spec.host),
+            (Some(service), _) if service.port(*port).is_none() => format!("service {} has no port {port}", spec.host),
+            (Some(_), Some(subset)) => format!("no DestinationRule defines the subset {subset} of {}", spec.host),
+            (Some(_), None) => format!("no cluster for {}", spec.host),
+        };
+        let message = format!("{what}: requests that go there are answered with 503 (NC) until it is");
+        self.issues.push(spec.place.warning(message));
+    }
+}
+
+/// istio: the route's name is `http.name[.match.name]`.
+fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
+    match (rule, matched) {
+        (Some(rule), Some(matched)) => Some(format!("{rule}.{matched}").into()),
+        (name, None) | (None, name) => name.map(Arc::from),
+    }
+}
+
+/// istio MostSpecificHostMatch: the exact host, else the longest wildcard, else the first in the alphabet.
+fn best_owner<'a, 'b>(owners: &'b [Owner<'a>], host: &HostPattern) -> Option<(usize, &'b Owner<'a>)> {
+    let covers = |owner: &Owner<'_>| match (owner.pattern, host) {
+        (pattern, HostPattern::Exact(name)) => pattern.matches(name),
+        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
+        (pattern, HostPattern::Any) => *pattern == HostPattern::Any,
+        (pattern, HostPattern::Suffix(_)) => *pattern == HostPattern::Any,
+    };
+    owners.iter().enumerate().filter(|(_, owner)| covers(owner)).max_by_key(|(_, owner)| owner.pattern.specificity())
+}
+
+/// The other names by which a service is called from a namespace: with a trailing dot, the short forms of a
+/// Kubernetes name, virtual addresses.
+///
+/// istio generateVirtualHostDomains, GenerateAltVirtualHosts: the bare name only from the same namespace.
+fn domains(service: &Service, client: &str) -> Vec<String> {
+    let HostPattern::Exact(host) = &service.pattern else { return Vec::new() };
+    let mut domains = vec![format!("{host}.")];
+    let ServiceName { name, namespace, .. } = &service.name;
+    if **host == format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}") {
+        domains.push(format!("{name}.{namespace}.svc"));
+        domains.push(format!("{name}.{namespace}"));
+        if **namespace == *client {
+            domains.push(name.to_string());
+        }
+    }
+    domains.extend(service.addresses.iter().map(|address| match address {
+        std::net::IpAddr::V4(v4) => v4.to_string(),
+        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+    }));
+    domains
+}

@@ -1,0 +1,97 @@
+//! Virtual hosts, their routes and destinations.
+
+use std::sync::Arc;
+
+use mesh_core::ClusterName;
+
+use crate::{RequestHead, RoutePolicy, matcher::RouteMatch};
+
+/// The routes of a host, in order.
+#[derive(Debug)]
+pub(super) struct VirtualHost<C> {
+    pub(super) entries: Vec<Entry<C>>,
+}
+
+/// A route and when it applies; no matcher applies always.
+#[derive(Debug)]
+pub(super) struct Entry<C> {
+    pub(super) matcher: Option<Arc<RouteMatch>>,
+    pub(super) route: Arc<Route<C>>,
+}
+
+impl<C> VirtualHost<C> {
+    pub(super) fn route(&self, head: &RequestHead<'_>) -> Option<&Arc<Route<C>>> {
+        let matches = |entry: &&Entry<C>| entry.matcher.as_ref().is_none_or(|matcher| matcher.matches(head));
+        self.entries.iter().find(matches).map(|entry| &entry.route)
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route<C>>> {
+        self.entries.iter().map(|entry| &entry.route)
+    }
+}
+
+/// What a rule does: it sends requests to one of its destinations. There is always one.
+#[derive(Debug)]
+pub struct Route<C> {
+    first: Destination<C>,
+    /// Further ones, each with the end of its interval of weights; the first's begins at 0.
+    others: Box<[(u64, Destination<C>)]>,
+    first_end: u64,
+}
+
+/// A destination of a route.
+#[derive(Debug)]
+pub struct Destination<C> {
+    pub(super) name: Arc<ClusterName>,
+    pub(super) cluster: Option<C>,
+    pub(super) policy: Arc<RoutePolicy>,
+}
+
+impl<C> Route<C> {
+    pub(super) fn new(first: (u64, Destination<C>), others: impl IntoIterator<Item = (u64, Destination<C>)>) -> Self {
+        let mut end = first.0;
+        let others = others.into_iter().map(|(weight, destination)| {
+            end = end.saturating_add(weight);
+            (end, destination)
+        });
+        let others = others.collect();
+        Self { first_end: first.0, first: first.1, others }
+    }
+
+    /// Draw a destination.
+    ///
+    /// measured on Envoy 1.40 (t2) and its router_check table: `random % total`, intervals [begin, end) in order.
+    pub fn draw(&self, roll: impl FnOnce() -> u64) -> &Destination<C> {
+        let Some((total, last)) = self.others.last() else { return &self.first };
+        let at = roll() % (*total).max(1);
+        if at < self.first_end {
+            return &self.first;
+        }
+        self.others.iter().find(|(end, _)| at < *end).map_or(last, |(_, destination)| destination)
+    }
+
+    /// All destinations.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination<C>> {
+        std::iter::once(&self.first).chain(self.others.iter().map(|(_, destination)| destination))
+    }
+}
+
+impl<C> Destination<C> {
+    /// The cluster's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<ClusterName> {
+        &self.name
+    }
+
+    /// The cluster; `None` where its host or subset is not defined, which is a 503 on use.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&C> {
+        self.cluster.as_ref()
+    }
+
+    /// The route's policy.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<RoutePolicy> {
+        &self.policy
+    }
+}

@@ -1,0 +1,302 @@
+//! From YAML to model, with every check that needs no other object.
+
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
+
+use http::HeaderName;
+use mesh_core::{
+    HostPattern,
+    config::{Document, Issues},
+    registry::Visibility,
+};
+
+use super::{
+    model::{Destination, Host, Place, Retries, Rule, VirtualService},
+    reachability,
+    spec::{DestinationSpec, HttpDestination, HttpMatch, HttpRoute, Spec},
+};
+use crate::{
+    header_ops::{Headers, HeadersSpec},
+    matcher::{Named, RouteMatch, Source},
+    string_match::{Kind, StringMatchSpec},
+    time,
+};
+
+/// The reserved gateway name of sidecars, that is of us.
+const MESH: &str = "mesh";
+
+pub(super) fn parse(document: &Document, issues: &mut Issues) -> Option<VirtualService> {
+    let spec: Spec = document.decode(issues)?;
+    let mut parser = Parser { document, issues, failed: false };
+    let virtual_service = parser.virtual_service(&spec);
+    (!parser.failed).then_some(virtual_service)
+}
+
+struct Parser<'a> {
+    document: &'a Document,
+    issues: &'a mut Issues,
+    failed: bool,
+}
+
+impl Parser<'_> {
+    fn error(&mut self, path: impl Into<String>, message: impl Display) {
+        self.failed = true;
+        self.issues.push(self.document.error(path, message.to_string()));
+    }
+
+    /// Unwrap, or note the error at a path.
+    fn at<T: Default>(&mut self, path: impl Into<String>, result: Result<T, impl Display>) -> T {
+        result.unwrap_or_else(|message| {
+            self.error(path, message);
+            T::default()
+        })
+    }
+
+    fn virtual_service(&mut self, spec: &Spec) -> VirtualService {
+        let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == MESH);
+        let hosts = self.hosts(&spec.hosts, mesh);
+        if spec.http.is_empty() && !spec.tls.is_set() && !spec.tcp.is_set() {
+            self.error("", "http, tcp or tls must be provided in virtual service");
+        }
+        let own = Arc::clone(self.document.namespace());
+        let export_to = self.at("exportTo", Visibility::parse(&spec.export_to, &own));
+        let rules =
+            spec.http.iter().enumerate().map(|(index, rule)| self.rule(&format!("http[{index}]"), rule)).collect();
+        reachability::warn(self.document, &spec.http, self.issues);
+        if !mesh {
+            let message = "applies to gateways only, not to the mesh: not in force in-process";
+            self.issues.push(self.document.warning("gateways", message));
+        }
+        VirtualService { object: self.document.object().clone(), hosts, mesh, export_to, rules }
+    }
+
+    fn hosts(&mut self, hosts: &[String], mesh: bool) -> Vec<Host> {
+        if hosts.is_empty() {
+            let message = "no hosts: a delegate; delegation is not supported yet, so that no request reaches its rules";
+            self.issues.push(self.document.warning("hosts", message));
+        }
+        let mut parsed: Vec<Host> = Vec::new();
+        for (index, host) in hosts.iter().enumerate() {
+            let path = format!("hosts[{index}]");
+            match HostPattern::resolve(host, self.document.namespace()) {
+                Ok(HostPattern::Any) if mesh => {
+                    self.error(path, "wildcard host * is not allowed for virtual services bound to the mesh gateway");
+                }
+                Ok(pattern) => {
+                    if let Some(other) = parsed.iter().find(|other| overlap(&other.pattern, &pattern)) {
+                        let message = format!("duplicate hosts in virtual service: {} & {pattern}", other.pattern);
+                        self.error(path, message);
+                    } else {
+                        parsed.push(Host { place: Place::new(self.document, path), pattern });
+                    }
+                }
+                Err(error) => self.error(path, error),
+            }
+        }
+        parsed
+    }
+
+    fn rule(&mut self, path: &str, spec: &HttpRoute) -> Rule {
+        self.action(path, spec);
+        let timeout = spec.timeout.as_deref().map(|text| self.at(format!("{path}.timeout"), time::timeout(text)));
+        let retries = match spec.retries.as_ref().map(|retries| retries.compile()) {
+            None => Retries::Default,
+            Some(Ok(policy)) => Retries::Policy(policy),
+            Some(Err((field, message))) => {
+                self.error(format!("{path}.retries.{field}"), message);
+                Retries::Default
+            }
+        };
+        let fault = match spec.fault.as_ref().map(|fault| fault.compile()) {
+            None => None,
+            Some(Ok(fault)) => Some(fault),
+            Some(Err((field, message))) => {
+                let dot = if field.is_empty() { "" } else { "." };
+                self.error(format!("{path}.fault{dot}{field}"), message);
+                None
+            }
+        };
+        Rule {
+            name: some_name(&spec.name),
+            matches: (0..)
+                .zip(&spec.r#match)
+                .map(|(i, entry)| Arc::new(self.entry(&format!("{path}.match[{i}]"), entry)))
+                .collect(),
+            destinations: self.destinations(path, &spec.route),
+            headers: self.headers(path, &spec.headers),
+            timeout: timeout.flatten(),
+            retries,
+            fault,
+        }
+    }
+
+    /// A rule has one action. What we do not know how to do yet must not become something else.
+    fn action(&mut self, path: &str, spec: &HttpRoute) {
+        let actions = [
+            ("redirect", spec.redirect.is_set()),
+            ("direct_response", spec.direct_response.is_set()),
+            ("delegate", spec.delegate.is_set()),
+        ];
+        for (name, _) in actions.into_iter().filter(|(_, set)| *set) {
+            let field = if name == "direct_response" { "directResponse" } else { name };
+            let at = format!("{path}.{field}");
+            match name {
+                "delegate" if spec.route.is_empty() => self.error(at, "delegate is not supported yet"),
+                "delegate" => self.error(at, format!("root HTTP route {} must not specify route", spec.name)),
+                _ if spec.route.is_empty() => self.error(at, format!("{field} is not supported yet")),
+                _ => self.error(at, format!("HTTP route cannot contain both route and {name}")),
+            }
+        }
+        if spec.route.is_empty() && !actions.iter().any(|(_, set)| *set) {
+            self.error(path, "HTTP route, redirect or direct_response is required");
+        }
+    }
+
+    fn destinations(&mut self, rule: &str, specs: &[HttpDestination]) -> Vec<Destination> {
+        let mut parsed = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            let path = format!("{rule}.route[{index}]");
+            let weight = u64::try_from(spec.weight).unwrap_or_else(|_| {
+                self.error(format!("{path}.weight"), format!("weight {} < 0", spec.weight));
+                0
+            });
+            let headers = self.headers(&path, &spec.headers);
+            match &spec.destination {
+                None => self.error(path, "destination is required"),
+                Some(destination) => parsed.extend(self.destination(&path, destination, weight, headers)),
+            }
+        }
+        if specs.len() > 1 && !self.failed {
+            // istio: "If there is only one destination in the rule, it will receive all traffic. Otherwise, if weight is
+            // 0, the destination will not receive any traffic."
+            parsed.retain(|destination| destination.weight > 0);
+            if parsed.is_empty() {
+                self.error(format!("{rule}.route"), "total destination weight = 0");
+            }
+        }
+        parsed
+    }
+
+    fn destination(
+        &mut self,
+        path: &str,
+        spec: &DestinationSpec,
+        weight: u64,
+        headers: Headers,
+    ) -> Option<Destination> {
+        let path = format!("{path}.destination");
+        let host = match HostPattern::resolve(&spec.host, self.document.namespace()) {
+            Ok(pattern) => pattern.to_string().into(),
+            Err(error) => {
+                self.error(format!("{path}.host"), format!("invalid destination host {}: {error}", spec.host));
+                return None;
+            }
+        };
+        if !spec.subset.is_empty() && !is_label(&spec.subset) {
+            self.error(format!("{path}.subset"), format!("subset name is invalid: {}", spec.subset));
+        }
+        let port = spec.port.as_ref().and_then(|port| self.port(&format!("{path}.port.number"), port.number));
+        let subset = some_name(&spec.subset);
+        let place =
+            Place::new(self.document, if subset.is_some() { format!("{path}.subset") } else { format!("{path}.host") });
+        Some(Destination { host, subset, port, weight, headers, place })
+    }
+
+    fn port(&mut self, path: &str, number: i64) -> Option<u16> {
+        let port = u16::try_from(number).ok().filter(|port| *port > 0);
+        if port.is_none() {
+            self.error(path, format!("port number {number} must be in the range 1..65535"));
+        }
+        port
+    }
+
+    fn headers(&mut self, path: &str, spec: &HeadersSpec) -> Headers {
+        spec.compile().unwrap_or_else(|errors| {
+            for (field, message) in errors {
+                self.error(format!("{path}.headers.{field}"), message);
+            }
+            Headers::default()
+        })
+    }
+
+    fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
+        let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
+            let spec = spec.as_ref()?;
+            self.at(format!("{path}.{field}"), spec.compile(field, kind))
+        };
+        let uri = plain("uri", &spec.uri, Kind::Uri);
+        let scheme = plain("scheme", &spec.scheme, Kind::Plain);
+        let method = plain("method", &spec.method, Kind::Plain);
+        let authority = plain("authority", &spec.authority, Kind::Plain);
+        if !spec.source_namespace.is_empty() && !is_label(&spec.source_namespace) {
+            let message = format!("sourceNamespace match {} is invalid", spec.source_namespace);
+            self.error(format!("{path}.sourceNamespace"), message);
+        }
+        RouteMatch {
+            name: some_name(&spec.name),
+            uri,
+            ignore_uri_case: spec.ignore_uri_case,
+            scheme,
+            method,
+            authority,
+            headers: self.named(path, "headers", &spec.headers, header_name),
+            without_headers: self.named(path, "withoutHeaders", &spec.without_headers, header_name),
+            query: self.named(path, "queryParams", &spec.query_params, |name| Ok(name.into())),
+            port: spec.port.and_then(|number| self.port(&format!("{path}.port"), number)),
+            source: Source {
+                labels: spec.source_labels.clone(),
+                namespace: some_name(&spec.source_namespace),
+                mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
+            },
+        }
+    }
+
+    fn named<K>(
+        &mut self,
+        path: &str,
+        field: &str,
+        specs: &BTreeMap<String, Option<StringMatchSpec>>,
+        parse: impl Fn(&str) -> Result<K, String>,
+    ) -> Box<[Named<K>]> {
+        let mut conditions = Vec::with_capacity(specs.len());
+        for (key, spec) in specs {
+            let at = format!("{path}.{field}[\"{key}\"]");
+            let Some(spec) = spec else {
+                self.error(at, format!("header match {key} cannot be null"));
+                continue;
+            };
+            match (parse(key), spec.compile(field, Kind::Named)) {
+                (Ok(name), Ok(value)) => conditions.push(Named { name, value }),
+                (Err(message), _) | (_, Err(message)) => self.error(at, message),
+            }
+        }
+        conditions.into()
+    }
+}
+
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    if name.starts_with('@') {
+        return Err(format!("JWT claim based routing (key: {name}) is only supported for gateway"));
+    }
+    name.parse().map_err(|_| format!("header name {name} is not a valid header name"))
+}
+
+fn some_name(name: &str) -> Option<Arc<str>> {
+    (!name.is_empty()).then(|| name.into())
+}
+
+/// RFC 1123 label.
+fn is_label(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    name.len() <= 63 && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+/// istio host.Name.Matches: overlap in either direction.
+fn overlap(a: &HostPattern, b: &HostPattern) -> bool {
+    let covers = |wide: &HostPattern, narrow: &HostPattern| match (wide, narrow) {
+        (HostPattern::Any, _) => true,
+        (wide, HostPattern::Exact(name)) => wide.matches(name),
+        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
+        _ => false,
+    };
+    covers(a, b) || covers(b, a)
+}

@@ -1,0 +1,244 @@
+use mesh_core::config::{Document, Issues, Severity};
+
+use super::VirtualService;
+
+fn read(spec: &str) -> (Option<VirtualService>, Issues) {
+    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    let text =
+        format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec:\n{indented}");
+    let mut issues = Issues::default();
+    let documents = Document::parse_all("a.yaml", &text, &mut issues);
+    let read = documents.first().and_then(|document| VirtualService::from_document(document, &mut issues));
+    (read, issues)
+}
+
+/// A rule, as flow YAML, in a VirtualService for `a`; line 6 is the rule's.
+fn rule(rule: &str) -> (Option<VirtualService>, Issues) {
+    read(&format!("hosts: [a]\nhttp: [{rule}]"))
+}
+
+#[test]
+fn bad_input_is_refused_with_istios_words_and_a_place() {
+    let to = "route: [{destination: {host: a}}]";
+    for (spec, path, message) in [
+        ("{route: [{destination: {host: a}, weight: -1}]}".to_owned(), "http[0].route[0].weight", "weight -1 < 0"),
+        (format!("{{{to}, timeout: 5}}"), "http[0].timeout", "wrong type"),
+        (format!("{{{to}, timeout: '5'}}"), "http[0].timeout", "a number with a unit is needed"),
+        (format!("{{{to}, timeout: 1us}}"), "http[0].timeout", "duration must be greater than 1ms"),
+        (format!("{{{to}, timeout: 1.5ms}}"), "http[0].timeout", "only durations to ms precision are supported"),
+        (
+            "{route: [{destination: {host: 'a b'}}]}".into(),
+            "http[0].route[0].destination.host",
+            "invalid destination host a b",
+        ),
+        (
+            "{route: [{destination: {host: a, subset: 'v 1'}}]}".into(),
+            "http[0].route[0].destination.subset",
+            "subset name is invalid: v 1",
+        ),
+        (
+            "{route: [{destination: {host: a, port: {number: 70000}}}]}".into(),
+            "http[0].route[0].destination.port.number",
+            "port number 70000 must be in the range 1..65535",
+        ),
+        ("{route: [{weight: 1}]}".into(), "http[0].route[0]", "destination is required"),
+        (
+            "{route: [{destination: {host: a}}, {destination: {host: b}}]}".into(),
+            "http[0].route",
+            "total destination weight = 0",
+        ),
+        (
+            format!("{{match: [{{uri: {{regex: '(a'}}}}], {to}}}"),
+            "http[0].match[0].uri",
+            "Istio uses RE2 style regex-based match",
+        ),
+        (
+            format!("{{match: [{{uri: {{regex: ''}}}}], {to}}}"),
+            "http[0].match[0].uri",
+            "regex string match should not be empty",
+        ),
+        (
+            format!("{{match: [{{uri: {{regex: '{}'}}}}], {to}}}", "a".repeat(1025)),
+            "http[0].match[0].uri",
+            "\"uri\": regex is too large, max length allowed is 1024",
+        ),
+        (
+            format!("{{match: [{{method: {{prefix: ''}}}}], {to}}}"),
+            "http[0].match[0].method",
+            "prefix string match should not be empty",
+        ),
+        (
+            format!("{{match: [{{headers: {{'a b': {{exact: c}}}}}}], {to}}}"),
+            "http[0].match[0].headers[\"a b\"]",
+            "header name a b is not a valid header name",
+        ),
+        (
+            format!("{{match: [{{headers: {{'@request.auth.claims.x': {{exact: c}}}}}}], {to}}}"),
+            "http[0].match[0].headers[\"@request.auth.claims.x\"]",
+            "only supported for gateway",
+        ),
+        (
+            format!("{{match: [{{headers: {{a: null}}}}], {to}}}"),
+            "http[0].match[0].headers[\"a\"]",
+            "header match a cannot be null",
+        ),
+        (format!("{{match: [{{port: 0}}], {to}}}"), "http[0].match[0].port", "must be in the range 1..65535"),
+        (format!("{{{to}, retries: {{attempts: -1}}}}"), "http[0].retries.attempts", "attempts cannot be negative"),
+        (
+            format!("{{{to}, retries: {{attempts: 0, retryOn: 5xx}}}}"),
+            "http[0].retries.attempts",
+            "http retry policy configured when attempts are set to 0 (disabled)",
+        ),
+        (
+            format!("{{{to}, retries: {{attempts: 1, retryOn: '5xx,foo'}}}}"),
+            "http[0].retries.retryOn",
+            "\"foo\" is not a valid retryOn policy",
+        ),
+        (format!("{{{to}, fault: {{}}}}"), "http[0].fault", "HTTP fault injection must have an abort and/or a delay"),
+        (
+            format!("{{{to}, fault: {{abort: {{httpStatus: 700}}}}}}"),
+            "http[0].fault.abort.httpStatus",
+            "HTTP status 700 is not in range 200-599",
+        ),
+        (
+            format!("{{{to}, fault: {{abort: {{grpcStatus: NOPE}}}}}}"),
+            "http[0].fault.abort.grpcStatus",
+            "gRPC status \"NOPE\" is not supported",
+        ),
+        (
+            format!("{{{to}, fault: {{abort: {{httpStatus: 500, percentage: {{value: 101}}}}}}}}"),
+            "http[0].fault.abort.percentage.value",
+            "percentage 101 is neither 0.0, nor in range [0.0001, 100.0]",
+        ),
+        (
+            format!("{{{to}, fault: {{delay: {{percentage: {{value: 1}}}}}}}}"),
+            "http[0].fault.delay.fixedDelay",
+            "a delay needs fixedDelay",
+        ),
+        ("{name: x}".into(), "http[0]", "HTTP route, redirect or direct_response is required"),
+        ("{redirect: {uri: /b}}".into(), "http[0].redirect", "redirect is not supported yet"),
+        ("{directResponse: {status: 200}}".into(), "http[0].directResponse", "directResponse is not supported yet"),
+        ("{delegate: {name: b}}".into(), "http[0].delegate", "delegate is not supported yet"),
+        (
+            format!("{{{to}, redirect: {{uri: /b}}}}"),
+            "http[0].redirect",
+            "HTTP route cannot contain both route and redirect",
+        ),
+        (
+            format!("{{{to}, headers: {{request: {{set: {{':path': x}}}}}}}}"),
+            "http[0].headers.request.set[\":path\"]",
+            "header cannot have \":\" prefix",
+        ),
+        (format!("{{{to}, rout: 1}}"), "http[0]", "unknown field `rout`"),
+        (
+            format!("{{match: [{{uri: {{exact: /, prefix: /}}}}], {to}}}"),
+            "http[0].match[0].uri",
+            "only one of exact, prefix and regex",
+        ),
+    ] {
+        let (read, issues) = rule(&spec);
+        assert!(read.is_none(), "{spec} was accepted");
+        let error = issues.errors().find(|issue| issue.message.contains(message));
+        let error = error.unwrap_or_else(|| panic!("{spec}: {message:?} not in\n{issues}"));
+        assert_eq!((error.path.as_str(), error.position.line), (path, 6), "{spec}");
+    }
+}
+
+#[test]
+fn hosts_are_checked() {
+    let http = "http: [{route: [{destination: {host: a}}]}]";
+    for (hosts, message) in [
+        ("hosts: ['a b']", "domain name \"a b\" invalid"),
+        ("hosts: ['*']", "wildcard host * is not allowed for virtual services bound to the mesh gateway"),
+        (
+            "hosts: [a, a]",
+            "duplicate hosts in virtual service: a.default.svc.cluster.local & a.default.svc.cluster.local",
+        ),
+        ("hosts: ['*.foo.com', '*.com']", "duplicate hosts in virtual service: *.foo.com & *.com"),
+        ("hosts: ['*.com', a.com]", "duplicate hosts in virtual service: *.com & a.com"),
+    ] {
+        let (read, issues) = read(&format!("{hosts}\n{http}"));
+        assert!(read.is_none());
+        assert!(issues.to_string().contains(message), "{issues}");
+    }
+    let (read, issues) = read("hosts: [a]");
+    assert!(read.is_none() && issues.to_string().contains("http, tcp or tls must be provided in virtual service"));
+}
+
+#[test]
+fn what_is_not_enforced_is_reported() {
+    let (read, issues) = rule(
+        "{route: [{destination: {host: a}}], rewrite: {uri: /x}, mirror: {host: b}, corsPolicy: {}, retries: {attempts: 1, retryRemoteLocalities: true}}",
+    );
+    assert!(read.is_some());
+    for path in ["rewrite", "mirror", "corsPolicy", "retries.retryRemoteLocalities"] {
+        let path = format!("http[0].{path}");
+        assert!(
+            issues.iter().any(|issue| issue.path == path && issue.severity == Severity::Warning),
+            "{path}: {issues}"
+        );
+    }
+}
+
+#[test]
+fn unreachable_rules_are_reported() {
+    let to = "route: [{destination: {host: a}}]";
+    for (rules, warning) in [
+        (
+            format!("{{{to}}}, {{{to}}}"),
+            "http[1]: virtualService rule #1 not used (only the last rule can have no matches)",
+        ),
+        (
+            format!("{{{to}}}, {{name: x, match: [{{port: 1}}], {to}}}"),
+            "http[1]: virtualService rule \"x\" not used (route without matches defined before)",
+        ),
+        (
+            format!("{{match: [{{port: 1}}], {to}}}, {{match: [{{port: 1}}], {to}}}"),
+            "http[1]: virtualService rule #1 not used (all matches used by prior rules)",
+        ),
+        (
+            format!("{{match: [{{port: 1}}], {to}}}, {{match: [{{port: 2}}, {{port: 1}}], {to}}}"),
+            "http[1].match[1]: virtualService rule #1 match #1 is not used (duplicate/overlapping match in rule #0)",
+        ),
+    ] {
+        let (read, issues) = rule(&rules);
+        assert!(read.is_some(), "{issues}");
+        assert!(issues.to_string().contains(warning), "{issues}");
+    }
+}
+
+#[test]
+fn gateways_decide_whether_it_is_for_the_mesh() {
+    let http = "http: [{route: [{destination: {host: a}}]}]";
+    for (gateways, mesh) in [("", true), ("gateways: [mesh, gw]", true), ("gateways: [gw]", false)] {
+        let (read, issues) = read(&format!("hosts: [a]\n{gateways}\n{http}"));
+        assert_eq!(read.unwrap().applies_to_mesh(), mesh);
+        assert_eq!(issues.to_string().contains("applies to gateways only, not to the mesh"), !mesh);
+    }
+}
+
+#[test]
+fn bookinfo_is_read() {
+    let Some(folder) = mesh_test::shared("istio/bookinfo/networking") else { return };
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut issues = Issues::default();
+        for document in Document::parse_all(&name, &std::fs::read_to_string(&path).unwrap(), &mut issues) {
+            if document.kind() == "VirtualService" {
+                assert!(VirtualService::from_document(&document, &mut issues).is_some(), "{issues}");
+            }
+        }
+        let expected = match name.as_str() {
+            "fault-injection-details-v1.yaml" => "rule #1 not used (only the last rule can have no matches)",
+            "bookinfo-gateway.yaml" | "certmanager-gateway.yaml" => "applies to gateways only, not to the mesh",
+            _ => "",
+        };
+        assert!(!issues.has_errors(), "{issues}");
+        assert_eq!(issues.is_empty(), expected.is_empty(), "{name}: {issues}");
+        assert!(issues.to_string().contains(expected), "{issues}");
+        files += 1;
+    }
+    assert_eq!(files, 21);
+}
