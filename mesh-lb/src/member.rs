@@ -33,17 +33,17 @@ impl Member {
     }
 
     /// The member for a newer description of the same address: health stays, and the connections stay where
-    /// they would be made in the same way again (`same_tls`: the cluster's settings did not change).
-    pub(crate) fn succeed(self: &Arc<Self>, endpoint: Arc<Endpoint>, same_tls: bool) -> Arc<Self> {
-        if same_tls && *self.endpoint == *endpoint {
+    /// they would be made in the same way again (`same_peers`: nothing of the cluster says otherwise).
+    pub(crate) fn succeed(self: &Arc<Self>, endpoint: Arc<Endpoint>, same_peers: bool) -> Arc<Self> {
+        if same_peers && *self.endpoint == *endpoint {
             return Arc::clone(self);
         }
-        let same_peer = self.endpoint.identity == endpoint.identity && self.endpoint.tls == endpoint.tls;
+        let same_endpoint = self.endpoint.identity == endpoint.identity && self.endpoint.tls == endpoint.tls;
         Arc::new(Self {
             endpoint,
             load: Arc::clone(&self.load),
             detector: Arc::clone(&self.detector),
-            slot: if same_tls && same_peer { Arc::clone(&self.slot) } else { Arc::default() },
+            slot: if same_peers && same_endpoint { Arc::clone(&self.slot) } else { Arc::default() },
         })
     }
 
@@ -71,7 +71,7 @@ impl Member {
     /// again without a lock, dropped with the last member that has it. One value per type.
     ///
     /// It lives as long as connections to the member would be made in the same way: a changed identity, TLS
-    /// mode or `tls` block starts with an empty slot, changed labels or weights keep it.
+    /// mode, protocol, subjectAltNames or `tls` block starts with an empty slot, changed labels or weights keep it.
     ///
     /// ```
     /// # use std::sync::{Arc, atomic::AtomicU32};

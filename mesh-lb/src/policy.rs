@@ -217,7 +217,7 @@ impl ClusterPolicy {
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
             // istio RetryBudget replaces the maxRetries breaker.
-            retries: budget.or(pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
+            retries: budget.or_else(|| pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
             tls: blocks.tls,
         }
     }

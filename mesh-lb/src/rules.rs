@@ -86,9 +86,9 @@ impl DestinationRules {
 /// without, kept apart by exportTo, the last.
 fn choose<'a>(rules: Vec<&'a MergedRule>, workload: &Workload) -> Option<&'a MergedRule> {
     let selected = rules.iter().find(|rule| {
-        rule.selector.as_ref().is_some_and(|selector| {
-            *rule.namespace == *workload.namespace && workload.labels.contains_all(selector)
-        })
+        rule.selector
+            .as_ref()
+            .is_some_and(|selector| *rule.namespace == *workload.namespace && workload.labels.contains_all(selector))
     });
     selected.or_else(|| rules.iter().rev().find(|rule| rule.selector.is_none())).copied()
 }

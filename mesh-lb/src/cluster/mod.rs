@@ -2,9 +2,9 @@
 
 mod dialled;
 mod set;
+mod snapshot;
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,20 +15,18 @@ use std::{
 
 use arc_swap::ArcSwap;
 use mesh_core::{
-    ClientTlsSettings, ClusterHandle, ClusterName, Endpoint, EndpointAddress, RetryPermit, clock,
+    ClientTlsSettings, ClusterHandle, ClusterName, Endpoint, RetryPermit, clock,
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
 use tokio::time::Instant;
 
-use self::dialled::Dialled;
 pub use self::set::{ClusterSet, Clusters};
-use crate::{
-    ClusterPolicy, LoadBalancer, Member, Outcome,
-    member::Loads,
-    outlier::nanos,
-    pick::{Filter, Picker},
+use self::{
+    dialled::Dialled,
+    snapshot::{Snapshot, join, unchanged},
 };
+use crate::{ClusterPolicy, LoadBalancer, Member, Outcome, member::Loads, outlier::nanos, pick::Filter};
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
@@ -56,12 +54,6 @@ struct Facts {
     subject_alt_names: Vec<Arc<str>>,
 }
 
-/// The endpoints at one moment, with what is worked out from them.
-struct Snapshot {
-    members: Arc<[Arc<Member>]>,
-    picker: Picker,
-}
-
 /// State that a cluster hands to the next one of its name.
 struct Shared {
     epoch: Instant,
@@ -71,6 +63,16 @@ struct Shared {
     ejected_until: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: Mutex<()>,
+}
+
+impl Inner {
+    /// Would connections be made, and peers be checked, in the same way? If not, none may be kept.
+    fn connects_like(&self, facts: &Facts, policy: &ClusterPolicy) -> bool {
+        let (mine, theirs) = (&self.facts, facts);
+        self.policy.tls == policy.tls
+            && (mine.location, mine.protocol) == (theirs.location, theirs.protocol)
+            && mine.subject_alt_names == theirs.subject_alt_names
+    }
 }
 
 impl Shared {
@@ -129,9 +131,9 @@ impl Cluster {
         loads: &Arc<Loads>,
         epoch: Instant,
     ) -> Self {
-        let same_tls = before.is_some_and(|cluster| cluster.0.policy.tls == policy.tls);
+        let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
         let known = before.map(Self::members).unwrap_or_default();
-        let members = join(&known, same_tls, endpoints, loads);
+        let members = join(&known, same_peers, endpoints, loads);
         if let Some(cluster) = before
             && cluster.0.facts == facts
             && cluster.0.policy == policy
@@ -141,7 +143,7 @@ impl Cluster {
         }
         let before = before.map(|cluster| &cluster.0);
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
-        let kept = before.filter(|_| same_tls).and_then(|inner| inner.dialled.clone());
+        let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         Self(Arc::new(Inner {
             endpoints: ArcSwap::from_pointee(Snapshot::new(members, policy.load_balancer)),
             dialled: dials.then(|| kept.unwrap_or_default()),
@@ -295,7 +297,8 @@ impl Cluster {
         }
         let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.0.endpoints.load();
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.members.len()) {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.members.len())
+        {
             return;
         }
         let until = member.detector().eject(policy, now);
@@ -336,35 +339,6 @@ impl fmt::Debug for Cluster {
             .field("members", &self.members())
             .finish_non_exhaustive()
     }
-}
-
-impl Snapshot {
-    fn new(members: Arc<[Arc<Member>]>, load_balancer: LoadBalancer) -> Self {
-        let picker = Picker::new(&members, load_balancer, rand::random());
-        Self { members, picker }
-    }
-
-    fn ejected(&self, nanos: u64) -> usize {
-        self.members.iter().filter(|member| member.detector().is_ejected_at(nanos)).count()
-    }
-}
-
-/// Members for endpoints: those known go on.
-fn join(known: &[Arc<Member>], same_tls: bool, endpoints: Vec<Arc<Endpoint>>, loads: &Loads) -> Arc<[Arc<Member>]> {
-    let known: HashMap<&EndpointAddress, &Arc<Member>> =
-        known.iter().map(|member| (&member.endpoint().address, member)).collect();
-    let member = |endpoint: Arc<Endpoint>| match known.get(&endpoint.address) {
-        Some(member) => member.succeed(endpoint, same_tls),
-        None => {
-            let load = loads.of(&endpoint.address);
-            Member::new(endpoint, load)
-        }
-    };
-    endpoints.into_iter().map(member).collect()
-}
-
-fn unchanged(before: &[Arc<Member>], after: &[Arc<Member>]) -> bool {
-    before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 #[cfg(test)]

@@ -1,1 +1,146 @@
+use std::sync::Arc;
 
+use mesh_core::{Endpoint, EndpointAddress};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{OutlierDetection, random::SplitMix64};
+
+const ALL: Filter<'static> = Filter { ejected_at: None, tried: &[] };
+
+fn endpoint(index: usize, weight: u32) -> Arc<Endpoint> {
+    let address = EndpointAddress::new(&format!("10.0.{}.{}", index / 250, index % 250 + 1), 80);
+    Arc::new(Endpoint::new(address).with_weight(weight))
+}
+
+fn members(weights: &[u32]) -> Arc<[Arc<Member>]> {
+    weights.iter().enumerate().map(|(i, weight)| Member::new(endpoint(i, *weight), Arc::default())).collect()
+}
+
+fn seed() -> u64 {
+    let seed = rand::random();
+    println!("seed {seed:#x}");
+    seed
+}
+
+/// How often each member is picked.
+fn counts(members: &Arc<[Arc<Member>]>, load_balancer: LoadBalancer, filter: Filter<'_>, picks: usize) -> Vec<usize> {
+    let mut rng = SplitMix64(seed());
+    let picker = Picker::new(members, load_balancer, rng.0);
+    let mut counts = vec![0; members.len()];
+    for _ in 0..picks {
+        let picked = picker.pick(filter, &mut rng).unwrap();
+        counts[members.iter().position(|member| Arc::ptr_eq(member, picked)).unwrap()] += 1;
+    }
+    counts
+}
+
+/// Within 5 standard deviations: fails once in a million and more runs.
+fn assert_share(count: usize, picks: usize, share: f64, what: &str) {
+    let (n, found) = (picks as f64, count as f64);
+    let bound = 5.0 * (n * share * (1.0 - share)).sqrt() + 1.0;
+    assert!((found - n * share).abs() <= bound, "{what}: {found} of {n}, expected {} +- {bound}", n * share);
+}
+
+#[test]
+fn shares_follow_weights_for_every_policy() {
+    for weights in [&[1_u32][..], &[1, 1], &[1, 3], &[1, 2, 5, 3, 7], &[1, 1000], &[u32::MAX, u32::MAX, u32::MAX / 2]] {
+        let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        for policy in [LoadBalancer::Random, LoadBalancer::LeastRequest, LoadBalancer::RoundRobin] {
+            let counts = counts(&members(weights), policy, ALL, 40_000);
+            for (count, weight) in counts.iter().zip(weights) {
+                assert_share(*count, 40_000, f64::from(*weight) / total, &format!("{policy:?} {weights:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn round_robin_of_equals_is_exact() {
+    assert_eq!(counts(&members(&[1, 1, 1]), LoadBalancer::RoundRobin, ALL, 300), [100, 100, 100]);
+    assert_eq!(counts(&members(&[5, 5, 10]), LoadBalancer::RoundRobin, ALL, 400), [100, 100, 200]);
+}
+
+#[test]
+fn a_weight_of_zero_gets_nothing_unless_all_are_zero() {
+    for policy in [LoadBalancer::Random, LoadBalancer::LeastRequest, LoadBalancer::RoundRobin] {
+        assert_eq!(counts(&members(&[0, 1]), policy, ALL, 100), [0, 100]);
+        let counts = counts(&members(&[0, 0]), policy, ALL, 1000);
+        assert_share(counts[0], 1000, 0.5, "all zero");
+    }
+}
+
+#[test]
+fn nobody_to_pick() {
+    let picker = Picker::new(&members(&[]), LoadBalancer::LeastRequest, 0);
+    assert!(picker.pick(ALL, &mut SplitMix64(1)).is_none());
+    let picker = Picker::new(&members(&[]), LoadBalancer::RoundRobin, 7);
+    assert!(picker.pick(ALL, &mut SplitMix64(1)).is_none());
+}
+
+/// envoy load_balancers "Weighted least request": of two random hosts the one with fewer active requests.
+#[test]
+fn least_request_takes_the_less_loaded_of_two() {
+    let members = members(&[1, 1, 1]);
+    members[0].load().add();
+    let counts = counts(&members, LoadBalancer::LeastRequest, ALL, 30_000);
+    assert_eq!(counts[0], 0, "it loses against either of the others");
+    assert_share(counts[1], 30_000, 0.5, "the rest share");
+}
+
+#[test]
+fn least_request_weighs_load_by_weight() {
+    // Two in flight on weight 4 is less than one on weight 1.
+    let members = members(&[1, 4]);
+    members[0].load().add();
+    (0..2).for_each(|_| members[1].load().add());
+    let counts = counts(&members, LoadBalancer::LeastRequest, ALL, 10_000);
+    // The lighter one only when it is drawn twice.
+    assert_share(counts[0], 10_000, 0.04, "weight 1");
+}
+
+#[test]
+fn tried_endpoints_are_avoided_while_there_are_others() {
+    for policy in [LoadBalancer::Random, LoadBalancer::LeastRequest, LoadBalancer::RoundRobin] {
+        let members = members(&[1, 1, 1000]);
+        let tried = [Arc::clone(members[2].endpoint()), endpoint(0, 9)];
+        let counts = counts(&members, policy, Filter { tried: &tried, ..ALL }, 100);
+        assert_eq!(counts, [0, 100, 0], "{policy:?}: compared by address");
+        let tried: Vec<_> = members.iter().map(|member| Arc::clone(member.endpoint())).collect();
+        let picker = Picker::new(&members, policy, 0);
+        assert!(picker.pick(Filter { tried: &tried, ..ALL }, &mut SplitMix64(1)).is_some(), "all were tried");
+    }
+}
+
+#[test]
+fn a_neighbour_of_an_ejected_endpoint_gets_no_double_share() {
+    let members = members(&[1, 1, 1]);
+    members[1].detector().eject(&OutlierDetection::default(), std::time::Duration::ZERO);
+    let counts = counts(&members, LoadBalancer::RoundRobin, Filter { ejected_at: Some(0), tried: &[] }, 300);
+    assert_eq!(counts, [150, 0, 150]);
+}
+
+proptest! {
+    #[test]
+    fn never_an_ejected_one(
+        weights in proptest::collection::vec((0_u32..5, any::<bool>()), 1..40),
+        policy in prop_oneof![Just(LoadBalancer::Random), Just(LoadBalancer::LeastRequest), Just(LoadBalancer::RoundRobin)],
+        seed: u64,
+    ) {
+        let members = members(&weights.iter().map(|(weight, _)| *weight).collect::<Vec<_>>());
+        for (member, (_, ejected)) in members.iter().zip(&weights) {
+            if *ejected {
+                member.detector().eject(&OutlierDetection::default(), std::time::Duration::ZERO);
+            }
+        }
+        let in_service = |weight: u32| weight > 0 || weights.iter().all(|(w, _)| *w == 0);
+        let expected = weights.iter().any(|(weight, ejected)| !ejected && in_service(*weight));
+        let picker = Picker::new(&members, policy, seed);
+        let mut rng = SplitMix64(seed);
+        for _ in 0..20 {
+            let picked = picker.pick(Filter { ejected_at: Some(1), tried: &[] }, &mut rng);
+            prop_assert_eq!(picked.is_some(), expected);
+            prop_assert!(picked.is_none_or(|member| !member.detector().is_ejected_at(1)));
+        }
+    }
+}

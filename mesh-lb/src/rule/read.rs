@@ -67,7 +67,10 @@ impl Read<'_> {
             self.error("workloadSelector.matchLabels", "workload selector must have at least one label");
         }
         if !spec.export_to.is_empty() && visibility != Visibility::Private {
-            self.error("exportTo", "destination rule with workload selector cannot have exportTo beyond current namespace");
+            self.error(
+                "exportTo",
+                "destination rule with workload selector cannot have exportTo beyond current namespace",
+            );
         }
         Visibility::Private
     }
@@ -78,7 +81,8 @@ impl Read<'_> {
         for (index, subset) in subsets.iter().enumerate() {
             let path = format!("subsets[{index}]");
             if !is_dns_label(&subset.name) {
-                let message = format!("subset name {:?} is invalid: lower-case letters, digits and '-', 1 to 63", subset.name);
+                let message =
+                    format!("subset name {:?} is invalid: lower-case letters, digits and '-', 1 to 63", subset.name);
                 self.error(format!("{path}.name"), message);
             } else if !names.insert(&subset.name) {
                 self.error(format!("{path}.name"), format!("duplicate subset names: {}", subset.name));
@@ -213,7 +217,8 @@ impl Read<'_> {
         }
         if let Some(http) = &pool.http {
             let path = format!("{path}.http");
-            read.max_requests = self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests, true);
+            read.max_requests =
+                self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests, true);
             read.max_retries = self.limit(&path, "maxRetries", "max retries", http.max_retries, true);
             for (field, words, value) in [
                 ("http1MaxPendingRequests", "http1 max pending requests", http.http1_max_pending_requests),
@@ -330,11 +335,11 @@ impl Read<'_> {
         if given(&tls.credential_name) {
             let files = [&tls.client_certificate, &tls.private_key, &tls.ca_certificates, &tls.ca_crl];
             if files.into_iter().any(given) {
-                let message =
-                    "cannot specify client certificates or CA certificate or CA CRL If credentialName is set";
+                let message = "cannot specify client certificates or CA certificate or CA CRL If credentialName is set";
                 self.error(path, message);
             }
-            let message = "credentialName is not supported yet: name files in clientCertificate, privateKey and caCertificates";
+            let message =
+                "credentialName is not supported yet: name files in clientCertificate, privateKey and caCertificates";
             self.error(format!("{path}.credentialName"), message);
         } else if tls.mode == spec::TlsMode::Mutual {
             if !given(&tls.client_certificate) {

@@ -1,1 +1,266 @@
+use std::{sync::Arc, time::Duration};
 
+use mesh_core::{
+    ClientTlsMode,
+    config::{Document, Issues, Severity},
+};
+
+use super::DestinationRule;
+use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+
+fn read(spec: &str) -> (Option<DestinationRule>, Issues) {
+    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    let yaml = format!("kind: DestinationRule\nmetadata: {{name: r}}\nspec:\n{indented}");
+    let mut issues = Issues::default();
+    let documents = Document::parse_all("r.yaml", &yaml, &mut issues);
+    assert_eq!(documents.len(), 1, "{issues}");
+    let rule = DestinationRule::from_document(&documents[0], &mut issues);
+    (rule, issues)
+}
+
+fn layered(spec: &str, subset: Option<&str>, port: u16) -> ClusterPolicy {
+    let (rule, issues) = read(spec);
+    let rule = rule.unwrap_or_else(|| panic!("{issues}"));
+    let subset = subset.map(|name| rule.subsets.iter().find(|s| s.name() == name).unwrap());
+    TrafficPolicy::layer(rule.traffic_policy.as_deref(), subset.and_then(|s| s.traffic_policy.as_ref()), port)
+}
+
+#[test]
+fn says_what_is_wrong_and_where() {
+    for (spec, expected) in [
+        ("{}", "r.yaml:4:3: error: DestinationRule default/r host: a host must not be empty"),
+        (
+            "host: a b",
+            "r.yaml:4:9: error: DestinationRule default/r host: domain name \"a b\" invalid (label \"a b\" invalid): \
+             letters, digits and '-' only, at most 63",
+        ),
+        ("host: a\ntrafficPolicies: {}", "unknown field `trafficPolicies`"),
+        (
+            "host: a\ntrafficPolicy: {}",
+            "r.yaml:5:18: error: DestinationRule default/r trafficPolicy: traffic policy must have at least one field",
+        ),
+        ("host: a\ntrafficPolicy: {connectionPool: {}}", "connection pool must have at least one field"),
+        (
+            "host: a\ntrafficPolicy: {tunnel: {}, proxyProtocol: {}}",
+            "tunnel and proxyProtocol must not be set together",
+        ),
+        ("host: a\ntrafficPolicy: {loadBalancer: {simple: FASTEST}}", "unknown variant `FASTEST`"),
+        (
+            "host: a\ntrafficPolicy:\n  connectionPool:\n    http: {http2MaxRequests: -1}",
+            "r.yaml:7:32: error: DestinationRule default/r trafficPolicy.connectionPool.http.http2MaxRequests: http2 \
+             max requests must be non-negative",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {tcp: {maxConnections: -1}}}",
+            "max connections must be non-negative",
+        ),
+        ("host: a\ntrafficPolicy: {connectionPool: {tcp: {connectTimeout: '5'}}}", "a number with a unit is needed"),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {tcp: {connectTimeout: 10us}}}",
+            "duration must be greater than 1ms",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE, useClientProtocol: true}}}",
+            "use client protocol must not be true when H2UpgradePolicy is UPGRADE",
+        ),
+        (
+            "host: a\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",
+            "percentage 101 is not in range 0..100",
+        ),
+        (
+            "host: a\ntrafficPolicy: {outlierDetection: {consecutive5xxErrors: -1}}",
+            "invalid value: integer `-1`, expected u32",
+        ),
+        (
+            "host: a\ntrafficPolicy: {outlierDetection: {consecutiveLocalOriginFailures: 2}}",
+            "split external local origin errors is set to false",
+        ),
+        ("host: a\ntrafficPolicy: {retryBudget: {percent: 120}}", "percentage 120 is not in range 0..100"),
+        (
+            "host: a\ntrafficPolicy: {portLevelSettings: [{tls: {mode: SIMPLE}}]}",
+            "portTrafficPolicy must have valid port",
+        ),
+        (
+            "host: a\ntrafficPolicy: {portLevelSettings: [{port: {number: 80}}]}",
+            "port traffic policy must have at least one field",
+        ),
+        ("host: a\ntrafficPolicy: {tls: {mode: MUTUAL, privateKey: k}}", "client certificate required for mutual tls"),
+        ("host: a\ntrafficPolicy: {tls: {mode: MUTUAL, clientCertificate: c}}", "private key required for mutual tls"),
+        ("host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}", "credentialName is not supported yet"),
+        (
+            "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true}}",
+            "insecureSkipVerify is not supported yet",
+        ),
+        (
+            "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: c, caCertificates: f}}",
+            "cannot specify client certificates or CA certificate or CA CRL If credentialName is set",
+        ),
+        ("host: a\nsubsets: [{name: v1}, {name: v1}]", "subsets[1].name: duplicate subset names: v1"),
+        ("host: a\nsubsets: [{name: V_1}]", "subset name \"V_1\" is invalid"),
+        ("host: a\nsubsets: [{name: v1, labels: {version: 'v 1'}}]", "invalid label value \"v 1\""),
+        ("host: a\nexportTo: ['*', '.']", "cannot have both public (*) and non-public exportTo values"),
+        (
+            "host: a\nexportTo: [other]\nworkloadSelector: {matchLabels: {app: x}}",
+            "destination rule with workload selector cannot have exportTo beyond current namespace",
+        ),
+    ] {
+        let (rule, issues) = read(spec);
+        assert!(rule.is_none(), "{spec}");
+        assert!(issues.to_string().contains(expected), "{spec}\n  expected {expected}\n  found {issues}");
+    }
+}
+
+#[test]
+fn warns_of_what_it_does_not_enforce() {
+    for (spec, path) in [
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}",
+            "trafficPolicy.loadBalancer.consistentHash",
+        ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}",
+            "trafficPolicy.loadBalancer.localityLbSetting",
+        ),
+        ("host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 3s}}}", "trafficPolicy.loadBalancer.warmup"),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}",
+            "trafficPolicy.connectionPool.tcp.maxConnections",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http1MaxPendingRequests: 1}}}",
+            "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
+        ),
+        ("host: a\ntrafficPolicy: {proxyProtocol: {version: V2}}", "trafficPolicy.proxyProtocol"),
+        (
+            "host: a\ntrafficPolicy: {outlierDetection: {splitExternalLocalOriginErrors: true}}",
+            "trafficPolicy.outlierDetection.splitExternalLocalOriginErrors",
+        ),
+    ] {
+        let (rule, issues) = read(spec);
+        assert!(rule.is_some(), "{spec}\n{issues}");
+        let issue = issues.iter().next().unwrap();
+        assert_eq!((issue.severity, issue.path.as_str()), (Severity::Warning, path), "{spec}");
+        assert_eq!(issues.len(), 1, "{issues}");
+    }
+}
+
+#[test]
+fn reads_every_block() {
+    let policy = layered(
+        "host: a
+trafficPolicy:
+  loadBalancer: {simple: ROUND_ROBIN}
+  connectionPool: {tcp: {connectTimeout: 250ms}, http: {http2MaxRequests: 7}}
+  outlierDetection: {consecutive5xxErrors: 3, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 2s, maxEjectionPercent: 50, minHealthPercent: 20}
+  tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /ca, sni: s, subjectAltNames: [x, y]}
+  retryBudget: {percent: 25, minRetryConcurrency: 5}",
+        None,
+        80,
+    );
+    assert_eq!(policy.load_balancer, LoadBalancer::RoundRobin);
+    assert_eq!((policy.connect_timeout, policy.max_requests), (Duration::from_millis(250), 7));
+    assert_eq!(policy.retries, RetryLimit::Budget { percent: 25.0, min: 5 });
+    let outlier = policy.outlier_detection.unwrap();
+    assert_eq!((outlier.consecutive_5xx, outlier.consecutive_gateway), (3, 2));
+    assert_eq!((outlier.interval, outlier.base_ejection_time), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!((outlier.max_ejection_percent, outlier.min_health_percent), (50, 20));
+    let tls = policy.tls.unwrap();
+    assert_eq!((tls.mode, tls.sni.as_deref()), (ClientTlsMode::Mutual, Some("s")));
+    assert_eq!(tls.subject_alt_names, [Arc::from("x"), Arc::from("y")]);
+    assert_eq!(tls.ca_certificates.as_deref(), Some("/ca".as_ref()));
+}
+
+#[test]
+fn defaults_are_istios() {
+    let policy = layered("host: a\ntrafficPolicy: {outlierDetection: {}}", None, 80);
+    assert_eq!(policy.load_balancer, LoadBalancer::LeastRequest);
+    assert_eq!((policy.connect_timeout, policy.max_requests), (Duration::from_secs(10), u32::MAX));
+    assert_eq!(policy.outlier_detection, Some(OutlierDetection::default()));
+    assert_eq!(policy.retries, RetryLimit::Budget { percent: 20.0, min: 3 });
+    for simple in ["UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST"] {
+        let policy = layered(&format!("host: a\ntrafficPolicy: {{loadBalancer: {{simple: {simple}}}}}"), None, 80);
+        assert_eq!(policy.load_balancer, LoadBalancer::LeastRequest, "{simple}");
+    }
+    let policy = layered("host: a\ntrafficPolicy: {connectionPool: {http: {maxRetries: 4}}}", None, 80);
+    assert_eq!(policy.retries, RetryLimit::Max(4));
+}
+
+/// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
+#[test]
+fn levels_lie_over_each_other_as_istio_has_it() {
+    let spec = "host: a
+trafficPolicy:
+  loadBalancer: {simple: RANDOM}
+  outlierDetection: {consecutive5xxErrors: 1}
+  retryBudget: {percent: 50}
+  portLevelSettings:
+  - {port: {number: 81}, tls: {mode: SIMPLE}}
+subsets:
+- {name: plain}
+- name: own
+  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}
+- name: port
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN}
+    portLevelSettings:
+    - {port: {number: 80}, outlierDetection: {consecutive5xxErrors: 9}}";
+    let half = RetryLimit::Budget { percent: 50.0, min: 3 };
+    let default = RetryLimit::default();
+    use LoadBalancer::{LeastRequest, Random, RoundRobin};
+    for (subset, port, lb, five, tls, retries) in [
+        (None, 80, Random, Some(1), false, half),
+        // The port replaces all four blocks, and the retry budget is not part of a port's settings.
+        (None, 81, LeastRequest, None, true, default),
+        (Some("plain"), 80, Random, Some(1), false, half),
+        (Some("own"), 80, RoundRobin, Some(1), false, half),
+        (Some("own"), 81, RoundRobin, None, true, default),
+        // The subset's port replaces everything below it.
+        (Some("port"), 80, LeastRequest, Some(9), false, half),
+        (Some("port"), 81, RoundRobin, None, true, default),
+    ] {
+        let policy = layered(spec, subset, port);
+        let found = (
+            policy.load_balancer,
+            policy.outlier_detection.map(|o| o.consecutive_5xx),
+            policy.tls.is_some(),
+            policy.retries,
+        );
+        assert_eq!(found, (lb, five, tls, retries), "{subset:?} {port}");
+    }
+}
+
+#[test]
+fn istios_crd_tests_have_their_verdicts() {
+    for (file, valid) in [("destinationrule-valid.yaml", true), ("destinationrule-invalid.yaml", false)] {
+        let Some(path) = mesh_test::shared(&format!("istio/crd-tests/{file}")) else { return };
+        // `_err` is the test suite's own key: what the API server says.
+        let text = std::fs::read_to_string(path).unwrap();
+        let text: String = text.lines().filter(|l| !l.starts_with("_err")).map(|l| format!("{l}\n")).collect();
+        let mut issues = Issues::default();
+        let documents = Document::parse_all(file, &text, &mut issues);
+        assert!(documents.len() >= 3, "{issues}");
+        for document in documents {
+            let mut issues = Issues::default();
+            let rule = DestinationRule::from_document(&document, &mut issues);
+            assert_eq!(rule.is_some(), valid, "{}: {issues}", document.object());
+        }
+    }
+}
+
+#[test]
+fn bookinfo_is_read_without_a_word() {
+    let Some(folder) = mesh_test::shared("istio/bookinfo/networking") else { return };
+    let mut rules = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let mut issues = Issues::default();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let documents = Document::parse_all(&path.to_string_lossy(), &text, &mut issues);
+        for document in documents.iter().filter(|document| document.kind() == "DestinationRule") {
+            let rule = DestinationRule::from_document(document, &mut issues);
+            assert!(rule.is_some() && issues.is_empty(), "{issues}");
+            rules += 1;
+        }
+    }
+    assert!(rules >= 10, "{rules}");
+}

@@ -1,0 +1,47 @@
+//! A cluster's endpoints as they are at one moment: replaced as a whole, read without a lock.
+
+use std::{collections::HashMap, sync::Arc};
+
+use mesh_core::{Endpoint, EndpointAddress};
+
+use crate::{LoadBalancer, Member, member::Loads, pick::Picker};
+
+/// The endpoints at one moment, with what is worked out from them.
+pub(super) struct Snapshot {
+    pub(super) members: Arc<[Arc<Member>]>,
+    pub(super) picker: Picker,
+}
+
+impl Snapshot {
+    pub(super) fn new(members: Arc<[Arc<Member>]>, load_balancer: LoadBalancer) -> Self {
+        let picker = Picker::new(&members, load_balancer, rand::random());
+        Self { members, picker }
+    }
+
+    pub(super) fn ejected(&self, nanos: u64) -> usize {
+        self.members.iter().filter(|member| member.detector().is_ejected_at(nanos)).count()
+    }
+}
+
+/// Members for endpoints: those known go on.
+pub(super) fn join(
+    known: &[Arc<Member>],
+    same_peers: bool,
+    endpoints: Vec<Arc<Endpoint>>,
+    loads: &Loads,
+) -> Arc<[Arc<Member>]> {
+    let known: HashMap<&EndpointAddress, &Arc<Member>> =
+        known.iter().map(|member| (&member.endpoint().address, member)).collect();
+    let member = |endpoint: Arc<Endpoint>| match known.get(&endpoint.address) {
+        Some(member) => member.succeed(endpoint, same_peers),
+        None => {
+            let load = loads.of(&endpoint.address);
+            Member::new(endpoint, load)
+        }
+    };
+    endpoints.into_iter().map(member).collect()
+}
+
+pub(super) fn unchanged(before: &[Arc<Member>], after: &[Arc<Member>]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
+}
