@@ -79,3 +79,26 @@ pub(crate) fn client_config(identity: &Identity, expected: &ExpectedPeer, protoc
     config.enable_early_data = false;
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::danger::ClientCertVerifier;
+
+    use super::*;
+    use crate::forge::{Forger, REVIEWS};
+
+    /// Each of these would do alone for today's rustls; together they do for tomorrow's.
+    #[test]
+    fn nothing_can_be_resumed_sent_early_or_left_out() {
+        let forger = Forger::new();
+        let leaf = forger.leaf(REVIEWS, |_| {});
+        let key = leaf.key.serialize_der().try_into().unwrap();
+        let identity = Identity::from_der(leaf.chain, key, forger.bundles()).unwrap();
+        let server = server_config(&identity);
+        assert_eq!((server.send_tls13_tickets, server.max_tls13_tickets, server.max_early_data_size), (0, 0, 0));
+        assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
+        let client = client_config(&identity, &ExpectedPeer::one_of([]), Alpn::H2);
+        assert!(!client.enable_early_data);
+        assert!(ClientsVerifier::new(forger.bundles()).client_auth_mandatory());
+    }
+}

@@ -14,8 +14,8 @@ use std::{
 
 use mesh_core::identity::{InvalidSpiffeId, PeerIdentity, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
@@ -68,6 +68,10 @@ pub(crate) struct Forged {
 }
 
 impl Forged {
+    pub(crate) fn chain_pem(&self) -> String {
+        self.chain.iter().map(|der| pem("CERTIFICATE", der)).collect()
+    }
+
     pub(crate) fn certified_key(&self) -> CertifiedKey {
         let key = self.key.serialize_der().try_into().unwrap();
         CertifiedKey::new(self.chain.clone(), provider().key_provider.load_private_key(key).unwrap())
@@ -149,6 +153,17 @@ pub(crate) fn expire(params: &mut CertificateParams) {
     params.not_after = hours_ago(1).into();
 }
 
+/// A second URI that is no text: webpki leaves it out of its list, x509-parser does not.
+fn two_names_of_which_parsers_skip_one(params: &mut CertificateParams) {
+    let mut names = vec![0x86, u8::try_from(REVIEWS.len()).unwrap()];
+    names.extend_from_slice(REVIEWS.as_bytes());
+    names.extend_from_slice(&[0x86, 0x01, 0xff]);
+    let mut sequence = vec![0x30, u8::try_from(names.len()).unwrap()];
+    sequence.append(&mut names);
+    params.subject_alt_names = vec![];
+    params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], sequence)];
+}
+
 /// What must be refused, and the rule that refuses it: X509-SVID 2 to 5.2 and the history of getting it wrong
 /// (CVE-2022-21656, CVE-2022-21657, CVE-2025-66220).
 pub(crate) fn forgeries(ca: &Forger) -> Vec<(Forged, Rejected)> {
@@ -163,7 +178,8 @@ pub(crate) fn forgeries(ca: &Forger) -> Vec<(Forged, Rejected)> {
         (with(&|params| params.subject_alt_names.push(uri(PRODUCTPAGE))), Rejected::ManyUriSans(2)),
         (with(&|params| params.subject_alt_names.push(uri(REVIEWS))), Rejected::ManyUriSans(2)),
         (with(&|params| params.subject_alt_names.insert(0, uri("https://reviews"))), Rejected::ManyUriSans(2)),
-        (with(&|params| params.subject_alt_names.clear()), Rejected::NoUriSan),
+        (with(&|params| params.subject_alt_names = vec![]), Rejected::NoUriSan),
+        (with(&two_names_of_which_parsers_skip_one), Rejected::AmbiguousUriSan),
         (text(SanType::Rfc822Name), Rejected::NoUriSan),
         (text(SanType::DnsName), Rejected::NoUriSan),
         (named("https://reviews"), InvalidSpiffeId::Scheme.into()),
@@ -226,4 +242,18 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for ByteByByte<IO> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in der.chunks(3) {
+        let bits = (0..3).fold(0_u32, |bits, i| bits << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        for digit in 0..4 {
+            let index = (bits >> (18 - 6 * digit)) & 63;
+            text.push(if digit > chunk.len() { '=' } else { char::from(ALPHABET[index as usize]) });
+        }
+    }
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

@@ -5,13 +5,15 @@
 
 mod prefixed;
 mod sniff;
+#[cfg(test)]
+mod tests;
 
 use std::{io, sync::Arc, time::Duration};
 
 use mesh_core::identity::PeerIdentity;
 use rustls::HandshakeKind;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -155,17 +157,14 @@ impl Acceptor {
     }
 }
 
-/// Read until it is clear what the connection speaks: one byte, or two. A byte at a time, because what is read beyond
-/// them would have to be kept.
+/// Read until it is clear what the connection speaks: one byte, or two.
 async fn listen<IO: AsyncRead + Unpin>(stream: &mut Prefixed<IO>) -> Result<Speaks, AcceptError> {
     loop {
         if let Some(speaks) = classify(stream.head()) {
             return Ok(speaks);
         }
-        match stream.get_mut().read_u8().await {
-            Ok(byte) => stream.push(byte),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(AcceptError::Closed),
-            Err(error) => return Err(AcceptError::Io(error)),
+        if stream.read_head().await.map_err(AcceptError::Io)? == 0 {
+            return Err(AcceptError::Closed);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// An accepted connection whose first bytes were looked at: they are read again first.
 #[derive(Debug)]
@@ -26,18 +26,19 @@ impl<IO> Prefixed<IO> {
         &self.head[usize::from(self.start)..usize::from(self.end)]
     }
 
-    pub(super) fn push(&mut self, byte: u8) {
-        self.head[usize::from(self.end)] = byte;
-        self.end += 1;
-    }
-
     /// The connection below.
     pub fn get_ref(&self) -> &IO {
         &self.io
     }
+}
 
-    pub(super) fn get_mut(&mut self) -> &mut IO {
-        &mut self.io
+impl<IO: AsyncRead + Unpin> Prefixed<IO> {
+    /// Read more of the first two bytes; 0 is the end of the stream.
+    pub(super) async fn read_head(&mut self) -> io::Result<usize> {
+        let read = self.io.read(&mut self.head[usize::from(self.end)..]).await?;
+        // At most two, so it fits.
+        self.end += read as u8;
+        Ok(read)
     }
 }
 

@@ -138,7 +138,7 @@ async fn mutual_presents_the_rules_certificate() {
     let mine = ca.leaf(REVIEWS, |_| {});
     let dir = TestDir::new();
     let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    std::fs::write(&certificate, pem("CERTIFICATE", &mine.chain[0])).unwrap();
+    std::fs::write(&certificate, mine.chain_pem()).unwrap();
     std::fs::write(&key, mine.key.serialize_pem()).unwrap();
     let mutual = ClientTlsSettings {
         mode: ClientTlsMode::Mutual,
@@ -179,18 +179,4 @@ async fn other_modes_and_impossible_names_are_errors() {
     assert!(matches!(outcome, Err(EgressError::Name(name)) if *name == *"a b"));
     let outcome = egress.connect(duplex(64).0, &simple(), "a b", Alpn::H1).await;
     assert!(matches!(outcome, Err(EgressError::Name(_))));
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in der.chunks(3) {
-        let bits = (0..3).fold(0_u32, |bits, i| bits << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
-        for digit in 0..4 {
-            let index = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit > chunk.len() { '=' } else { char::from(ALPHABET[index as usize]) });
-        }
-    }
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

@@ -141,7 +141,11 @@ fn refused_bundle(path: &Path, error: InvalidBundle) -> SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DevCa, IdentityHandle, forge::TestDir, spawn_rotation};
+    use crate::{
+        DevCa, IdentityHandle,
+        forge::{Forger, REVIEWS, TestDir, expire},
+        spawn_rotation,
+    };
 
     fn write(dir: &Path, ca: &DevCa, account: &str) {
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}").parse().unwrap();
@@ -195,6 +199,17 @@ mod tests {
             std::fs::write(dir.path().join("key.pem"), &good).unwrap();
         });
         assert_eq!(loaded.unwrap().id().service_account(), Some("a"));
+    }
+
+    #[tokio::test]
+    async fn an_expired_certificate_is_refused() {
+        let dir = TestDir::new();
+        let forger = Forger::new();
+        let expired = forger.leaf(REVIEWS, expire);
+        std::fs::write(dir.path().join("cert.pem"), expired.chain_pem()).unwrap();
+        std::fs::write(dir.path().join("key.pem"), expired.key.serialize_pem()).unwrap();
+        std::fs::write(dir.path().join("roots.pem"), &forger.root_pem).unwrap();
+        assert!(matches!(source(dir.path()).load().await, Err(SourceError::Expired)));
     }
 
     #[tokio::test]

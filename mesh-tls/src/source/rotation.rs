@@ -42,33 +42,38 @@ pub fn spawn_rotation(identity: IdentityHandle, source: impl IdentitySource) -> 
 
 async fn rotate(handle: IdentityHandle, source: impl IdentitySource) {
     let mut failures = 0;
+    let mut alarmed = false;
     loop {
         wait(&handle, source.schedule(), failures).await;
         match source.fetch().await {
+            Ok(identity) if *handle.current().identity() == identity => failures = 0,
             Ok(identity) => {
-                failures = 0;
-                if *handle.current().identity() != identity {
-                    let (id, not_after) = (identity.id().clone(), identity.not_after());
-                    let generation = handle.replace(identity);
-                    tracing::info!(%id, generation, ?not_after, "mesh identity renewed");
-                }
+                (failures, alarmed) = (0, false);
+                let (id, not_after) = (identity.id().clone(), identity.not_after());
+                let generation = handle.replace(identity);
+                tracing::info!(%id, generation, ?not_after, "mesh identity renewed");
             }
             Err(error) => {
                 failures += 1;
-                warn(handle.current().identity(), &error, failures);
+                // A file that stays bad is found bad at every look; the log need not repeat it each time.
+                if failures.is_power_of_two() {
+                    tracing::warn!(%error, failures, "mesh identity not renewed, the last good one stays");
+                }
             }
         }
+        alarmed = alarmed || alarm(handle.current().identity());
     }
 }
 
-fn warn(current: &Identity, error: &super::SourceError, failures: u32) {
-    let left = current.not_after().duration_since(mesh_core::clock::wall()).unwrap_or_default();
-    let lifetime = current.not_after().duration_since(current.not_before()).unwrap_or_default();
-    if left < lifetime / 5 {
-        tracing::error!(%error, failures, ?left, "mesh identity is about to expire and cannot be renewed");
-    } else {
-        tracing::warn!(%error, failures, ?left, "mesh identity not renewed, the last good one stays");
+/// Four fifths of the lifetime are spent: whoever should have renewed it has not.
+fn alarm(identity: &Identity) -> bool {
+    let left = identity.not_after().duration_since(mesh_core::clock::wall()).unwrap_or_default();
+    let lifetime = identity.not_after().duration_since(identity.not_before()).unwrap_or_default();
+    let due = left < lifetime / 5;
+    if due {
+        tracing::error!(id = %identity.id(), ?left, "mesh identity is about to expire and has not been renewed");
     }
+    due
 }
 
 async fn wait(handle: &IdentityHandle, schedule: Schedule, failures: u32) {

@@ -30,6 +30,18 @@ fn every_forgery_is_refused_by_its_rule() {
     assert_eq!(verify_peer(&[], PeerRole::Client, now(), &ca.bundles()).unwrap_err(), Rejected::NoCertificate);
 }
 
+/// RFC 5280 4.2: "A certificate MUST NOT include more than one instance of a particular extension."
+#[test]
+fn a_second_list_of_names_is_refused() {
+    let ca = Forger::new();
+    let forged = ca.leaf(REVIEWS, |params| {
+        let names = vec![0x30, 0x03, 0x86, 0x01, b'x'];
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], names)];
+    });
+    let outcome = verify_peer(&forged.chain, PeerRole::Client, now(), &ca.bundles());
+    assert!(matches!(outcome, Err(Rejected::Unparsable(_))), "{outcome:?}");
+}
+
 /// X509-SVID 2: names of other types may stand beside the URI. 4.4: extended key usage may be absent. 3.2: an issuer
 /// may carry its trust domain's own ID.
 #[test]
@@ -85,10 +97,15 @@ fn fifty_roots_of_one_subject_are_no_obstacle() {
 fn a_bundle_is_taken_whole_or_not_at_all() {
     let ca = Forger::new();
     let leaf = ca.leaf(REVIEWS, |_| {}).chain.remove(0);
+    let unconstrained = ca.leaf(REVIEWS, |params| {
+        params.key_usages.clear();
+        params.is_ca = rcgen::IsCa::NoCa;
+    });
     let garbage = CertificateDer::from(vec![0x30, 0x00]);
     let refused = |roots: Vec<CertificateDer<'static>>| TrustBundle::from_der(roots).unwrap_err();
     assert_eq!(refused(vec![]), InvalidBundle::Empty);
     assert_eq!(refused(vec![ca.root.clone(), leaf]), InvalidBundle::NotAnAuthority(1));
+    assert_eq!(refused(unconstrained.chain), InvalidBundle::NotAnAuthority(0));
     assert!(matches!(refused(vec![ca.root.clone(), garbage]), InvalidBundle::Unparsable { index: 1, .. }));
     assert_eq!(refused(vec![ca.root.clone(); 65]), InvalidBundle::TooManyRoots(65));
     assert_eq!(TrustBundle::from_pem(b"nothing here"), Err(InvalidBundle::Empty));
