@@ -105,3 +105,6 @@ pub use router::{RouteLayer, Router, RouterFuture};
 pub use table::{CompileInput, Destination, Route, RouteTable};
 pub use timeout::{Timeout, TimeoutBody, TimeoutFuture, TimeoutLayer};
 pub use virtual_service::VirtualService;
+
+#[cfg(test)]
+mod tests;

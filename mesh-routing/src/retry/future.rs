@@ -11,10 +11,11 @@ use std::{
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use mesh_core::{
-    Attempt, BoxError, ClusterHandle, Endpoint, Error, Exchange, Reason, ResponseFlag, RetryPermit, Routed, clock,
+    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Reason, ResponseFlag, RetryPermit, Routed,
+    clock,
 };
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::{ReplayBody, RetryPolicy, Verdict, replay::Replay};
@@ -92,32 +93,28 @@ impl<B, C> Again<B, C> {
     }
 }
 
-/// What becomes of a wish to retry.
-enum Next<B, C> {
-    Send {
-        after: Duration,
-        routed: Inner<B, C>,
-    },
-    /// The cluster has no place for a retry.
+/// Why a retry that the policy allows is not made.
+enum Refused {
+    /// The cluster has no place for it.
     NoBudget,
     /// Too much of the body was sent to send it again.
     NoBody,
 }
 
 impl<B: Body, C: ClusterHandle> Again<B, C> {
-    fn next(&mut self, attempts: u32, endpoint: Option<&Arc<Endpoint>>) -> Next<B, C> {
-        let Some(policy) = self.policy.retry() else { return Next::NoBody };
+    fn next(&mut self, attempts: u32, endpoint: Option<&Arc<Endpoint>>) -> Result<(Duration, Inner<B, C>), Refused> {
+        let Some(policy) = self.policy.retry() else { return Err(Refused::NoBody) };
         if !self.replay.is_possible() {
-            return Next::NoBody;
+            return Err(Refused::NoBody);
         }
         // A retry that ended gives its place back before the next asks for one.
         self.permit = None;
         self.permit = self.cluster.retry_permit();
         if self.permit.is_none() {
-            return Next::NoBudget;
+            return Err(Refused::NoBudget);
         }
         // From here on the attempt that failed reads no more of the body, whoever still holds it.
-        let Some(body) = self.replay.again() else { return Next::NoBody };
+        let Some(body) = self.replay.again() else { return Err(Refused::NoBody) };
         if policy.avoids_previous() {
             self.tried.extend(endpoint.cloned());
         }
@@ -125,10 +122,8 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         count_attempt(&mut request, attempts + 1);
         let attempt = Attempt { number: attempts, tried: self.tried.clone() };
         let (cluster, policy_of) = (self.cluster.clone(), Arc::clone(&self.policy));
-        Next::Send {
-            after: policy.backoff().wait(attempts, (self.roll)()),
-            routed: Routed { request, cluster, policy: policy_of, attempt },
-        }
+        let after = policy.backoff().wait(attempts, (self.roll)());
+        Ok((after, Routed { request, cluster, policy: policy_of, attempt }))
     }
 }
 
@@ -140,6 +135,12 @@ fn count_attempt<B>(request: &mut Request<B>, attempts: u32) {
         more => HeaderValue::from(more),
     };
     request.headers_mut().insert(ATTEMPT_COUNT, value);
+}
+
+/// Whoever sees the attempt dropped can tell from the deadline that it took too long.
+fn shorten_deadline<B>(request: &mut Request<B>, attempt: Instant) {
+    let whole = request.extensions().get::<Deadline>().map_or(attempt, |deadline| deadline.0);
+    request.extensions_mut().insert(Deadline(whole.min(attempt)));
 }
 
 /// An attempt's outcome and the decision about it.
@@ -188,9 +189,14 @@ where
                 }
                 StateProj::Ready { routed } => match ready!(this.service.poll_ready(cx)) {
                     Ok(()) => {
+                        let mut routed = routed.take().expect("polled after completion");
                         let limit = this.again.as_ref().and_then(Again::policy).and_then(RetryPolicy::per_try_timeout);
-                        let limit = limit.map(|timeout| sleep_until(clock::now() + timeout));
-                        let future = this.service.call(routed.take().expect("polled after completion"));
+                        let limit = limit.map(|timeout| {
+                            let deadline = clock::now() + timeout;
+                            shorten_deadline(&mut routed.request, deadline);
+                            sleep_until(deadline)
+                        });
+                        let future = this.service.call(routed);
                         this.state.set(State::Call { future, limit });
                         continue;
                     }
@@ -212,14 +218,14 @@ where
                 Verdict::Retry => {
                     let again = this.again.as_mut().expect("judged by its policy");
                     match again.next(attempts, endpoint(&outcome)) {
-                        Next::Send { after, routed } => {
+                        Ok((after, routed)) => {
                             let sleep = sleep_until(clock::now() + after);
                             this.state.set(State::Wait { sleep, routed: Some(routed) });
                             continue;
                         }
                         // Envoy marks a retry that the budget refused as an overflow.
-                        Next::NoBudget => exchange(&mut outcome).flag(ResponseFlag::UpstreamOverflow),
-                        Next::NoBody => {}
+                        Err(Refused::NoBudget) => exchange(&mut outcome).flag(ResponseFlag::UpstreamOverflow),
+                        Err(Refused::NoBody) => {}
                     }
                 }
             }

@@ -82,6 +82,14 @@ struct Owner<'a> {
     virtual_service: &'a VirtualService,
 }
 
+/// All owners, in order.
+#[derive(Default)]
+struct Owners<'a> {
+    all: Vec<Owner<'a>>,
+    by_pattern: HashMap<&'a HostPattern, usize>,
+    wildcards: Vec<usize>,
+}
+
 impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
         let owners = self.owners();
@@ -92,21 +100,19 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             if !service.export_to.includes(&service.name.namespace, client) {
                 continue;
             }
-            let owner = best_owner(&owners, &service.pattern);
-            if let Some((index, _)) = owner {
-                used.insert(index);
-            }
+            let owner = owners.of(&service.pattern);
+            used.extend(owner);
             for port in &service.ports {
                 // http rules are for HTTP: Istio proxies other protocols as bytes.
                 let http = !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
-                let owner = owner.filter(|_| http).map(|(_, owner)| owner.virtual_service);
+                let owner = owner.filter(|_| http).map(|index| owners.all[index].virtual_service);
                 let host = Arc::new(self.service_host(service, port.number, owner));
                 hosts.insert(&service.pattern, Some(port.number), Arc::clone(&host));
                 aliases
                     .extend(domains(service, client).into_iter().map(|alias| (alias, port.number, Arc::clone(&host))));
             }
         }
-        for (_, owner) in owners.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+        for (_, owner) in owners.all.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
             let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
             if !entries.is_empty() {
                 hosts.insert(owner.pattern, None, Arc::new(VirtualHost { entries }));
@@ -121,23 +127,21 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     /// The hosts of the VirtualServices in force for the client; of two with the same host the first keeps it.
     ///
     /// istio buildVirtualHost: not merged in the mesh; the later is dropped (metric DuplicatedDomains).
-    fn owners(&mut self) -> Vec<Owner<'a>> {
+    fn owners(&mut self) -> Owners<'a> {
         let client = &*self.input.workload.namespace;
         let visible = self.input.virtual_services.iter().filter(|vs| vs.applies_to_mesh());
         let mut ranked: Vec<_> = visible.filter_map(|vs| Some((vs.rank(client)?, vs))).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
-        let mut owners: Vec<Owner<'a>> = Vec::new();
-        let mut first: HashMap<&HostPattern, &VirtualService> = HashMap::new();
+        let mut owners = Owners::default();
         for (_, virtual_service) in ranked {
             for host in virtual_service.host_entries() {
-                if let Some(other) = first.get(&host.pattern) {
-                    let message =
-                        format!("host {} is routed by {} already, which comes first", host.pattern, other.object());
+                if let Some(first) = owners.by_pattern.get(&host.pattern) {
+                    let first = owners.all[*first].virtual_service.object();
+                    let message = format!("host {} is routed by {first} already, which comes first", host.pattern);
                     self.issues.push(host.place.warning(message));
-                    continue;
+                } else {
+                    owners.insert(Owner { pattern: &host.pattern, virtual_service });
                 }
-                first.insert(&host.pattern, virtual_service);
-                owners.push(Owner { pattern: &host.pattern, virtual_service });
             }
         }
         owners
@@ -262,15 +266,29 @@ fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
     }
 }
 
-/// istio MostSpecificHostMatch: the exact host, else the longest wildcard, else the first in the alphabet.
-fn best_owner<'a, 'b>(owners: &'b [Owner<'a>], host: &HostPattern) -> Option<(usize, &'b Owner<'a>)> {
-    let covers = |owner: &Owner<'_>| match (owner.pattern, host) {
-        (pattern, HostPattern::Exact(name)) => pattern.matches(name),
-        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
-        (pattern, HostPattern::Any) => *pattern == HostPattern::Any,
-        (pattern, HostPattern::Suffix(_)) => *pattern == HostPattern::Any,
-    };
-    owners.iter().enumerate().filter(|(_, owner)| covers(owner)).max_by_key(|(_, owner)| owner.pattern.specificity())
+impl<'a> Owners<'a> {
+    /// istio MostSpecificHostMatch: the exact host, else the longest wildcard.
+    fn of(&self, host: &HostPattern) -> Option<usize> {
+        let covers = |owner: &Owner<'_>| match (owner.pattern, host) {
+            (pattern, HostPattern::Exact(name)) => pattern.matches(name),
+            (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
+            (pattern, _) => *pattern == HostPattern::Any,
+        };
+        let wildcards = || {
+            let covering = self.wildcards.iter().copied().filter(|index| covers(&self.all[*index]));
+            covering.max_by_key(|index| self.all[*index].pattern.specificity())
+        };
+        self.by_pattern.get(host).copied().or_else(wildcards)
+    }
+
+    fn insert(&mut self, owner: Owner<'a>) {
+        let index = self.all.len();
+        self.by_pattern.insert(owner.pattern, index);
+        if owner.pattern.exact().is_none() {
+            self.wildcards.push(index);
+        }
+        self.all.push(owner);
+    }
 }
 
 /// The other names by which a service is called from a namespace: with a trailing dot, the short forms of a

@@ -12,6 +12,8 @@ use super::{CompileInput, RouteTable};
 use crate::{RequestHead, RetryPolicy, VirtualService};
 
 type Table = RouteTable<Arc<ClusterName>>;
+/// URI, headers, and whether the rule matches.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
 
 const SERVICES: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80, name: http}]}}
@@ -90,7 +92,7 @@ fn route(table: &Table, request: &Request<()>) -> Result<String, Reason> {
 }
 
 #[track_caller]
-fn check(matcher: &str, cases: &[(&str, &[(&str, &str)], bool)]) {
+fn check(matcher: &str, cases: &[Case<'_>]) {
     let table = matching(matcher);
     for (uri, headers, expected) in cases {
         let taken = route(&table, &request(uri, headers)).unwrap();

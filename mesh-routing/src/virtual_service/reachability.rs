@@ -2,12 +2,15 @@
 //!
 //! istio pkg/config/validation analyzeUnreachableHTTPRules. Rules without a name are numbered from 0.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use mesh_core::config::{Document, Issues};
 
 use super::spec::HttpRoute;
 
 pub(super) fn warn(document: &Document, routes: &[HttpRoute], issues: &mut Issues) {
-    let mut seen: Vec<(&super::spec::HttpMatch, usize)> = Vec::new();
+    // By their printed form: matches have no hash of their own, and there may be thousands.
+    let mut seen: HashMap<String, usize> = HashMap::new();
     let mut catch_all = None;
     for (number, route) in routes.iter().enumerate() {
         let mut unused = |why: &str| {
@@ -27,9 +30,11 @@ pub(super) fn warn(document: &Document, routes: &[HttpRoute], issues: &mut Issue
         }
         let mut duplicates = Vec::new();
         for (index, entry) in route.r#match.iter().enumerate() {
-            match seen.iter().find(|(known, _)| *known == entry) {
-                Some((_, rule)) => duplicates.push((index, *rule)),
-                None => seen.push((entry, number)),
+            match seen.entry(format!("{entry:?}")) {
+                Entry::Occupied(known) => duplicates.push((index, *known.get())),
+                Entry::Vacant(new) => {
+                    new.insert(number);
+                }
             }
         }
         if duplicates.len() == route.r#match.len() {
