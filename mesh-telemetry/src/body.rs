@@ -73,13 +73,13 @@ pin_project! {
     pub struct RecordingBody<B> {
         #[pin]
         inner: B,
-        recording: Option<Recording>,
+        recording: Option<Box<Recording>>,
         scope: Option<TraceContext>,
     }
 }
 
 impl<B: Body> RecordingBody<B> {
-    pub(crate) fn new(inner: B, mut recording: Recording, scope: Option<TraceContext>) -> Self {
+    pub(crate) fn new(inner: B, mut recording: Box<Recording>, scope: Option<TraceContext>) -> Self {
         // Nobody polls a body that has ended, or that the protocol will not send.
         if recording.is_bodyless() || inner.is_end_stream() {
             recording.complete();
@@ -100,7 +100,7 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let polled = {
-            let _entered = this.recording.as_ref().map(Recording::enter);
+            let _entered = this.recording.as_deref().map(Recording::enter);
             match this.scope {
                 Some(context) => trace::enter(context.clone(), || this.inner.as_mut().poll_frame(cx)),
                 None => this.inner.as_mut().poll_frame(cx),

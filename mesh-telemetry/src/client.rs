@@ -301,7 +301,7 @@ pin_project! {
     pub struct ClientResponseFuture<F> {
         #[pin]
         inner: F,
-        recording: Option<Recording>,
+        recording: Option<Box<Recording>>,
     }
 }
 
@@ -316,7 +316,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let polled = {
-            let _entered = this.recording.as_ref().map(Recording::enter);
+            let _entered = this.recording.as_deref().map(Recording::enter);
             this.inner.poll(cx)
         };
         let result = ready!(polled);

@@ -59,20 +59,20 @@ enum BodylessMethod {
 }
 
 impl Recording {
-    /// At the head of a request, as it is sent. `start` is the only reading of the clock until the end.
+    /// At the head of a request, as it is sent. Boxed: it moves from the call to the future to the body. `start` is the only reading of the clock until the end.
     pub(crate) fn new<B>(
         request: &Request<B>,
         request_body: Option<Arc<AtomicU64>>,
         place: Place,
         start: Instant,
         span: Span,
-    ) -> Self {
+    ) -> Box<Self> {
         let method = match *request.method() {
             Method::HEAD => BodylessMethod::Head,
             Method::CONNECT => BodylessMethod::Connect,
             _ => BodylessMethod::Other,
         };
-        Self {
+        Box::new(Self {
             place,
             start,
             grpc: is_grpc(request.headers()),
@@ -88,7 +88,7 @@ impl Recording {
             span,
             line: AccessLine::of(request),
             recorded: false,
-        }
+        })
     }
 
     /// The request id that was made for a request without one.

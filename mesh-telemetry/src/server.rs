@@ -269,7 +269,7 @@ pin_project! {
         context: TraceContext,
         // Who I am, for a peer that said who it is.
         answer: Option<PeerMetadata>,
-        recording: Option<Recording>,
+        recording: Option<Box<Recording>>,
     }
 }
 
@@ -290,7 +290,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let polled = {
-            let _entered = this.recording.as_ref().map(Recording::enter);
+            let _entered = this.recording.as_deref().map(Recording::enter);
             this.inner.poll(cx)
         };
         let result = ready!(polled);

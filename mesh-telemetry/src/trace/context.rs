@@ -10,9 +10,12 @@ use super::{SpanId, TraceId, Traceparent};
 /// The trace a request belongs to, and the span that is current in it.
 ///
 /// In the extensions of a request that went through the server layer, and the answer of
-/// [`current`](super::current) wherever that request's handler runs. A clone shares what is large.
+/// [`current`](super::current) wherever that request's handler runs. A clone is a reference count.
 #[derive(Clone, Debug)]
-pub struct TraceContext {
+pub struct TraceContext(Arc<Parts>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
     pub(super) trace_id: TraceId,
     pub(super) span_id: SpanId,
     pub(super) parent_id: Option<SpanId>,
@@ -23,10 +26,8 @@ pub struct TraceContext {
     pub(super) b3: Option<Arc<[(HeaderName, HeaderValue)]>>,
 }
 
-impl TraceContext {
-    /// A trace that begins here.
-    #[must_use]
-    pub fn root(sampler: Sampler, rng: &mut impl Rng) -> Self {
+impl Parts {
+    pub(super) fn root(sampler: Sampler, rng: &mut impl Rng) -> Self {
         let trace_id = TraceId::random(rng);
         let sampled = if sampler.samples(trace_id) { Traceparent::SAMPLED } else { 0 };
         Self {
@@ -40,9 +41,7 @@ impl TraceContext {
         }
     }
 
-    /// The span below a caller's. Whether it is sampled was the caller's decision.
-    #[must_use]
-    pub fn continued(parent: &Traceparent, rng: &mut impl Rng) -> Self {
+    pub(super) fn continued(parent: &Traceparent, rng: &mut impl Rng) -> Self {
         Self {
             trace_id: parent.trace_id,
             span_id: SpanId::random(rng),
@@ -53,55 +52,79 @@ impl TraceContext {
             b3: None,
         }
     }
+}
+
+impl From<Parts> for TraceContext {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl TraceContext {
+    /// A trace that begins here.
+    #[must_use]
+    pub fn root(sampler: Sampler, rng: &mut impl Rng) -> Self {
+        Parts::root(sampler, rng).into()
+    }
+
+    /// The span below a caller's. Whether it is sampled was the caller's decision.
+    #[must_use]
+    pub fn continued(parent: &Traceparent, rng: &mut impl Rng) -> Self {
+        Parts::continued(parent, rng).into()
+    }
 
     /// A new span below this one.
     #[must_use]
     pub fn child(&self, rng: &mut impl Rng) -> Self {
-        Self { span_id: SpanId::random(rng), parent_id: Some(self.span_id), ..self.clone() }
+        Parts { span_id: SpanId::random(rng), parent_id: Some(self.0.span_id), ..Parts::clone(&self.0) }.into()
     }
 
     /// The trace.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
-        self.trace_id
+        self.0.trace_id
     }
 
     /// The current span.
     #[must_use]
     pub fn span_id(&self) -> SpanId {
-        self.span_id
+        self.0.span_id
     }
 
     /// The span above the current one.
     #[must_use]
     pub fn parent_id(&self) -> Option<SpanId> {
-        self.parent_id
+        self.0.parent_id
     }
 
     /// Is the trace recorded?
     #[must_use]
     pub fn is_sampled(&self) -> bool {
-        self.flags & Traceparent::SAMPLED != 0
+        self.0.flags & Traceparent::SAMPLED != 0
     }
 
     /// Vendors' part of the context, as it came.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
-        self.tracestate.as_ref().and_then(|value| value.to_str().ok())
+        self.0.tracestate.as_ref().and_then(|value| value.to_str().ok())
     }
 
     /// `x-request-id`, where it is text.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
-        self.request_id.as_ref().and_then(|value| value.to_str().ok())
+        self.request_id_value().and_then(|value| value.to_str().ok())
     }
 
     pub(crate) fn request_id_value(&self) -> Option<&HeaderValue> {
-        self.request_id.as_ref()
+        self.0.request_id.as_ref()
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0
     }
 
     pub(super) fn traceparent(&self) -> Traceparent {
-        Traceparent { trace_id: self.trace_id, parent_id: self.span_id, flags: self.flags }
+        Traceparent { trace_id: self.0.trace_id, parent_id: self.0.span_id, flags: self.0.flags }
     }
 }
 

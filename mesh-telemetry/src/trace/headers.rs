@@ -3,31 +3,23 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header::Entry};
 use rand::{Rng, RngExt};
 
-use super::{Sampler, TraceContext, Traceparent, tracestate};
+use super::{Sampler, TraceContext, Traceparent, context::Parts, tracestate};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const B3: [HeaderName; 6] = [
-    HeaderName::from_static("b3"),
-    HeaderName::from_static("x-b3-traceid"),
-    HeaderName::from_static("x-b3-spanid"),
-    HeaderName::from_static("x-b3-parentspanid"),
-    HeaderName::from_static("x-b3-sampled"),
-    HeaderName::from_static("x-b3-flags"),
-];
 
 /// The context of a request with these headers: the next span of the caller's trace, else a new trace. Its request
 /// id is the caller's, else a new one.
 pub(crate) fn from_headers(headers: &HeaderMap, sampler: Sampler, rng: &mut impl Rng) -> TraceContext {
     let mut context = match parent(headers) {
         Some(parent) => {
-            let mut context = TraceContext::continued(&parent, rng);
+            let mut context = Parts::continued(&parent, rng);
             context.tracestate = tracestate::of(headers);
             context
         }
         None => {
-            let mut context = TraceContext::root(sampler, rng);
+            let mut context = Parts::root(sampler, rng);
             if !headers.contains_key(TRACEPARENT) {
                 context.b3 = b3(headers);
             }
@@ -35,7 +27,7 @@ pub(crate) fn from_headers(headers: &HeaderMap, sampler: Sampler, rng: &mut impl
         }
     };
     context.request_id = Some(headers.get(REQUEST_ID).cloned().unwrap_or_else(|| new_request_id(rng)));
-    context
+    context.into()
 }
 
 /// W3C Level 2, 3.2.1: more than one `traceparent` is none. White space around a value is not part of it.
@@ -46,16 +38,22 @@ fn parent(headers: &HeaderMap) -> Option<Traceparent> {
 }
 
 fn b3(headers: &HeaderMap) -> Option<std::sync::Arc<[(HeaderName, HeaderValue)]>> {
-    let found: Vec<_> =
-        B3.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect();
+    // One pass over the names: six look-ups would cost every request that begins a trace.
+    let found = headers.iter().filter(|(name, _)| is_b3(name));
+    let found: Vec<_> = found.map(|(name, value)| (name.clone(), value.clone())).collect();
     (!found.is_empty()).then(|| found.into())
+}
+
+/// `b3`, or `X-B3-TraceId` and its like.
+fn is_b3(name: &HeaderName) -> bool {
+    name.as_str() == "b3" || name.as_str().starts_with("x-b3-")
 }
 
 /// Write the context into a request that goes out. A request id that the application set stays.
 pub(crate) fn inject(context: &TraceContext, headers: &mut HeaderMap) {
     let traceparent = HeaderValue::from_bytes(&context.traceparent().encode());
     headers.insert(TRACEPARENT, traceparent.expect("hexadecimal and dashes are a header value"));
-    match &context.tracestate {
+    match &context.parts().tracestate {
         Some(state) => {
             headers.insert(TRACESTATE, state.clone());
         }
@@ -63,11 +61,11 @@ pub(crate) fn inject(context: &TraceContext, headers: &mut HeaderMap) {
             headers.remove(TRACESTATE);
         }
     }
-    if let (Some(id), Entry::Vacant(vacant)) = (&context.request_id, headers.entry(REQUEST_ID)) {
+    if let (Some(id), Entry::Vacant(vacant)) = (context.request_id_value(), headers.entry(REQUEST_ID)) {
         vacant.insert(id.clone());
     }
-    if let Some(b3) = &context.b3
-        && !B3.iter().any(|name| headers.contains_key(name))
+    if let Some(b3) = &context.parts().b3
+        && !headers.keys().any(is_b3)
     {
         headers.extend(b3.iter().cloned().map(|(name, value)| (Some(name), value)));
     }

@@ -68,7 +68,7 @@ fn b3_without_traceparent_goes_through_untouched() {
     assert_eq!(own["b3"], "0");
     assert!(!own.contains_key("x-b3-traceid"));
     let both = headers(&[("traceparent", PARENT), ("b3", "0")]);
-    assert!(from_headers(&both, Sampler::default(), &mut rng()).b3.is_none());
+    assert!(from_headers(&both, Sampler::default(), &mut rng()).parts().b3.is_none());
 }
 
 #[test]
