@@ -5,7 +5,6 @@
 
 use std::{
     fmt::{self, Write},
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -35,7 +34,8 @@ pub(crate) struct AccessLine {
     user_agent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     host: Host,
-    remote: Option<SocketAddr>,
+    /// Of an inbound request.
+    connection: Option<Connection>,
     upstream_time: Option<HeaderValue>,
     cluster: Option<Arc<ClusterName>>,
     endpoint: Option<Arc<Endpoint>>,
@@ -63,7 +63,7 @@ impl AccessLine {
             user_agent: header(&USER_AGENT),
             request_id: header(&REQUEST_ID),
             host: Host::of(request),
-            remote: request.extensions().get::<Connection>().map(|connection| connection.peer),
+            connection: request.extensions().get().copied(),
             upstream_time: None,
             cluster: None,
             endpoint: None,
@@ -127,7 +127,14 @@ impl AccessLine {
             Field(self.host.as_str().as_bytes()),
         )?;
         write!(line, "\"{}\" ", OrDash(self.endpoint.as_ref().map(|endpoint| &endpoint.address)))?;
-        write!(line, "{} - - {} - ", OrDash(self.cluster.as_ref()), OrDash(self.remote))?;
+        // Istio names the cluster of inbound requests after the workload's port.
+        match (&self.cluster, self.connection) {
+            (Some(cluster), _) => write!(line, "{cluster} - ")?,
+            (None, Some(connection)) => write!(line, "inbound|{}|| - ", connection.local.port())?,
+            (None, None) => line.push_str("- - "),
+        }
+        let (local, peer) = (self.connection.map(|on| on.local), self.connection.map(|on| on.peer));
+        write!(line, "{} {} - ", OrDash(local), OrDash(peer))?;
         write!(line, "{}", Field(self.route.as_deref().unwrap_or_default().as_bytes()))
     }
 }
@@ -200,6 +207,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use mesh_core::ResponseFlags;
 
     use super::*;
@@ -251,12 +260,15 @@ mod tests {
         line.cluster = Some(Arc::new(ClusterName::passthrough()));
         line.endpoint = Some(Arc::new(Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 80)))));
         line.route = Some("default".into());
-        line.remote = Some(SocketAddr::from(([10, 0, 0, 2], 5)));
+        let [peer, local] = [([10, 0, 0, 2], 5), ([10, 0, 0, 3], 9080)].map(SocketAddr::from);
+        line.connection = Some(Connection::new(peer, local));
         line.upstream_time = Some(HeaderValue::from_static("6"));
         assert!(line.format(&outcome(), "", 0, 0).ends_with(
-            "200 - - - \"-\" 0 0 7 6 \"-\" \"curl/8\" \"id\" \"reviews:9080\" \"10.0.0.1:80\" PassthroughCluster - - \
-                 10.0.0.2:5 - default"
+            "200 - - - \"-\" 0 0 7 6 \"-\" \"curl/8\" \"id\" \"reviews:9080\" \"10.0.0.1:80\" PassthroughCluster - \
+             10.0.0.3:9080 10.0.0.2:5 - default"
         ));
+        line.cluster = None;
+        assert!(line.format(&outcome(), "", 0, 0).contains(" inbound|9080|| - 10.0.0.3:9080 10.0.0.2:5 "));
     }
 
     #[test]
