@@ -457,7 +457,7 @@ fn the_mesh_may_name_another_default() {
         (
             "{defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}}",
             None,
-            "mesh.yaml:1:54: error: MeshConfig /mesh defaultHttpRetryPolicy.retryOn: \"sometimes\" is not a valid retryOn policy",
+            "mesh.yaml:1:55: error: MeshConfig /mesh defaultHttpRetryPolicy.retryOn: \"sometimes\" is not a valid retryOn policy",
         ),
         (
             "{defaultHttpRetryPolicy: {attempt: 1}}",

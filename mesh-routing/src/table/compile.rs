@@ -129,7 +129,13 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     /// istio buildVirtualHost: not merged in the mesh; the later is dropped (metric DuplicatedDomains).
     fn owners(&mut self) -> Owners<'a> {
         let client = &*self.input.workload.namespace;
-        let visible = self.input.virtual_services.iter().filter(|vs| vs.applies_to_mesh());
+        // istio BuildHTTPRoutesForVirtualService: one that has no rule for this client counts as absent, and leaves its
+        // hosts to the next.
+        let speaks = |rule: &Rule| {
+            rule.matches.is_empty() || rule.matches.iter().any(|matcher| matcher.source.admits(self.input.workload))
+        };
+        let in_force = |vs: &&Arc<VirtualService>| vs.applies_to_mesh() && vs.rules().iter().any(speaks);
+        let visible = self.input.virtual_services.iter().filter(in_force);
         let mut ranked: Vec<_> = visible.filter_map(|vs| Some((vs.rank(client)?, vs))).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         let mut owners = Owners::default();

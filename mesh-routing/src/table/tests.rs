@@ -321,6 +321,23 @@ fn virtual_services_own_hosts() {
 }
 
 #[test]
+fn a_virtual_service_without_a_rule_for_the_client_leaves_its_host() {
+    // "If every entry is filtered out statically the VS counts as absent"
+    for none in ["http: [{match: [{sourceLabels: {app: other}}], route: [{destination: {host: b}}]}]", "tcp: []"] {
+        let (table, issues) = compile_with(
+            &format!(
+                "{}{}",
+                vs("first", &format!("hosts: [a], {none}")),
+                vs("second", "hosts: [a], http: [{route: [{destination: {host: a, subset: x}}]}]"),
+            ),
+            &MeshConfig::default(),
+        );
+        assert!(route(&table, &request("http://a/", &[])).unwrap().contains("|x|"), "{none}");
+        assert!(!issues.to_string().contains("already"), "{issues}");
+    }
+}
+
+#[test]
 fn visibility() {
     let spec = |to: &str| {
         format!("hosts: [a], exportTo: [{to}], http: [{{route: [{{destination: {{host: a, subset: x}}}}]}}]")
