@@ -209,6 +209,10 @@ impl Reason {
         if let Some(flag) = self.flag() {
             exchange.flag(flag);
         }
+        if self == Self::Blackhole {
+            // istio buildCatchAllVirtualHost names the route to its BlackHoleCluster so.
+            exchange.route = Some("block_all".into());
+        }
         exchange
     }
 }

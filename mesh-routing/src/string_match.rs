@@ -36,6 +36,16 @@ pub(crate) enum Kind {
 }
 
 impl StringMatchSpec {
+    /// The field that is set, for the place of an error: `.regex`; nothing where it is not one alone.
+    pub(crate) fn field(&self) -> &'static str {
+        match (&self.exact, &self.prefix, &self.regex) {
+            (Some(_), None, None) => ".exact",
+            (None, Some(_), None) => ".prefix",
+            (None, None, Some(_)) => ".regex",
+            _ => "",
+        }
+    }
+
     /// Compile; `Ok(None)` is presence. `place` is quoted in messages, as Istio's validation does.
     pub(crate) fn compile(&self, place: &str, kind: Kind) -> Result<Option<StringMatch>, String> {
         let given = [&self.exact, &self.prefix, &self.regex].into_iter().flatten().count();

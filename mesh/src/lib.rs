@@ -1,1 +1,71 @@
-//! mesh
+//! An in-process service mesh: Istio's behaviour as a library of tower layers.
+//!
+//! A service adds this crate, says who it is and where its Istio YAML lies, and gets a client and a server that
+//! discover, balance, route, time out, retry, authenticate, authorize and measure, with no proxy beside it.
+//!
+//! ```text
+//!  your code ──► mesh.client() ─────────────► mesh.serve(listener, app) ──► your code
+//!                telemetry, route, retry,     mutual TLS, telemetry,
+//!                balance, mutual TLS          canonical request, policy
+//!                      ▲                            ▲
+//!                      └── VirtualService, DestinationRule, AuthorizationPolicy, … (watched files)
+//! ```
+//!
+//! ```no_run
+//! use mesh::{Body, Mesh, Workload};
+//! use tower::ServiceExt;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mesh = Mesh::builder()
+//!     .workload(Workload::new("default", "shop-v1").with_service_account("shop"))
+//!     .config_path("mesh/")
+//!     .identity_files("/certs/cert.pem", "/certs/key.pem", "/certs/roots.pem")
+//!     .start()
+//!     .await?;
+//!
+//! // A tower service for any request body. `reviews` is found, balanced, routed and authenticated.
+//! let request = http::Request::get("http://reviews:9080/reviews/0").body(Body::empty())?;
+//! let response = mesh.client().oneshot(request).await?;
+//! println!("{}", response.status());
+//!
+//! // Any hyper, axum or tonic service, behind STRICT mutual TLS and authorization.
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:9080").await?;
+//! let app = tower::service_fn(|_request| async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::from("hello"))) });
+//! mesh.serve(listener, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It is not a proxy, not a control plane, and not a mesh for other languages. The crates below it work alone, for
+//! those who compose their own stacks: [`mesh_routing`], [`mesh_lb`], [`mesh_tls`], [`mesh_authz`], [`mesh_telemetry`].
+
+mod body;
+mod builder;
+mod config;
+mod connect;
+mod dns;
+mod identity;
+mod inbound;
+mod mesh;
+mod metrics;
+pub mod network;
+mod observability;
+mod outbound;
+mod register;
+mod serve;
+
+pub use body::Body;
+pub use builder::{Builder, Dangerous, StartError};
+pub use connect::{ConnectionBody, Connector};
+pub use inbound::InboundLayer;
+pub use mesh::Mesh;
+pub use mesh_core::{
+    BoxError, Connection, Exchange, Labels, ResponseFlag, ResponseFlags, Workload,
+    config::{Issue, Severity},
+    identity::{PeerIdentity, SpiffeId, TrustDomain},
+    registry::{Resolve, SystemResolver},
+};
+pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};
+
+/// The body of a request that [`Mesh::serve`] hands to the application.
+pub type ServerBody = mesh_telemetry::CountedBody<hyper::body::Incoming>;

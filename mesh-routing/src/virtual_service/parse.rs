@@ -221,7 +221,7 @@ impl Parser<'_> {
     fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
-            self.at(format!("{path}.{field}"), spec.compile(field, kind))
+            self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
         };
         let uri = plain("uri", &spec.uri, Kind::Uri);
         let scheme = plain("scheme", &spec.scheme, Kind::Plain);
@@ -266,7 +266,8 @@ impl Parser<'_> {
             };
             match (parse(key), spec.compile(field, Kind::Named)) {
                 (Ok(name), Ok(value)) => conditions.push(Named { name, value }),
-                (Err(message), _) | (_, Err(message)) => self.error(at, message),
+                (Err(message), _) => self.error(at, message),
+                (_, Err(message)) => self.error(at + spec.field(), message),
             }
         }
         conditions.into()

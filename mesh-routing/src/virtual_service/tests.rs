@@ -49,22 +49,22 @@ fn bad_input_is_refused_with_istios_words_and_a_place() {
         ),
         (
             format!("{{match: [{{uri: {{regex: '(a'}}}}], {to}}}"),
-            "http[0].match[0].uri",
+            "http[0].match[0].uri.regex",
             "Istio uses RE2 style regex-based match",
         ),
         (
             format!("{{match: [{{uri: {{regex: ''}}}}], {to}}}"),
-            "http[0].match[0].uri",
+            "http[0].match[0].uri.regex",
             "regex string match should not be empty",
         ),
         (
             format!("{{match: [{{uri: {{regex: '{}'}}}}], {to}}}", "a".repeat(1025)),
-            "http[0].match[0].uri",
+            "http[0].match[0].uri.regex",
             "\"uri\": regex is too large, max length allowed is 1024",
         ),
         (
             format!("{{match: [{{method: {{prefix: ''}}}}], {to}}}"),
-            "http[0].match[0].method",
+            "http[0].match[0].method.prefix",
             "prefix string match should not be empty",
         ),
         (

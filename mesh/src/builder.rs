@@ -1,0 +1,166 @@
+//! Starting a mesh: who I am, where config and identity come from.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use mesh_core::{
+    Workload,
+    config::Issues,
+    registry::{Resolve, SystemResolver},
+};
+
+use crate::{
+    Mesh,
+    config::{Reader, Source},
+    identity::IdentityOrigin,
+    network::{Connect, Tcp},
+};
+
+/// Where a workload's certificate, key and roots lie when the builder is told nothing: where Istio mounts them
+/// (istio `FILE_MOUNTED_CERTS`).
+const DEFAULT_CERTS: &str = "/etc/certs";
+
+/// Builds a [`Mesh`]. Made by [`Mesh::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until start() is called"]
+pub struct Builder {
+    pub(crate) workload: Workload,
+    pub(crate) reader: Reader,
+    pub(crate) identity: IdentityOrigin,
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) resolve: Arc<dyn Resolve>,
+    pub(crate) egress_roots: Vec<Vec<u8>>,
+    pub(crate) linger: Duration,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let certs = Path::new(DEFAULT_CERTS);
+        Self {
+            workload: Workload::new("default", "unknown"),
+            reader: Reader::default(),
+            identity: IdentityOrigin::Files {
+                cert: certs.join("cert-chain.pem"),
+                key: certs.join("key.pem"),
+                roots: certs.join("root-cert.pem"),
+            },
+            connect: Arc::new(Tcp),
+            resolve: Arc::new(SystemResolver),
+            egress_roots: Vec::new(),
+            linger: Duration::from_secs(5),
+        }
+    }
+
+    /// Who I am: namespace, workload name, labels and service account. Config is read from this point of view.
+    pub fn workload(mut self, workload: Workload) -> Self {
+        self.workload = workload;
+        self
+    }
+
+    /// Read configuration from a file of YAML documents, or from a directory's `*.yaml`, `*.yml` and `*.json`
+    /// (subdirectories are not read). Watched: a change is in force within a moment. May be called again; files are
+    /// taken in the order of the calls, and by name within a directory.
+    pub fn config_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.reader.sources.push(Source::Path(path.into()));
+        self
+    }
+
+    /// Take configuration from text in code. `name` stands where a file's name would in messages.
+    pub fn config_text(mut self, name: &str, yaml: &str) -> Self {
+        self.reader.sources.push(Source::Text(name.into(), yaml.into()));
+        self
+    }
+
+    /// Take the workload's identity from PEM files: certificate chain, private key, and the roots of the own trust
+    /// domain. Re-read when they change. Default: `cert-chain.pem`, `key.pem` and `root-cert.pem` in `/etc/certs`.
+    pub fn identity_files(
+        mut self,
+        cert: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        roots: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = IdentityOrigin::Files { cert: cert.into(), key: key.into(), roots: roots.into() };
+        self
+    }
+
+    /// Take the workload's identity from an embedded certificate authority for development, kept in a directory
+    /// that the processes of one demonstration share. Whoever reads that directory can be anybody.
+    #[cfg(feature = "dev-ca")]
+    pub fn development_identity(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.identity = IdentityOrigin::Development(directory.into());
+        self
+    }
+
+    /// How connections are made. Default [`Tcp`].
+    pub fn connect(mut self, connect: impl Connect) -> Self {
+        self.connect = Arc::new(connect);
+        self
+    }
+
+    /// How names are looked up. Default [`SystemResolver`].
+    pub fn resolver(mut self, resolve: impl Resolve) -> Self {
+        self.resolve = Arc::new(resolve);
+        self
+    }
+
+    /// Roots (PEM) for TLS to servers outside the mesh, instead of the operating system's. May be called again.
+    pub fn egress_roots_pem(mut self, pem: &[u8]) -> Self {
+        self.egress_roots.push(pem.to_vec());
+        self
+    }
+
+    /// How long idle HTTP/1.1 connections are still answered after shutdown began. Default 5 s.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Switches that weaken a default.
+    pub fn dangerous(self) -> Dangerous {
+        Dangerous(self)
+    }
+
+    /// Read config and identity, and start.
+    ///
+    /// # Errors
+    /// Any error in configuration (there is no last good version yet), or no identity. [`StartError`] displays
+    /// every issue with its place.
+    pub async fn start(self) -> Result<Mesh, StartError> {
+        Mesh::start(self).await
+    }
+}
+
+/// Switches that weaken a default, by name.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until start() is called"]
+pub struct Dangerous(Builder);
+
+impl Dangerous {
+    /// No identity: no mutual TLS in either direction. Servers accept plaintext only where PeerAuthentication does not
+    /// say STRICT, and clients call in-mesh endpoints in plaintext.
+    pub fn without_identity(mut self) -> Builder {
+        self.0.identity = IdentityOrigin::None;
+        self.0
+    }
+}
+
+/// Why a mesh did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Configuration has errors. Displays all issues, warnings too, one a line.
+    #[error("configuration has errors:\n{0}")]
+    Config(Issues),
+    /// The workload has no identity.
+    #[error(
+        "no identity for the workload: {0}. Give Builder::identity_files(cert, key, roots), for development \
+         Builder::development_identity(dir), or Builder::dangerous().without_identity()"
+    )]
+    Identity(#[source] mesh_core::BoxError),
+    /// Roots given for egress are not certificates.
+    #[error("egress roots: {0}")]
+    EgressRoots(#[source] mesh_core::BoxError),
+}

@@ -1,0 +1,146 @@
+//! The models of all kinds that the mesh reads.
+
+use std::sync::Arc;
+
+use mesh_authz::AuthorizationPolicy;
+use mesh_core::{
+    MeshConfig,
+    config::{Document, Issues},
+    registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
+};
+use mesh_lb::DestinationRule;
+use mesh_routing::VirtualService;
+use mesh_tls::PeerAuthentication;
+
+/// One object, read.
+#[derive(Clone, Debug)]
+pub(crate) enum Model {
+    VirtualService(Arc<VirtualService>),
+    DestinationRule(Arc<DestinationRule>),
+    Service(Arc<KubernetesService>),
+    ServiceEntry(Arc<ServiceEntry>),
+    WorkloadEntry(Arc<WorkloadEntry>),
+    PeerAuthentication(Arc<PeerAuthentication>),
+    AuthorizationPolicy(Arc<AuthorizationPolicy>),
+    MeshConfig(Arc<MeshConfig>),
+    MeshPolicy,
+}
+
+/// What became of a document.
+pub(crate) enum Read {
+    Model(Model),
+    /// It has errors; the issues say which.
+    Bad,
+    /// Not one of our kinds.
+    Foreign,
+}
+
+/// Is it one of the kinds that stand or fall together?
+pub(crate) fn is_security(kind: &str) -> bool {
+    matches!(kind, "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication")
+}
+
+pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
+    fn model<T>(read: Option<T>, wrap: impl FnOnce(Arc<T>) -> Model) -> Read {
+        read.map_or(Read::Bad, |model| Read::Model(wrap(Arc::new(model))))
+    }
+    match (document.group(), document.kind()) {
+        ("networking.istio.io", "VirtualService") => {
+            model(VirtualService::from_document(document, issues), Model::VirtualService)
+        }
+        ("networking.istio.io", "DestinationRule") => {
+            model(DestinationRule::from_document(document, issues), Model::DestinationRule)
+        }
+        ("networking.istio.io", "ServiceEntry") => {
+            model(ServiceEntry::from_document(document, issues), Model::ServiceEntry)
+        }
+        ("networking.istio.io", "WorkloadEntry") => {
+            model(WorkloadEntry::from_document(document, issues), Model::WorkloadEntry)
+        }
+        ("security.istio.io", "PeerAuthentication") => {
+            model(PeerAuthentication::from_document(document, issues), Model::PeerAuthentication)
+        }
+        ("security.istio.io", "AuthorizationPolicy") => {
+            model(AuthorizationPolicy::from_document(document, issues), Model::AuthorizationPolicy)
+        }
+        // Left out, it would let in whom it keeps out.
+        ("security.istio.io", "RequestAuthentication") => {
+            issues.push(
+                document.error("", "RequestAuthentication is not supported yet, and ignoring it would let requests in"),
+            );
+            Read::Bad
+        }
+        ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
+        ("", "MeshConfig") => model(MeshConfig::from_document(document, issues), Model::MeshConfig),
+        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
+        (group, kind) => {
+            let known = [
+                "VirtualService",
+                "DestinationRule",
+                "ServiceEntry",
+                "WorkloadEntry",
+                "PeerAuthentication",
+                "AuthorizationPolicy",
+                "RequestAuthentication",
+                "MeshPolicy",
+            ];
+            if known.contains(&kind) {
+                let message = format!(
+                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy)",
+                    document.api_version()
+                );
+                issues.push(document.error("", message));
+                return Read::Bad;
+            }
+            let message = match (group, kind) {
+                (
+                    "networking.istio.io" | "security.istio.io" | "telemetry.istio.io" | "gateway.networking.k8s.io",
+                    _,
+                ) => {
+                    format!("{kind} is not enforced in-process")
+                }
+                _ => format!("{kind} is not a kind that the mesh reads"),
+            };
+            issues.push(document.warning("", message));
+            Read::Foreign
+        }
+    }
+}
+
+/// Ours, for what Istio has no field for. It has no fields yet, so any field is an error.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MeshPolicy {}
+
+impl MeshPolicy {
+    fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
+        document.decode(issues)
+    }
+}
+
+/// All models in force, each kind in Istio's order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Models {
+    pub(crate) mesh: Arc<MeshConfig>,
+    pub(crate) sources: Sources,
+    pub(crate) virtual_services: Vec<Arc<VirtualService>>,
+    pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
+    pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
+    pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+}
+
+impl Models {
+    pub(crate) fn push(&mut self, model: &Model) {
+        match model {
+            Model::VirtualService(model) => self.virtual_services.push(Arc::clone(model)),
+            Model::DestinationRule(model) => self.destination_rules.push(Arc::clone(model)),
+            Model::Service(model) => self.sources.services.push(Arc::clone(model)),
+            Model::ServiceEntry(model) => self.sources.service_entries.push(Arc::clone(model)),
+            Model::WorkloadEntry(model) => self.sources.workload_entries.push(Arc::clone(model)),
+            Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
+            Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),
+            Model::MeshConfig(model) => self.mesh = Arc::clone(model),
+            Model::MeshPolicy => {}
+        }
+    }
+}

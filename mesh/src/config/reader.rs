@@ -1,0 +1,96 @@
+//! Where configuration comes from, and reading all of it.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// One origin of configuration.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A file, or a directory's `*.yaml`, `*.yml` and `*.json` (not its subdirectories). Watched.
+    Path(PathBuf),
+    /// Text in code, under a name that errors call it by.
+    Text(Arc<str>, Arc<str>),
+}
+
+/// The text of one file, or why it could not be read.
+pub(crate) type Text = Result<Arc<str>, Arc<str>>;
+
+/// Every file's text, in the order of the sources and of the files' names within a directory: Istio's creation
+/// order, for files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Texts(pub(crate) Vec<(Arc<str>, Text)>);
+
+/// Reads sources.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reader {
+    pub(crate) sources: Vec<Source>,
+}
+
+impl Reader {
+    /// Read everything. Blocking: small files, outside the request path.
+    pub(crate) fn read(&self) -> Texts {
+        let mut texts = Vec::new();
+        let mut seen = BTreeMap::new();
+        for source in &self.sources {
+            match source {
+                Source::Text(name, text) => texts.push((Arc::clone(name), Ok(Arc::clone(text)))),
+                Source::Path(path) => {
+                    for (name, text) in read_path(path) {
+                        // A file named twice is one file.
+                        if seen.insert(Arc::clone(&name), ()).is_none() {
+                            texts.push((name, text));
+                        }
+                    }
+                }
+            }
+        }
+        Texts(texts)
+    }
+
+    /// The paths to watch.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Path(path) => Some(path.as_path()),
+            Source::Text(..) => None,
+        })
+    }
+}
+
+fn read_path(path: &Path) -> Vec<(Arc<str>, Text)> {
+    let refused = |path: &Path, error: io::Error| (name(path), Err(Arc::from(format!("cannot be read: {error}"))));
+    if !path.is_dir() {
+        return match fs::read_to_string(path) {
+            Ok(text) => vec![(name(path), Ok(text.into()))],
+            Err(error) => vec![refused(path, error)],
+        };
+    }
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return vec![refused(path, error)],
+    };
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| is_config(p)).collect();
+    files.sort();
+    let read = |file: PathBuf| match fs::read_to_string(&file) {
+        Ok(text) => Some((name(&file), Ok(text.into()))),
+        // Gone between listing and reading: removed, like any other file that is not there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(refused(&file, error)),
+    };
+    files.into_iter().filter_map(read).collect()
+}
+
+/// Configuration by its name; hidden files are editors' and kubelet's.
+fn is_config(path: &Path) -> bool {
+    let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !hidden && matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir()
+}
+
+fn name(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
+}

@@ -1,0 +1,120 @@
+//! The last good version of every object.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use mesh_core::config::{Document, Issue, Issues, ObjectRef, Position, Severity};
+
+use super::{
+    Models,
+    model::{self, Model, Read},
+    reader::Texts,
+};
+
+/// An object in force.
+#[derive(Clone, Debug)]
+struct Entry {
+    document: Document,
+    model: Model,
+}
+
+/// Every object in force, by the file it stands in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    files: BTreeMap<Arc<str>, Vec<Entry>>,
+    order: Vec<Arc<str>>,
+    /// The security set in force, when it is not the one of `files`: what was there before a bad change.
+    held: Option<Vec<Entry>>,
+}
+
+impl Store {
+    /// Take in the text of every file. Objects that are gone are removed; bad ones keep their last good version.
+    /// Returns the new store, for the caller to compile and then keep.
+    #[must_use]
+    pub(crate) fn update(&self, texts: &Texts, issues: &mut Issues) -> Self {
+        let mut next = Self::default();
+        let mut first: HashMap<ObjectRef, (Arc<str>, Position)> = HashMap::new();
+        let mut security_is_whole = true;
+        for (name, text) in &texts.0 {
+            next.order.push(Arc::clone(name));
+            let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
+            let text = match text {
+                Ok(text) => text,
+                Err(why) => {
+                    issues.push(Issue::new(Severity::Error, name, Position { line: 1, column: 1 }, &**why));
+                    security_is_whole = false;
+                    next.files.insert(Arc::clone(name), previous.to_vec());
+                    continue;
+                }
+            };
+            let mut found = Issues::default();
+            let documents = Document::parse_all(name, text, &mut found);
+            let broken = found.has_errors();
+            security_is_whole &= !broken;
+            issues.extend(found);
+            let mut entries: Vec<Entry> = Vec::with_capacity(documents.len());
+            for document in documents {
+                let position = document.spec().map_or(Position { line: 1, column: 1 }, |spec| spec.position);
+                if let Some((file, at)) = first.get(document.object()) {
+                    let message = format!("defined twice, first at {file}:{at}; the first is in force");
+                    issues.push(document.error("", message));
+                    security_is_whole &= !model::is_security(document.kind());
+                    continue;
+                }
+                first.insert(document.object().clone(), (Arc::clone(name), position));
+                match model::read(&document, issues) {
+                    Read::Model(model) => entries.push(Entry { document, model }),
+                    Read::Foreign => {}
+                    Read::Bad => {
+                        security_is_whole &= !model::is_security(document.kind());
+                        // Wherever it stood before: an object may move from one file to another.
+                        entries.extend(self.find(document.object()).cloned());
+                    }
+                }
+            }
+            if broken {
+                // What stood below the error may still be meant: keep it.
+                let missing = |entry: &&Entry| entries.iter().all(|e| e.document.object() != entry.document.object());
+                let kept: Vec<Entry> = previous.iter().filter(missing).cloned().collect();
+                entries.extend(kept);
+            }
+            next.files.insert(Arc::clone(name), entries);
+        }
+        if !security_is_whole {
+            next.held = Some(self.security().cloned().collect());
+        }
+        next
+    }
+
+    fn find(&self, object: &ObjectRef) -> Option<&Entry> {
+        self.files.values().flatten().find(|entry| entry.document.object() == object)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.order.iter().filter_map(|name| self.files.get(name)).flatten()
+    }
+
+    fn security(&self) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match &self.held {
+            Some(held) => Box::new(held.iter()),
+            None => Box::new(self.entries().filter(|entry| model::is_security(entry.document.kind()))),
+        }
+    }
+
+    /// All models in force, each kind in Istio's order: creation time, then the order of files and documents.
+    pub(crate) fn models(&self) -> Models {
+        let routing = self.entries().filter(|entry| !model::is_security(entry.document.kind()));
+        let mut entries: Vec<&Entry> = routing.chain(self.security()).collect();
+        entries.sort_by(|a, b| a.document.creation_order(&b.document));
+        let mut models = Models::default();
+        for entry in entries {
+            models.push(&entry.model);
+        }
+        models
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+use super::*;
+
+fn texts(files: &[(&str, &str)]) -> Texts {
+    Texts(files.iter().map(|(name, text)| (Arc::from(*name), Ok(Arc::from(*text)))).collect())
+}
+
+fn entry(name: &str, address: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {name}}}\nspec: {{address: {address}}}\n"
+    )
+}
+
+fn strict(name: &str, mode: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: {name}}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+    )
+}
+
+fn addresses(store: &Store) -> Vec<String> {
+    store.models().sources.workload_entries.iter().map(|entry| entry.address.to_string()).collect()
+}
+
+#[test]
+fn a_bad_object_keeps_its_last_good_version_and_harms_no_other() {
+    let mut issues = Issues::default();
+    let store =
+        Store::default().update(&texts(&[("a", &(entry("x", "1.1.1.1") + &entry("y", "2.2.2.2")))]), &mut issues);
+    assert!(issues.is_empty(), "{issues}");
+    let store = store.update(&texts(&[("a", &(entry("x", "'no host'") + &entry("y", "3.3.3.3")))]), &mut issues);
+    assert!(issues.to_string().starts_with("a:5:17: error: WorkloadEntry default/x address:"), "{issues}");
+    assert_eq!(addresses(&store), ["1.1.1.1", "3.3.3.3"]);
+}
+
+#[test]
+fn a_file_that_is_not_yaml_keeps_what_it_held() {
+    let mut issues = Issues::default();
+    let store =
+        Store::default().update(&texts(&[("a", &(entry("x", "1.1.1.1") + &entry("y", "2.2.2.2")))]), &mut issues);
+    let store = store.update(&texts(&[("a", &(entry("x", "9.9.9.9") + "---\n: [\n"))]), &mut issues);
+    assert!(issues.has_errors());
+    assert_eq!(addresses(&store), ["9.9.9.9", "2.2.2.2"]);
+    let store = store.update(&texts(&[("a", "")]), &mut issues);
+    assert!(addresses(&store).is_empty());
+}
+
+#[test]
+fn security_objects_stand_or_fall_together() {
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &strict("one", "STRICT"))]), &mut issues);
+    let bad = strict("one", "PERMISSIVE") + &strict("two", "NONSENSE") + &entry("x", "1.1.1.1");
+    let store = store.update(&texts(&[("a", &bad)]), &mut issues);
+    assert!(issues.has_errors());
+    let models = store.models();
+    assert_eq!(models.peer_authentications.len(), 1, "the previous set stays whole");
+    assert_eq!(addresses(&store), ["1.1.1.1"], "routing still updates");
+    // The set is taken again once it is whole.
+    let mut issues = Issues::default();
+    let store = store.update(&texts(&[("a", &(strict("one", "PERMISSIVE") + &strict("two", "STRICT")))]), &mut issues);
+    assert!(!issues.has_errors(), "{issues}");
+    assert_eq!(store.models().peer_authentications.len(), 2);
+}
+
+#[test]
+fn an_object_defined_twice_is_an_error_that_names_both() {
+    let mut issues = Issues::default();
+    let _ =
+        Store::default().update(&texts(&[("a", &entry("x", "1.1.1.1")), ("b", &entry("x", "2.2.2.2"))]), &mut issues);
+    assert!(
+        issues.to_string().contains("b:5:7: error: WorkloadEntry default/x: defined twice, first at a:5:7"),
+        "{issues}"
+    );
+}
+
+#[test]
+fn order_is_creation_time_then_file_order() {
+    let old = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: z, creationTimestamp: '2020-01-01T00:00:00Z'}\nspec: {address: 4.4.4.4}\n";
+    let mut issues = Issues::default();
+    let store = Store::default()
+        .update(&texts(&[("a", &(entry("x", "1.1.1.1") + old)), ("b", &entry("w", "2.2.2.2"))]), &mut issues);
+    assert_eq!(addresses(&store), ["4.4.4.4", "1.1.1.1", "2.2.2.2"]);
+}

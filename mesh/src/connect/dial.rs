@@ -1,0 +1,109 @@
+//! Dialling: resolve, connect, secure, and start speaking HTTP.
+
+use std::{
+    future::{self, Future},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_core::{BoxError, EndpointAddress, registry::Resolve};
+use mesh_tls::{Alpn, EgressTls, MeshTls};
+
+use super::{
+    pool::{Checkout, HostPool},
+    security::Security,
+};
+use crate::network::{BoxIo, Connect};
+
+/// Opens connections through the mesh's seams.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) resolve: Arc<dyn Resolve>,
+    pub(crate) mesh_tls: Option<MeshTls>,
+    pub(crate) egress_tls: EgressTls,
+}
+
+impl Dialer {
+    /// A new connection of a pool, ready for its first request, within `timeout` (DestinationRule
+    /// connectionPool.tcp.connectTimeout; TLS included).
+    pub(super) async fn dial(&self, pool: &HostPool, protocol: Alpn, timeout: Duration) -> Result<Checkout, BoxError> {
+        let dialled = tokio::time::timeout(timeout, self.dial_within(pool, protocol)).await;
+        dialled.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("not connected within {timeout:?}")))?
+    }
+
+    async fn dial_within(&self, pool: &HostPool, protocol: Alpn) -> Result<Checkout, BoxError> {
+        let io = self.connect(&pool.key.address).await?;
+        let io = self.secure(io, &pool.key.security, protocol).await?;
+        let io = TokioIo::new(io);
+        match protocol {
+            Alpn::H1 => {
+                let (sender, connection) = http1::handshake(io).await?;
+                spawn_connection(connection.with_upgrades());
+                Ok(Checkout::H1(sender))
+            }
+            Alpn::H2 => {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.timer(TokioTimer::new()).adaptive_window(true);
+                let (sender, mut connection) = builder.handshake(io).await?;
+                let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+                let seen = Arc::clone(&limit);
+                spawn_connection(future::poll_fn(move |cx| {
+                    let polled = Pin::new(&mut connection).poll(cx);
+                    seen.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                    polled
+                }));
+                Ok(pool.share(sender, limit))
+            }
+        }
+    }
+
+    async fn connect(&self, address: &EndpointAddress) -> io::Result<BoxIo> {
+        match address {
+            EndpointAddress::Socket(address) => self.connect.connect(*address).await,
+            EndpointAddress::Name(host, port) => self.connect_any(self.resolve.resolve(host, *port).await?, host).await,
+        }
+    }
+
+    async fn connect_any(&self, addresses: Vec<SocketAddr>, host: &str) -> io::Result<BoxIo> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no addresses"));
+        for address in addresses {
+            match self.connect.connect(address).await {
+                Ok(io) => return Ok(io),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn secure(&self, io: BoxIo, security: &Security, protocol: Alpn) -> Result<BoxIo, BoxError> {
+        match security {
+            Security::Plaintext => Ok(io),
+            Security::Mesh { expected, sni, .. } => {
+                let tls = self.mesh_tls.as_ref().ok_or("this mesh has no identity")?;
+                let connected = tls.connect(io, sni, expected, protocol).await?;
+                Ok(Box::new(connected.stream))
+            }
+            Security::Egress { settings, host } => {
+                Ok(Box::new(self.egress_tls.connect(io, settings, host, protocol).await?.stream))
+            }
+        }
+    }
+}
+
+/// A connection's task ends with the connection; its error reaches the request that was on it.
+fn spawn_connection(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(target: "mesh::http", %error, "upstream connection ended");
+        }
+    });
+}

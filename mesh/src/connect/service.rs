@@ -1,0 +1,232 @@
+//! The innermost service: a picked endpoint and a request in, a response out.
+
+use std::{
+    error::Error as StdError,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use http::{Request, Response, uri};
+use http_body::Body as HttpBody;
+use mesh_core::{BoxError, Error, Exchange, Reason, Workload};
+use mesh_lb::Picked;
+use mesh_telemetry::PeerMetadata;
+use mesh_tls::{Alpn, IdentityHandle};
+use tower_service::Service;
+
+use super::{
+    ConnectionBody, Dialer, Pools, SecurityPolicy,
+    body::Lease,
+    pool::{Checkout, HostPool, PoolKey},
+    request,
+    security::{Question, Security},
+};
+use crate::Body;
+
+/// Sends requests over pooled connections. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Connector(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pools: Pools,
+    dialer: Dialer,
+    policy: ArcSwap<SecurityPolicy>,
+    identity: Option<IdentityHandle>,
+    metadata: PeerMetadata,
+}
+
+/// The pool that an endpoint's requests went to last, so that the usual request takes no lock to find it.
+#[derive(Debug, Default)]
+struct PoolSlot(ArcSwapOption<Chosen>);
+
+#[derive(Debug)]
+struct Chosen {
+    generation: u64,
+    pool: Arc<HostPool>,
+}
+
+/// How often a request that came back unsent is put on another connection before the endpoint is given up.
+const MAX_UNSENT: usize = 4;
+
+impl Connector {
+    pub(crate) fn new(dialer: Dialer, identity: Option<IdentityHandle>, workload: &Workload) -> Self {
+        let metadata = PeerMetadata::of(workload);
+        let shared = Shared { pools: Pools::default(), dialer, policy: ArcSwap::default(), identity, metadata };
+        Self(Arc::new(shared))
+    }
+
+    /// New config: connections that it no longer allows take no further request.
+    pub(crate) fn set_policy(&self, policy: SecurityPolicy) {
+        self.0.policy.store(Arc::new(policy));
+        self.0.pools.advance();
+    }
+
+    /// A new identity: later requests use connections made with it.
+    pub(crate) fn identity_changed(&self) {
+        self.0.pools.advance();
+    }
+
+    /// The process is leaving: keep no idle connection.
+    pub(crate) fn close_idle(&self) {
+        self.0.pools.close_idle();
+    }
+}
+
+impl<B> Service<Picked<Request<B>>> for Connector
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ConnectionBody>;
+    type Error = Error;
+    // hyper's own futures have no name: boxed once, here.
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ConnectionBody>, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, picked: Picked<Request<B>>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        let picked = picked.map_request(|request| request.map(Body::new));
+        Box::pin(async move { shared.send(picked).await })
+    }
+}
+
+impl Shared {
+    async fn send(&self, picked: Picked<Request<Body>>) -> Result<Response<ConnectionBody>, Error> {
+        let protocol = request::protocol(&picked.request, picked.cluster.protocol());
+        let pool = self.pool(&picked)?;
+        let secure = !matches!(pool.key.security, Security::Plaintext);
+        let timeout = picked.cluster.connect_timeout();
+        let mut message = picked.request;
+        let mut last = None;
+        match protocol {
+            Alpn::H1 => request::to_h1(&mut message),
+            Alpn::H2 => request::to_h2(&mut message, secure),
+        }
+        if matches!(pool.key.security, Security::Mesh { .. }) {
+            // Who is calling, for the callee's metrics: told to mesh peers only.
+            self.metadata.inject(message.headers_mut());
+        }
+        // A request that hyper hands back was not written: it may go out again, whatever its method.
+        for _ in 0..MAX_UNSENT {
+            let connection = match self.connection(&pool, protocol, timeout).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(Error::new(Reason::ConnectFailure).with_source(error)),
+            };
+            match send_on(&pool, connection, message).await {
+                Ok(mut response) => {
+                    let exchange = Exchange::of(&mut response);
+                    exchange.mutual_tls = matches!(pool.key.security, Security::Mesh { .. });
+                    return Ok(response);
+                }
+                Err((error, Some(unsent))) => (message, last) = (unsent, Some(error)),
+                Err((error, None)) => return Err(Error::new(failure(&error)).with_source(error)),
+            }
+        }
+        let error = Error::new(Reason::Reset { request_sent: false });
+        Err(match last {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        })
+    }
+
+    /// A connection that is there, else a new one. A burst of HTTP/2 requests waits for one connection.
+    async fn connection(
+        &self,
+        pool: &Arc<HostPool>,
+        protocol: Alpn,
+        timeout: std::time::Duration,
+    ) -> Result<Checkout, BoxError> {
+        if let Some(checkout) = pool.checkout(protocol) {
+            return Ok(checkout);
+        }
+        if protocol == Alpn::H1 {
+            return self.dialer.dial(pool, protocol, timeout).await;
+        }
+        let _connecting = pool.h2_connecting.lock().await;
+        match pool.checkout(protocol) {
+            Some(checkout) => Ok(checkout),
+            None => self.dialer.dial(pool, protocol, timeout).await,
+        }
+    }
+
+    fn pool(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
+        let generation = self.pools.generation();
+        let https = picked.request.uri().scheme() == Some(&uri::Scheme::HTTPS);
+        let slot = picked.member.attachment(|| Arc::new(PoolSlot::default()));
+        if !https
+            && let Some(chosen) = &*slot.0.load()
+            && chosen.generation == generation
+        {
+            return Ok(Arc::clone(&chosen.pool));
+        }
+        let endpoint = picked.member.endpoint();
+        let host = request::host(&picked.request);
+        let host =
+            host.as_ref().and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<uri::Authority>().ok());
+        let question = Question {
+            cluster: &picked.cluster,
+            endpoint,
+            https,
+            host: host.as_ref().map(uri::Authority::host),
+            generation: self.identity.as_ref().map(IdentityHandle::generation),
+        };
+        let security = self.policy.load().decide(&question).map_err(|refused| {
+            tracing::warn!(target: "mesh::tls", error = %refused, "connection refused");
+            Error::new(Reason::ConnectFailure).with_source(refused)
+        })?;
+        let per_request = https || matches!(security, Security::Egress { .. });
+        let pool = self.pools.get(PoolKey { address: endpoint.address.clone(), security });
+        if !per_request {
+            slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
+        }
+        Ok(pool)
+    }
+}
+
+type Unsent = (hyper::Error, Option<Request<Body>>);
+
+async fn send_on(
+    pool: &Arc<HostPool>,
+    connection: Checkout,
+    message: Request<Body>,
+) -> Result<Response<ConnectionBody>, Unsent> {
+    match connection {
+        Checkout::H1(mut sender) => match sender.try_send_request(message).await {
+            Ok(response) => {
+                // After a switch of protocols the connection is no longer HTTP's.
+                let reusable = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
+                let lease = reusable.then(|| Lease::H1(Arc::clone(pool), sender));
+                Ok(response.map(|incoming| ConnectionBody::new(incoming, lease)))
+            }
+            Err(mut error) => {
+                let unsent = error.take_message();
+                Err((error.into_error(), unsent))
+            }
+        },
+        Checkout::H2(mut sender, permit) => match sender.try_send_request(message).await {
+            Ok(response) => Ok(response.map(|incoming| ConnectionBody::new(incoming, Some(Lease::H2(permit))))),
+            Err(mut error) => {
+                let unsent = error.take_message();
+                Err((error.into_error(), unsent))
+            }
+        },
+    }
+}
+
+/// RFC 9113 8.7: REFUSED_STREAM "indicates that the stream is being closed prior to any processing having
+/// occurred".
+fn failure(error: &hyper::Error) -> Reason {
+    let refused = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|source| source.reason() == Some(h2::Reason::REFUSED_STREAM));
+    if refused { Reason::RefusedStream } else { Reason::Reset { request_sent: true } }
+}

@@ -1,0 +1,353 @@
+//! The handle of a running mesh.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use mesh_core::{
+    BoxError, Workload,
+    config::{Issue, Issues},
+    registry::{Registry, Resolve},
+};
+use mesh_lb::Clusters;
+use mesh_tls::{Acceptor, IdentityHandle};
+use tower::Layer as _;
+use tower_service::Service;
+
+use crate::{
+    Builder, Client, InboundLayer, ServerBody, StartError,
+    config::{self, Compiled, Store},
+    connect::{Connector, Dialer},
+    inbound::{Inbound, PeerAuth},
+    metrics::MeshMetrics,
+    network::Listen,
+    observability,
+    outbound::Outbound,
+    register::Registration,
+    serve::{self, Drain, Phase},
+};
+
+/// A running mesh: discovery, routes, policy and identity of one workload. Clones are the same mesh.
+///
+/// Made by [`Mesh::builder`]. Its background tasks (watching config, rotating identity, looking up names) end when
+/// the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) metrics: MeshMetrics,
+    pub(crate) outbound: Outbound,
+    pub(crate) inbound: Inbound,
+    pub(crate) acceptor: Option<Acceptor>,
+    pub(crate) drain: Drain,
+    clusters: Clusters,
+    registry: ArcSwap<Registry>,
+    resolve: Arc<dyn Resolve>,
+    identity: Option<IdentityHandle>,
+    issues: RwLock<Issues>,
+    registrations: Mutex<Vec<Registration>>,
+    tasks: OnceLock<tasks::Tasks>,
+    linger: Duration,
+}
+
+impl Mesh {
+    /// Begin: say who you are and where config and identity come from, then [`start`](Builder::start).
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) async fn start(builder: Builder) -> Result<Self, StartError> {
+        let texts = builder.reader.read();
+        let mut issues = Issues::default();
+        let store = Store::default().update(&texts, &mut issues);
+        let models = store.models();
+        let workload = Arc::new(builder.workload);
+        let clusters = Clusters::new();
+        let compiled = config::compile(&models, &workload, &clusters, &mut issues);
+        if issues.has_errors() {
+            return Err(StartError::Config(issues));
+        }
+        let opened = builder.identity.open(&workload, &models.mesh.trust_domain).await;
+        let identity = opened.map_err(StartError::Identity)?;
+        let handle = identity.as_ref().map(|identity| identity.handle.clone());
+        let egress_tls = crate::identity::egress(&builder.egress_roots).map_err(StartError::EgressRoots)?;
+        let dialer = Dialer {
+            connect: builder.connect,
+            resolve: Arc::clone(&builder.resolve),
+            mesh_tls: handle.clone().map(mesh_tls::MeshTls::new),
+            egress_tls,
+        };
+        let connector = Connector::new(dialer, handle.clone(), &workload);
+        let routes = Arc::clone(&compiled.routes);
+        let metrics = MeshMetrics::new();
+        let own_id = handle.as_ref().map(|handle| handle.current().identity().id().clone());
+        let inner = Arc::new(Inner {
+            outbound: Outbound::new(&metrics, &workload, own_id.clone(), routes, connector),
+            inbound: Inbound::new(&metrics, &workload, own_id),
+            acceptor: handle.clone().map(Acceptor::new),
+            workload,
+            metrics,
+            drain: Drain::new(),
+            clusters,
+            registry: ArcSwap::default(),
+            resolve: builder.resolve,
+            identity: handle,
+            issues: RwLock::default(),
+            registrations: Mutex::default(),
+            tasks: OnceLock::new(),
+            linger: builder.linger,
+        });
+        inner.publish(compiled, issues);
+        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity);
+        let _ = inner.tasks.set(tasks);
+        Ok(Self { inner })
+    }
+
+    /// A client for request bodies of type `B`. All clients of a mesh share pools, limits and statistics.
+    #[must_use]
+    pub fn client<B>(&self) -> Client<B> {
+        self.inner.outbound.client()
+    }
+
+    /// The outbound stack without its connections, as a layer over any HTTP client: reqwest's, for instance.
+    ///
+    /// The client gets each request with the chosen endpoint's address in its URL. What it then lacks: mutual TLS with
+    /// mesh identity, because the client dials by itself; endpoints that want it refuse.
+    #[must_use]
+    pub fn outbound_layer(&self) -> crate::OutboundLayer {
+        self.inner.outbound.layer()
+    }
+
+    /// The inbound stack as a layer, for those with an accept loop of their own. Without
+    /// [`serve`](Self::serve) no peer is authenticated: put the verified
+    /// [`PeerIdentity`](mesh_core::identity::PeerIdentity) into the request's extensions yourself.
+    #[must_use]
+    pub fn inbound_layer(&self) -> InboundLayer {
+        self.inner.inbound.layer()
+    }
+
+    /// Serve a hyper, axum or tonic service behind the inbound stack, until [`shutdown`](Self::shutdown) has drained it.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub async fn serve<L, S, RB>(&self, listener: L, service: S) -> io::Result<()>
+    where
+        L: Listen,
+        S: Service<Request<ServerBody>, Response = Response<RB>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        RB: HttpBody<Data = Bytes> + Send + 'static,
+        RB::Error: Into<BoxError>,
+    {
+        let stack = self.inner.inbound.layer().layer(service);
+        serve::serve(Arc::clone(&self.inner), listener, stack).await
+    }
+
+    /// Serve `/metrics`, `/ready` and `/live` in plaintext, for scrapers and probes, until drained.
+    ///
+    /// # Errors
+    /// None today: a failed accept is tried again.
+    pub async fn serve_observability<L: Listen>(&self, listener: L) -> io::Result<()> {
+        observability::serve(Arc::clone(&self.inner), listener).await
+    }
+
+    /// Write a WorkloadEntry for this workload into a directory that others watch. Removed first of all by
+    /// [`shutdown`](Self::shutdown), or when the mesh is dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn register(&self, directory: impl AsRef<Path>, address: SocketAddr) -> io::Result<()> {
+        let registration = Registration::write(directory.as_ref(), &self.inner.workload, address)?;
+        self.inner.registrations.lock().unwrap_or_else(PoisonError::into_inner).push(registration);
+        Ok(())
+    }
+
+    /// Leave without failing a request: not ready and out of discovery first, then linger, then finish what is in flight
+    /// within `grace`. Returns whether every connection ended by itself.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.inner.registrations.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner.outbound.connector.close_idle();
+        self.inner.drain.run(self.inner.linger, grace).await
+    }
+
+    /// Shut down when the process is told to end (SIGTERM, or Ctrl-C), with 30 s of grace: Kubernetes' own.
+    pub async fn shutdown_on_signal(&self) -> bool {
+        signal().await;
+        self.shutdown(Duration::from_secs(30)).await
+    }
+
+    /// What is wrong with the configuration in force: errors whose last good version stands in, and warnings.
+    #[must_use]
+    pub fn issues(&self) -> Vec<Issue> {
+        self.inner.issues().iter().cloned().collect()
+    }
+
+    /// All metrics, in Prometheus' text format.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.inner.metrics.render()
+    }
+
+    /// Who I am.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.inner.workload
+    }
+
+    /// The SPIFFE ID in my certificate; `None` without an identity.
+    #[must_use]
+    pub fn spiffe_id(&self) -> Option<mesh_core::identity::SpiffeId> {
+        self.inner.identity.as_ref().map(|handle| handle.current().identity().id().clone())
+    }
+}
+
+impl Inner {
+    /// Put compiled configuration in force. Routes and the clusters they point at arrive in one swap.
+    fn publish(&self, compiled: Compiled, issues: Issues) {
+        self.outbound.connector.set_policy(compiled.security);
+        self.outbound.routes.store(compiled.routes);
+        self.registry.store(Arc::new(compiled.registry));
+        self.inbound.telemetry.set_services(compiled.own_services);
+        self.inbound.path_normalization.store(Arc::new(compiled.path_normalization));
+        self.inbound.policies.store(Arc::new(compiled.policies));
+        self.inbound.peer_authentication.store(Arc::new(PeerAuth {
+            policies: compiled.peer_authentications,
+            workload: Arc::clone(&self.workload),
+            root_namespace: compiled.root_namespace,
+        }));
+        self.metrics.config_in_force(&issues);
+        *self.issues.write().unwrap_or_else(PoisonError::into_inner) = issues;
+    }
+
+    pub(crate) fn issues(&self) -> Issues {
+        self.issues.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why this process should get no traffic, if so.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        if self.drain.phase() != Phase::Serving {
+            return Some("shutting down");
+        }
+        let expired = |handle: &IdentityHandle| handle.current().identity().expired(mesh_core::clock::wall());
+        if self.identity.as_ref().is_some_and(expired) {
+            return Some("the identity has expired");
+        }
+        None
+    }
+}
+
+/// Resolves when the process is told to end.
+async fn signal() {
+    let interrupted = async {
+        // No handler can be installed: then the default one ends the process anyway.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                () = interrupted => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    interrupted.await;
+}
+
+mod tasks {
+    //! What runs beside the requests. Tasks hold the mesh weakly and are ended with it.
+
+    use std::sync::{Arc, Weak};
+
+    use mesh_core::config::Issues;
+    use tokio::task::AbortHandle;
+
+    use super::Inner;
+    use crate::{
+        config::{self, Reader, Store, Watch},
+        dns::{self, Dns},
+        identity::OpenIdentity,
+    };
+
+    /// Running tasks; dropping this ends them.
+    #[derive(Debug)]
+    pub(crate) struct Tasks(Vec<AbortHandle>);
+
+    impl Drop for Tasks {
+        fn drop(&mut self) {
+            for task in &self.0 {
+                task.abort();
+            }
+        }
+    }
+
+    pub(super) fn spawn(
+        mesh: &Arc<Inner>,
+        reader: Reader,
+        texts: config::Texts,
+        store: Store,
+        identity: Option<OpenIdentity>,
+    ) -> Tasks {
+        let mut tasks = vec![tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle()];
+        if reader.paths().next().is_some() {
+            let watch = config::watch(reader, texts);
+            tasks.push(tokio::spawn(follow_config(Arc::downgrade(mesh), watch, store)).abort_handle());
+        }
+        if let Some(identity) = identity {
+            tasks.push(tokio::spawn(follow_identity(Arc::downgrade(mesh), identity)).abort_handle());
+        }
+        Tasks(tasks)
+    }
+
+    async fn follow_config(mesh: Weak<Inner>, mut watch: Watch, mut store: Store) {
+        loop {
+            let texts = watch.changed().await;
+            let Some(mesh) = mesh.upgrade() else { return };
+            let mut issues = Issues::default();
+            store = store.update(&texts, &mut issues);
+            let compiled = config::compile(&store.models(), &mesh.workload, &mesh.clusters, &mut issues);
+            for issue in &issues {
+                tracing::warn!(target: "mesh::config", "{issue}");
+            }
+            tracing::info!(target: "mesh::config", errors = issues.errors().count(), "configuration taken in");
+            mesh.publish(compiled, issues);
+        }
+    }
+
+    /// Look up the endpoints that are names.
+    async fn follow_names(mesh: Weak<Inner>) {
+        let mut dns = Dns::default();
+        loop {
+            let Some(strong) = mesh.upgrade() else { return };
+            let registry = strong.registry.load_full();
+            dns.refresh(&registry, &*strong.resolve, &strong.clusters).await;
+            drop((registry, strong));
+            tokio::time::sleep(dns::REFRESH).await;
+        }
+    }
+
+    /// After a rotation, requests take connections made with the new identity.
+    async fn follow_identity(mesh: Weak<Inner>, identity: OpenIdentity) {
+        let mut generations = identity.handle.subscribe();
+        while generations.changed().await.is_some() {
+            let Some(mesh) = mesh.upgrade() else { return };
+            mesh.outbound.connector.identity_changed();
+        }
+    }
+}
