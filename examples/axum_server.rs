@@ -36,12 +36,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     println!("greeter-v1 on {}, metrics on http://{}/metrics", listener.local_addr()?, metrics.local_addr()?);
 
     mesh.register(&workloads, listener.local_addr()?)?;
-    mesh.shutdown_on_signal();
-    let observed = mesh.clone();
-    tokio::spawn(async move { observed.serve_observability(metrics).await });
-    // Answers until Ctrl-C or SIGTERM, then finishes what is in flight.
-    mesh.serve(listener, app).await?;
-    Ok(())
+    // Until Ctrl-C or SIGTERM; then out of discovery first, and what is in flight is finished. With an accept loop of
+    // your own, the same inbound stack is a layer: `app.layer(mesh.inbound_layer())`.
+    let (served, observed, _) =
+        tokio::join!(mesh.serve(listener, app), mesh.serve_observability(metrics), mesh.shutdown_on_signal());
+    served.and(observed).map_err(Into::into)
 }
 
 /// The caller's identity is verified before the request is read; an application only looks at it.

@@ -1,50 +1,96 @@
-//! From reqwest to the mesh: the same call before and after, and what changes.
+//! From reqwest to the mesh: the same call before, with reqwest kept, and with the mesh's own client.
 //!
 //! ```text
 //! cargo run --example axum_server                              # in one terminal
 //! cargo run --example reqwest_migration --features reqwest     # in another
 //! ```
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{
+    error::Error,
+    future::Future,
+    path::Path,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
+use http::{Request, Response};
 use http_body_util::BodyExt;
-use mesh::{Body, Client, Mesh};
-use tower::ServiceExt;
+use mesh::{BoxError, Mesh};
+use tower::{Layer, Service, ServiceExt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    // Something outside the mesh, without mutual TLS; only the mesh knows where `prices.example` is.
+    let outside = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = outside.local_addr()?.port();
+    let prices = axum::Router::new().route("/", axum::routing::get(async || "3 gold pieces\n"));
+    tokio::spawn(async move { axum::serve(outside, prices).await });
+
     let state = Path::new("target/mesh-examples");
     let workloads = state.join("workloads");
     std::fs::create_dir_all(&workloads)?;
+    let entry = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: prices}}, spec: {{\
+         hosts: [prices.example], location: MESH_EXTERNAL, resolution: STATIC, \
+         ports: [{{number: 80, name: http, protocol: HTTP}}], \
+         endpoints: [{{address: 127.0.0.1, ports: {{http: {port}}}}}]}}}}"
+    );
     let mesh = Mesh::builder()
         .workload(mesh::Workload::new("default", "visitor-v1").with_service_account("visitor"))
         .config_path(concat!(env!("CARGO_MANIFEST_DIR"), "/greeter.yaml"))
         .config_path(&workloads)
+        .config_text("prices", &entry)
         .development_identity(state.join("ca"))
         .start()
         .await?;
 
-    // Before: DNS finds the address, nobody knows who calls, and retries are the caller's business.
-    match before(&reqwest::Client::new()).await {
-        Ok(text) => print!("reqwest: {text}"),
-        Err(error) => println!("reqwest: {error} (outside the mesh there is no host `greeter`)"),
-    }
-    print!("mesh:    {}", after(&mesh.client(), reqwest::Method::GET, "http://greeter/").await?);
+    // Before: DNS finds the address, which here it cannot.
+    let reqwest = reqwest::Client::new();
+    let request = reqwest.get("http://prices.example/").build()?;
+    println!("reqwest alone:       {}", reqwest.execute(request).await.map(|_| "?").unwrap_or("no such host"));
+
+    // reqwest kept: the mesh decides where each request goes, times out, retries, counts; reqwest still connects.
+    // What that lacks: mutual TLS with mesh identity, so that services under STRICT refuse it.
+    let kept = mesh.outbound_layer().layer(Reqwest(reqwest.clone()));
+    let request: Request<reqwest::Body> = reqwest.get("http://prices.example/").build()?.try_into()?;
+    let response = kept.oneshot(request).await?;
+    println!("reqwest in the mesh: {}, {}", response.status(), text(response).await?);
+
+    // After: the mesh connects too, and any body type will do, reqwest's included.
+    let request: Request<reqwest::Body> = reqwest.get("http://greeter/").build()?.try_into()?;
+    let response = mesh.client().oneshot(request).await?;
+    println!("the mesh's client:   {}, {}", response.status(), text(response).await?);
     Ok(())
 }
 
-async fn before(client: &reqwest::Client) -> reqwest::Result<String> {
-    let request = client.get("http://greeter/").timeout(Duration::from_secs(2));
-    request.send().await?.error_for_status()?.text().await
+async fn text<B>(response: Response<B>) -> Result<String, BoxError>
+where
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    let body = response.into_body().collect().await.map_err(Into::into)?.to_bytes();
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// reqwest's methods, headers and URLs are those of `http`, so that only the sending changes.
-async fn after(client: &Client, method: reqwest::Method, url: &str) -> Result<String, Box<dyn Error + Send + Sync>> {
-    let request = http::Request::builder().method(method).uri(url).body(Body::empty())?;
-    let Ok(response) = tokio::time::timeout(Duration::from_secs(2), client.clone().oneshot(request)).await?;
-    if !response.status().is_success() {
-        return Err(format!("answered {}", response.status()).into());
+/// reqwest as a service of `http`'s types, to stand below the mesh's layers.
+#[derive(Clone, Debug)]
+struct Reqwest(reqwest::Client);
+
+impl<B> Service<Request<B>> for Reqwest
+where
+    B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
+{
+    type Response = Response<reqwest::Body>;
+    type Error = reqwest::Error;
+    type Future = Pin<Box<dyn Future<Output = reqwest::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<reqwest::Result<()>> {
+        Poll::Ready(Ok(()))
     }
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok(String::from_utf8_lossy(&body).into_owned())
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let client = self.0.clone();
+        let request = request.map(reqwest::Body::wrap).try_into();
+        Box::pin(async move { Ok(client.execute(request?).await?.into()) })
+    }
 }

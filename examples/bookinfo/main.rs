@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser;
@@ -57,7 +58,9 @@ fn default_state() -> PathBuf {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    // What eight meshes in one process would each say, `welcome` and `report_issues` say once.
+    let quiet = "warn,mesh_tls::source::dev_ca=error,mesh::config=off";
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let options = arguments.options();
@@ -70,7 +73,10 @@ async fn main() -> ExitCode {
         }
     };
     welcome(&running, &state);
-    stop_signal().await;
+    tokio::select! {
+        () = report_issues(&running) => {}
+        () = stop_signal() => {}
+    }
     println!("\nFinishing the requests at hand. Ctrl-C again ends at once.");
     tokio::select! {
         () = running.shutdown() => ExitCode::SUCCESS,
@@ -88,11 +94,6 @@ fn report(error: &dyn Error) {
 }
 
 fn welcome(running: &Running, state: &Path) {
-    // Each service reads the same files; each warning is worth one line.
-    let issues = running.services.iter().flat_map(|service| service.mesh().issues());
-    for issue in issues.map(|issue| issue.to_string()).collect::<BTreeSet<_>>() {
-        eprintln!("{issue}");
-    }
     println!("DEVELOPMENT CERTIFICATES: identities come from a CA whose key lies in {}.", state.join("ca").display());
     println!("Whoever reads that key can be anybody in this mesh. Never use it for anything but development.\n");
     if let Some(page) = running.productpage() {
@@ -106,6 +107,24 @@ fn welcome(running: &Running, state: &Path) {
         println!("  {:<16} {address:<22} http://{}/metrics", service.name, service.observability);
     }
     println!("\nCtrl-C ends it.");
+}
+
+/// Say what is wrong with the configuration, now and whenever it changes. Each service reads the same files; each issue
+/// is worth one line.
+async fn report_issues(running: &Running) {
+    let mut known = BTreeSet::new();
+    loop {
+        let issues = running.services.iter().flat_map(|service| service.mesh().issues());
+        let issues: BTreeSet<String> = issues.map(|issue| issue.to_string()).collect();
+        for issue in issues.difference(&known) {
+            eprintln!("{issue}");
+        }
+        if issues.is_empty() && !known.is_empty() {
+            eprintln!("Configuration is in order again.");
+        }
+        known = issues;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
 }
 
 async fn stop_signal() {

@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use mesh_examples::bookinfo::{self, Deployment, Options, Running};
 use serde_json::Value;
 
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
 /// A state directory of the test's own, removed at its end.
 struct State(PathBuf);
 
@@ -81,11 +83,12 @@ async fn own_rules_send_jason_to_v2_and_others_to_v1_and_v3() {
     }
     assert_eq!(Vec::from_iter(seen), ["reviews-v1", "reviews-v3"]);
 
-    let page = browse(&running, Request::get("/productpage").header(header::COOKIE, jason)).await;
-    for shown in ["Signed in as <strong>jason", "reviews-v2</strong> · black stars", "details-v1", "ratings-v1"] {
+    let traced = Request::get("/productpage").header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"));
+    let page = browse(&running, traced.header(header::COOKIE, jason)).await;
+    for shown in ["Signed in as <strong>jason", "reviews-v2</strong> · black stars", "details-v1", "ratings-v1", TRACE]
+    {
         assert!(page.body().contains(shown), "{shown} in {}", page.body());
     }
-    assert!(page.body().contains("<dt>trace</dt>"), "the mesh gives the request a trace");
     running.shutdown().await;
     assert_eq!(std::fs::read_dir(state.0.join("workloads")).unwrap().count(), 0, "entries are taken back");
 }

@@ -1,6 +1,6 @@
 //! One call to another service: a GET that gives JSON within a time, or the reason why not.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use axum::http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -72,7 +72,8 @@ async fn fetch<T: DeserializeOwned>(
 }
 
 /// The whole body; `None` where it breaks off or is too long.
-async fn read(mut body: mesh::ResponseBody) -> Option<Vec<u8>> {
+async fn read(body: mesh::ResponseBody) -> Option<Vec<u8>> {
+    let mut body = pin!(body);
     let mut answer = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.ok()?.into_data() {

@@ -47,7 +47,7 @@ pub enum StartError {
     },
 }
 
-/// A bookinfo that runs until [`shutdown`](Running::shutdown); dropping it ends it at once.
+/// A bookinfo that runs until [`shutdown`](Running::shutdown). Dropping it stops accepting and waits for nothing.
 #[derive(Debug)]
 pub struct Running {
     /// All services, in the order of [`Options::deployments`].

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use mesh::config::{Document, Issues};
 use serde::Deserialize;
 
 /// Loopback refuses at once; this only bounds what should not happen.
@@ -36,10 +35,15 @@ fn create_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What [`mesh::Mesh::register`] writes, as far as it matters here.
 #[derive(Deserialize)]
 struct WorkloadEntry {
-    address: String,
-    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    address: IpAddr,
     ports: BTreeMap<String, u16>,
 }
 
@@ -47,30 +51,23 @@ struct WorkloadEntry {
 fn remove_stale(workloads: &Path) -> io::Result<()> {
     for entry in fs::read_dir(workloads)? {
         let path = entry?.path();
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        let addresses = addresses(&text);
-        if !addresses.is_empty()
-            && !addresses.iter().any(|address| TcpStream::connect_timeout(address, CONNECT).is_ok())
-        {
-            match fs::remove_file(&path) {
-                // Two processes that start at once both clean up.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        let Ok(Ok(entry)) = fs::read(&path).map(|text| serde_json::from_slice::<WorkloadEntry>(&text)) else {
+            continue;
+        };
+        if entry.spec.ports.values().any(|port| answers(SocketAddr::new(entry.spec.address, *port))) {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            // Two processes that start at once both clean up.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     Ok(())
 }
 
-fn addresses(text: &str) -> Vec<SocketAddr> {
-    let mut issues = Issues::default();
-    let documents = Document::parse_all("workloads", text, &mut issues);
-    let entries = documents.iter().filter_map(|document| document.decode::<WorkloadEntry>(&mut issues));
-    let addresses = entries.filter_map(|entry| {
-        let ip = entry.address.parse::<IpAddr>().ok()?;
-        Some(entry.ports.into_values().map(move |port| SocketAddr::new(ip, port)))
-    });
-    addresses.flatten().collect()
+fn answers(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, CONNECT).is_ok()
 }
 
 #[cfg(test)]
@@ -78,12 +75,12 @@ mod tests {
     use super::*;
 
     fn entry(address: SocketAddr) -> String {
-        format!(
-            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: a}}\nspec:\n  address: {}\n  \
-             ports: {{http: {}}}\n  labels: {{app: reviews}}\n",
-            address.ip(),
-            address.port()
-        )
+        serde_json::json!({
+            "kind": "WorkloadEntry",
+            "metadata": {"name": "a"},
+            "spec": {"address": address.ip(), "ports": {"http": address.port()}, "labels": {"app": "reviews"}},
+        })
+        .to_string()
     }
 
     #[test]
