@@ -65,6 +65,7 @@ pub use mesh_core::{
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},
 };
+pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};
 
 /// The body of a request that [`Mesh::serve`] hands to the application.

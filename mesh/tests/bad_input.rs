@@ -19,7 +19,7 @@ spec:
 ";
 
 /// Name, text, what the message has to begin with (after the file), and what it has to say.
-const BAD: [(&str, &str, &str, &str); 7] = [
+const BAD: [(&str, &str, &str, &str); 8] = [
     ("unreadable YAML", "kind: [\n", "2:1: error: ", "not YAML"),
     (
         "unknown field",
@@ -50,6 +50,12 @@ const BAD: [(&str, &str, &str, &str); 7] = [
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http:\n  - timeout: '5'\n    route: [{destination: {host: a}}]\n",
         "7:14: error: VirtualService default/a http[0].timeout: ",
         "a number with a unit is needed",
+    ),
+    (
+        "duration that is a number",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http:\n  - timeout: 5\n    route: [{destination: {host: a}}]\n",
+        "7:14: error: VirtualService default/a http[0].timeout: ",
+        "wrong type: found integer `5`, expected a duration, which is a number with a unit",
     ),
     (
         "host with a space",

@@ -3,7 +3,7 @@
 use axum::{
     Form, Json, Router,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -51,24 +51,20 @@ pub(super) const SUMMARY: &str = "Two brothers, each named Antipholus, and their
     were parted as infants. One day all four are in Ephesus, none of them knowing of the others, and nobody in town \
     can tell who is who.";
 
-async fn show(State(app): State<App>, SignedIn(user): SignedIn, headers: HeaderMap, caller: Caller) -> Response {
+async fn show(State(app): State<App>, SignedIn(user): SignedIn, caller: Caller) -> Response {
     let upstream = app.upstream(user.as_ref());
     // On one task, not spawned: the mesh knows by the task which request these calls belong to.
     let (details, reviews) = tokio::join!(upstream.details(BOOK), upstream.reviews(BOOK));
+    // Where to find this request in a tracing system: the mesh began or continued the trace.
+    let trace_id = mesh::trace::current().map(|context| context.trace_id().to_string());
     let view = page::View {
         origin: app.pod.answering(caller),
         user: user.as_ref().map(User::name),
         details,
         reviews,
-        trace_id: headers.get("traceparent").and_then(trace_id),
+        trace_id: trace_id.as_deref(),
     };
     html(StatusCode::OK, page::product(&view))
-}
-
-/// W3C trace context, level 1, 3.2: version "-" trace-id "-" parent-id "-" trace-flags.
-fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
-    let id = traceparent.to_str().ok()?.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 #[derive(Deserialize)]

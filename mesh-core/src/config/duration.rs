@@ -1,6 +1,8 @@
 //! Durations as Istio's YAML writes them.
 
-use std::time::Duration;
+use std::{fmt, ops::Deref, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
 
 /// Why a string is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +50,40 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
         rest = tail;
     }
     Ok(total)
+}
+
+/// A duration as it stands in a document, still text: what it has to be differs from field to field.
+///
+/// Decoding anything but a string says that a unit is needed: `timeout: 5` is the usual slip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurationText(String);
+
+impl Deref for DurationText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = DurationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration, which is a number with a unit, as in 5s or 250ms")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DurationText, E> {
+                Ok(DurationText(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
 }
 
 /// A decimal number times a unit, exactly.

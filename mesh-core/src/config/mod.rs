@@ -34,7 +34,7 @@ mod node;
 mod unenforced;
 
 pub use document::{Document, ObjectRef};
-pub use duration::{InvalidDuration, parse_duration};
+pub use duration::{DurationText, InvalidDuration, parse_duration};
 pub use issue::{Issue, Issues, Severity};
 pub use node::{Key, Node, Position, Value};
 pub use unenforced::Unenforced;

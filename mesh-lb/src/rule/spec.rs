@@ -2,7 +2,10 @@
 //!
 //! Every field that Istio has is accepted; [`Unenforced`] ones are reported with their place.
 
-use mesh_core::{ClientTlsMode, Labels, config::Unenforced};
+use mesh_core::{
+    ClientTlsMode, Labels,
+    config::{DurationText, Unenforced},
+};
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,7 +86,7 @@ pub(super) enum Simple {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Warmup {
-    pub(super) duration: Option<String>,
+    pub(super) duration: Option<DurationText>,
     pub(super) minimum_percent: Option<f64>,
     pub(super) aggression: Option<f64>,
 }
@@ -99,7 +102,7 @@ pub(super) struct ConnectionPool {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Tcp {
     pub(super) max_connections: Option<i32>,
-    pub(super) connect_timeout: Option<String>,
+    pub(super) connect_timeout: Option<DurationText>,
     pub(super) tcp_keepalive: Unenforced,
     pub(super) max_connection_duration: Unenforced,
     pub(super) idle_timeout: Unenforced,
@@ -139,8 +142,8 @@ pub(super) struct Outlier {
     pub(super) consecutive_gateway_errors: Option<u32>,
     #[serde(rename = "consecutive5xxErrors")]
     pub(super) consecutive_5xx_errors: Option<u32>,
-    pub(super) interval: Option<String>,
-    pub(super) base_ejection_time: Option<String>,
+    pub(super) interval: Option<DurationText>,
+    pub(super) base_ejection_time: Option<DurationText>,
     pub(super) max_ejection_percent: Option<i32>,
     pub(super) min_health_percent: Option<i32>,
     pub(super) outlier_detection_http_error_codes: Unenforced,

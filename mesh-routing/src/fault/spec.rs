@@ -1,7 +1,7 @@
 //! `fault` as YAML has it.
 
 use http::StatusCode;
-use mesh_core::Reason;
+use mesh_core::{Reason, config::DurationText};
 use serde::Deserialize;
 
 use super::Fault;
@@ -21,8 +21,8 @@ pub(crate) struct FaultSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct DelaySpec {
     percent: Option<i64>,
-    fixed_delay: Option<String>,
-    exponential_delay: Option<String>,
+    fixed_delay: Option<DurationText>,
+    exponential_delay: Option<DurationText>,
     percentage: Option<PercentSpec>,
 }
 

@@ -1,6 +1,6 @@
 //! HTTPRetry as YAML has it.
 
-use mesh_core::config::Unenforced;
+use mesh_core::config::{DurationText, Unenforced};
 use serde::Deserialize;
 
 use super::{BackOff, RetryOn, RetryPolicy, policy::ISTIO_RETRY_ON};
@@ -10,12 +10,12 @@ use crate::time;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct RetrySpec {
     attempts: i64,
-    per_try_timeout: Option<String>,
+    per_try_timeout: Option<DurationText>,
     retry_on: String,
     #[allow(dead_code, reason = "reported by the decoder")]
     retry_remote_localities: Unenforced,
     retry_ignore_previous_hosts: Option<bool>,
-    backoff: Option<String>,
+    backoff: Option<DurationText>,
 }
 
 impl RetrySpec {

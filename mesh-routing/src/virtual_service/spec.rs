@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::{Labels, config::Unenforced};
+use mesh_core::{
+    Labels,
+    config::{DurationText, Unenforced},
+};
 use serde::Deserialize;
 
 use crate::{fault::FaultSpec, header_ops::HeadersSpec, retry::RetrySpec, string_match::StringMatchSpec};
@@ -29,7 +32,7 @@ pub(super) struct HttpRoute {
     pub(super) direct_response: Unenforced,
     pub(super) delegate: Unenforced,
     pub(super) rewrite: Unenforced,
-    pub(super) timeout: Option<String>,
+    pub(super) timeout: Option<DurationText>,
     pub(super) retries: Option<RetrySpec>,
     pub(super) fault: Option<FaultSpec>,
     pub(super) mirror: Unenforced,
