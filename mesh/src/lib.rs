@@ -39,6 +39,7 @@
 //! It is not a proxy, not a control plane, and not a mesh for other languages. The crates below it work alone, for
 //! those who compose their own stacks: [`mesh_routing`], [`mesh_lb`], [`mesh_tls`], [`mesh_authz`], [`mesh_telemetry`].
 
+mod admin;
 mod body;
 mod builder;
 mod config;
@@ -70,3 +71,8 @@ pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutC
 
 /// The body of a request that [`Mesh::serve`] hands to the application.
 pub type ServerBody = mesh_telemetry::CountedBody<hyper::body::Incoming>;
+
+/// The README's quick start compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -17,13 +17,13 @@ use mesh_core::{
     config::{Issue, Issues},
     registry::{Registry, Resolve},
 };
-use mesh_lb::Clusters;
+use mesh_lb::{ClusterSet, Clusters};
 use mesh_tls::{Acceptor, IdentityHandle};
 use tower::Layer as _;
 use tower_service::Service;
 
 use crate::{
-    Builder, Client, InboundLayer, ServerBody, StartError,
+    Builder, Client, InboundLayer, ServerBody, StartError, admin,
     config::{self, Compiled, Store},
     connect::{Connector, Dialer},
     inbound::{Inbound, PeerAuth},
@@ -52,10 +52,11 @@ pub(crate) struct Inner {
     pub(crate) inbound: Inbound,
     pub(crate) acceptor: Option<Acceptor>,
     pub(crate) drain: Drain,
+    pub(crate) identity: Option<IdentityHandle>,
+    pub(crate) in_force: ArcSwapOption<ClusterSet>,
     clusters: Clusters,
     registry: ArcSwap<Registry>,
     resolve: Arc<dyn Resolve>,
-    identity: Option<IdentityHandle>,
     issues: RwLock<Issues>,
     registrations: Mutex<Vec<Registration>>,
     tasks: OnceLock<tasks::Tasks>,
@@ -102,6 +103,7 @@ impl Mesh {
             drain: Drain::new(),
             clusters,
             registry: ArcSwap::default(),
+            in_force: ArcSwapOption::empty(),
             resolve: builder.resolve,
             identity: handle,
             issues: RwLock::default(),
@@ -160,10 +162,20 @@ impl Mesh {
     /// # Errors
     /// None today: a failed accept is tried again.
     pub async fn serve_observability<L: Listen>(&self, listener: L) -> io::Result<()> {
-        observability::serve(Arc::clone(&self.inner), listener).await
+        observability::serve(Arc::clone(&self.inner), listener, observability::answer).await
     }
 
-    /// Write a WorkloadEntry for this workload into a directory that others watch. Removed first of all by
+    /// Serve what a person wants to know of this mesh, in plaintext and to this machine alone: `/issues`, `/clusters`,
+    /// `/certs` and what [`serve_observability`](Self::serve_observability) has. Until drained.
+    ///
+    /// # Errors
+    /// When the listener's address is not a loopback address.
+    pub async fn serve_admin<L: Listen>(&self, listener: L) -> io::Result<()> {
+        admin::serve(Arc::clone(&self.inner), listener).await
+    }
+
+    /// Write a WorkloadEntry for this workload into a directory that others watch: it answers at `address`, which
+    /// they dial, on service ports named `http`, `http2` and `grpc`. Removed first of all by
     /// [`shutdown`](Self::shutdown), or when the mesh is dropped.
     ///
     /// # Errors
@@ -219,6 +231,7 @@ impl Inner {
         self.outbound.connector.set_policy(compiled.security);
         self.outbound.routes.store(compiled.routes);
         self.registry.store(Arc::new(compiled.registry));
+        self.in_force.store(Some(Arc::new(compiled.clusters)));
         self.inbound.telemetry.set_services(compiled.own_services);
         self.inbound.path_normalization.store(Arc::new(compiled.path_normalization));
         self.inbound.policies.store(Arc::new(compiled.policies));

@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -15,8 +16,11 @@ use crate::{mesh::Inner, network::Listen, serve::Phase};
 /// Prometheus' text format, version 0.0.4.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// How one request is answered.
+pub(crate) type Answer = fn(&Inner, &Request<Incoming>) -> Response<Full<Bytes>>;
+
 /// Serve until the mesh has drained: a scraper sees the last numbers.
-pub(crate) async fn serve<L: Listen>(mesh: Arc<Inner>, mut listener: L) -> std::io::Result<()> {
+pub(crate) async fn serve<L: Listen>(mesh: Arc<Inner>, mut listener: L, answer: Answer) -> std::io::Result<()> {
     let drain = mesh.drain.clone();
     loop {
         let accepted = tokio::select! {
@@ -39,27 +43,29 @@ pub(crate) async fn serve<L: Listen>(mesh: Arc<Inner>, mut listener: L) -> std::
     }
 }
 
-/// Answer one request.
-pub(crate) fn answer<B>(mesh: &Inner, request: &Request<B>) -> Response<Full<Bytes>> {
-    let text = |status: StatusCode, kind: &'static str, body: String| {
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        response
-    };
-    let plain = "text/plain; charset=utf-8";
+/// Plain text in UTF-8.
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// A response of text.
+pub(crate) fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// Metrics and probes.
+pub(crate) fn answer(mesh: &Inner, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, plain, "GET only\n".into());
+        return text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "GET only\n".into());
     }
     match request.uri().path() {
         "/metrics" => text(StatusCode::OK, TEXT_FORMAT, mesh.metrics.render()),
         "/ready" => match mesh.not_ready() {
-            None => text(StatusCode::OK, plain, "ready\n".into()),
-            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, plain, format!("not ready: {why}\n")),
+            None => text(StatusCode::OK, PLAIN, "ready\n".into()),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("not ready: {why}\n")),
         },
-        "/live" => text(StatusCode::OK, plain, "live\n".into()),
-        "/issues" => text(StatusCode::OK, plain, format!("{}\n", mesh.issues())),
-        "/" => text(StatusCode::OK, plain, "/metrics\n/ready\n/live\n/issues\n".into()),
-        _ => text(StatusCode::NOT_FOUND, plain, "/metrics /ready /live /issues\n".into()),
+        "/live" => text(StatusCode::OK, PLAIN, "live\n".into()),
+        _ => text(StatusCode::NOT_FOUND, PLAIN, "/metrics /ready /live\n".into()),
     }
 }

@@ -52,7 +52,7 @@ fn entry(name: &str, workload: &Workload, address: SocketAddr) -> String {
         },
         "spec": {
             "address": address.ip().to_string(),
-            "ports": {"http": address.port(), "grpc": address.port()},
+            "ports": {"http": address.port(), "http2": address.port(), "grpc": address.port()},
             "labels": labels,
             "serviceAccount": &*workload.service_account,
         },

@@ -181,7 +181,7 @@ async fn grpc_or_echo(request: Request<mesh::ServerBody>) -> Result<http::Respon
         .map(|connection| connection.peer.to_string())
         .unwrap_or_default();
     let mut response = http::Response::new(AxumBody::new(request.into_body()));
-    response.headers_mut().insert("x-peer", HeaderValue::try_from(peer).unwrap());
+    response.headers_mut().insert("x-peer", HeaderValue::try_from(peer).expect("an address is ASCII"));
     Ok(response)
 }
 

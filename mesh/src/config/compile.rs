@@ -14,6 +14,7 @@ use crate::connect::SecurityPolicy;
 /// Everything that one change of configuration swaps in.
 pub(crate) struct Compiled {
     pub(crate) registry: Registry,
+    pub(crate) clusters: ClusterSet,
     pub(crate) routes: Arc<RouteTable<Cluster>>,
     pub(crate) security: SecurityPolicy,
     pub(crate) path_normalization: PathNormalization,
@@ -28,7 +29,7 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
     let registry = Registry::build(&models.sources, &mesh.trust_domain);
     let rules = DestinationRules::new(&models.destination_rules);
     let clusters = clusters.build(&registry, &rules, workload, mesh);
-    // After an error in it, which refuses the whole `mesh:` document, Istio's own.
+    // A `mesh:` document whose policy is bad is not in force: this finds no error.
     let default_retry = RetryPolicy::from_mesh(mesh, issues).unwrap_or_else(|| Some(RetryPolicy::istio_default()));
     let input =
         CompileInput { workload, mesh, registry: &registry, virtual_services: &models.virtual_services, default_retry };
@@ -51,6 +52,7 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         root_namespace: Arc::clone(&mesh.root_namespace),
         routes: Arc::new(routes),
         registry,
+        clusters,
         policies,
         peer_authentications,
     }

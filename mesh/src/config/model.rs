@@ -9,7 +9,7 @@ use mesh_core::{
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::DestinationRule;
-use mesh_routing::VirtualService;
+use mesh_routing::{RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
 
 /// One object, read.
@@ -71,7 +71,11 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
             Read::Bad
         }
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
-        ("", "MeshConfig") => model(MeshConfig::from_document(document, issues), Model::MeshConfig),
+        ("", "MeshConfig") => {
+            // Its retry policy is mesh-routing's to check; the document stands or falls as one.
+            let retries = RetryPolicy::from_mesh_document(document, issues);
+            model(MeshConfig::from_document(document, issues).filter(|_| retries.is_some()), Model::MeshConfig)
+        }
         ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
         (group, kind) => {
             let known = [

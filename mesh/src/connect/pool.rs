@@ -54,6 +54,10 @@ impl Pools {
 
     pub(crate) fn get(&self, key: PoolKey) -> Arc<HostPool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if pools.len() >= MAX_UNHELD && !pools.contains_key(&key) {
+            // Hosts outside the registry are whatever the application asks for: they are forgotten together.
+            pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        }
         let pool = pools.entry(key).or_insert_with_key(|key| Arc::new(HostPool::new(key.clone())));
         if self.leaving.load(Ordering::Acquire) {
             pool.close_idle();
@@ -104,6 +108,9 @@ impl Drop for StreamPermit {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+/// Pools kept beside those that endpoints of the registry hold, roughly.
+const MAX_UNHELD: usize = 1024;
 
 /// hyper does not bound the HTTP/1.1 list; this does. More than Istio's default concurrency in practice.
 const MAX_IDLE: usize = 1024;

@@ -80,14 +80,15 @@ impl SecurityPolicy {
     /// outside the mesh get plaintext ([CT] buildUpstreamTLSSettings). An `https://` URL means TLS all the same.
     fn automatic(&self, question: &Question<'_>) -> Result<Security, Unsecurable> {
         let cluster = question.cluster;
-        if cluster.is_passthrough() || cluster.location() == Location::MeshExternal {
+        if cluster.location() == Location::MeshExternal {
             return match question.https {
                 true => egress(question, Arc::new(simple())),
                 false => Ok(Security::Plaintext),
             };
         }
         let namespace = &cluster.name().service.namespace;
-        let disabled = question.endpoint.tls == EndpointTls::Disabled
+        // A dialled address is nobody's entry in the registry: that it says nothing about TLS is no leave to go without.
+        let disabled = (question.endpoint.tls == EndpointTls::Disabled && !cluster.is_passthrough())
             || !self.mesh.enable_auto_mtls
             || question.generation.is_none()
             || self.peer_authentications.client_mode(namespace, &self.mesh.root_namespace) == PeerAuthMode::Disable;

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -94,7 +94,8 @@ impl Context {
             async move {
                 let version = request.version();
                 let mut response = service.oneshot(request).await?;
-                if version <= Version::HTTP_11 && draining.phase() >= Phase::Lingering {
+                let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if version <= Version::HTTP_11 && !switched && draining.phase() >= Phase::Lingering {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, S::Error>(response)
