@@ -100,11 +100,12 @@ fn welcome(running: &Running, state: &Path) {
         println!("  Open     http://localhost:{}/productpage     (sign in as jason for black stars)", page.port());
         println!("  Or       curl -s http://localhost:{}/api/v1/products/0/reviews\n", page.port());
     }
-    println!("  {:<16} {:<22} metrics and health (plaintext)", "service", "address");
+    println!("  {:<16} {:<22} {:<32} admin", "service", "address", "metrics and health");
     for service in &running.services {
         let tls = if service.deployment.service == ServiceKind::Productpage { "" } else { " mTLS" };
         let address = format!("{}{tls}", service.address);
-        println!("  {:<16} {address:<22} http://{}/metrics", service.name, service.observability);
+        let metrics = format!("http://{}/metrics", service.observability);
+        println!("  {:<16} {address:<22} {metrics:<32} http://{}/", service.name, service.admin);
     }
     println!("\nCtrl-C ends it.");
 }

@@ -67,6 +67,8 @@ pub struct RunningService {
     pub address: SocketAddr,
     /// Where it serves `/metrics`, `/ready` and `/live`, in plaintext.
     pub observability: SocketAddr,
+    /// Where it shows a person its endpoints, certificate and config issues.
+    pub admin: SocketAddr,
     mesh: Mesh,
     tasks: JoinSet<io::Result<()>>,
 }
@@ -127,6 +129,7 @@ impl RunningService {
         let wanted = if deployment.service == ServiceKind::Productpage { options.productpage } else { free };
         let (listener, address) = listen(&name, wanted).await?;
         let (metrics, observability) = listen(&name, free).await?;
+        let (pages, admin) = listen(&name, free).await?;
 
         let started = options.builder(deployment, workloads).start().await;
         let mesh = started.map_err(|source| StartError::Mesh { name: name.clone(), source })?;
@@ -137,10 +140,12 @@ impl RunningService {
         tasks.spawn(async move { inbound.serve(listener, app).await });
         let observed = mesh.clone();
         tasks.spawn(async move { observed.serve_observability(metrics).await });
+        let shown = mesh.clone();
+        tasks.spawn(async move { shown.serve_admin(pages).await });
 
         let registered = mesh.register(workloads, address);
         registered.map_err(|source| StartError::Register { name: name.clone(), source })?;
-        Ok(Self { name, deployment, address, observability, mesh, tasks })
+        Ok(Self { name, deployment, address, observability, admin, mesh, tasks })
     }
 
     /// Its mesh: clients of it call as this service does.
