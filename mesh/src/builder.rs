@@ -74,6 +74,12 @@ impl Builder {
         self
     }
 
+    /// Take an object of configuration from a value in code: `json!({"apiVersion": …, "kind": …, …})`.
+    pub fn config_value(self, name: &str, object: &serde_json::Value) -> Self {
+        // JSON is YAML.
+        self.config_text(name, &object.to_string())
+    }
+
     /// Take the workload's identity from PEM files: certificate chain, private key, and the roots of the own trust
     /// domain. Re-read when they change. Default: `cert-chain.pem`, `key.pem` and `root-cert.pem` in `/etc/certs`.
     pub fn identity_files(

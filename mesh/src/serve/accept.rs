@@ -28,6 +28,9 @@ where
     let drain = mesh.drain.clone();
     loop {
         let accepted = tokio::select! {
+            biased;
+            () = drain.reached(Phase::Aborted) => break,
+            // Those that the kernel has connected already come first: closing the listener would reset them.
             accepted = listener.accept() => accepted,
             () = drain.reached(Phase::Closing) => break,
         };

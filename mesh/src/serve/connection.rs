@@ -1,6 +1,6 @@
 //! One inbound connection: secured, then HTTP until one side has had enough.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
@@ -12,6 +12,7 @@ use hyper_util::{
 };
 use mesh_core::{BoxError, Connection, identity::PeerIdentity};
 use mesh_tls::{Accepted, Alpn, PeerAuthMode};
+use tokio::{sync::SetOnce, time::timeout};
 use tower::ServiceExt as _;
 use tower_service::Service;
 
@@ -20,6 +21,9 @@ use crate::{
     mesh::Inner,
     network::{BoxIo, Io},
 };
+
+/// Who connects has a request to send. One that was let in as the last waits this long for it.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// A connection that has been accepted, not yet secured.
 pub(super) struct Accepting {
@@ -83,7 +87,13 @@ impl Context {
     {
         let Self { addresses, drain } = self;
         let draining = drain.clone();
+        let asked = Arc::new(SetOnce::new());
+        let first_request = Arc::clone(&asked);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            if !first_request.initialized() {
+                // Set by another stream at the same time is as good.
+                let _ = first_request.set(());
+            }
             // Only what the handshake proved: whatever stood there before is not ours.
             request.extensions_mut().remove::<PeerIdentity>();
             if let Some(identity) = &identity {
@@ -112,7 +122,11 @@ impl Context {
         };
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = drain.reached(leave) => {
+            () = async {
+                drain.reached(leave).await;
+                // hyper closes a connection at once that has read nothing yet, under a request on its way.
+                let _ = timeout(FIRST_REQUEST, asked.wait()).await;
+            } => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     result = connection.as_mut() => result,

@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+/// A client that has not heard yet comes back within this time when it is busy. News of a registry take milliseconds.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// How far a shutdown has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +40,8 @@ pub(crate) struct Drain {
 #[derive(Debug, Default)]
 struct Connections {
     open: AtomicUsize,
+    /// Ever, wrapping.
+    opened: AtomicUsize,
     none_left: Notify,
 }
 
@@ -68,6 +76,7 @@ impl Drain {
     /// Count a connection.
     pub(crate) fn open(&self) -> OpenConnection {
         self.connections.open.fetch_add(1, Ordering::AcqRel);
+        self.connections.opened.fetch_add(1, Ordering::AcqRel);
         OpenConnection(Arc::clone(&self.connections))
     }
 
@@ -83,6 +92,20 @@ impl Drain {
         }
     }
 
+    /// Resolves when nobody is connected, and nobody has come for a while. During the linger every answer closes its
+    /// connection, so that under load there is none for a moment again and again.
+    async fn quiet(&self) {
+        let opened = || self.connections.opened.load(Ordering::Acquire);
+        loop {
+            self.none_left().await;
+            let before = opened();
+            sleep(QUIET).await;
+            if opened() == before {
+                return;
+            }
+        }
+    }
+
     /// Linger, close, abort. Returns whether every connection ended by itself. A second call waits for the first.
     pub(crate) async fn run(&self, linger: Duration, grace: Duration) -> bool {
         let first = self.phase.send_if_modified(|phase| {
@@ -93,10 +116,10 @@ impl Drain {
             first
         });
         if first {
-            let _ = tokio::time::timeout(linger, self.none_left()).await;
+            let _ = timeout(linger, self.quiet()).await;
             self.phase.send_replace(Phase::Closing);
         }
-        let clean = tokio::time::timeout(grace, self.none_left()).await.is_ok();
+        let clean = timeout(grace, self.none_left()).await.is_ok();
         self.phase.send_replace(Phase::Aborted);
         self.none_left().await;
         clean

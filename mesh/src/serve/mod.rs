@@ -3,9 +3,9 @@
 //! A connection lives in one task. The [`Drain`] tells it when to leave:
 //!
 //! ```text
-//! Serving ──shutdown()──► Lingering ──linger over, or nobody left──► Closing ──grace over──► Aborted
-//!                         h1: next response says connection: close     h1: idle closes        tasks end
-//!                         h2: GOAWAY, GOAWAY                           listener closes
+//! Serving ──shutdown()──► Lingering ──linger over, or nobody comes──► Closing ──grace over──► Aborted
+//!                         h1: next response says connection: close    h1: idle closes        tasks end
+//!                         h2: GOAWAY, GOAWAY                          listener closes
 //! ```
 //!
 //! The linger is what makes a rolling restart lossless: a client that has not yet heard that this endpoint is
