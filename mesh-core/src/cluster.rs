@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use crate::Reason;
+
 /// The service behind a cluster, with the names telemetry gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceName {
@@ -89,7 +91,9 @@ pub trait ClusterHandle: Clone + Send + Sync + 'static {
     fn name(&self) -> &Arc<ClusterName>;
 
     /// A place in the cluster's retry budget, given back when the permit drops; `None` when it is spent.
-    fn retry_permit(&self) -> Option<RetryPermit>;
+    ///
+    /// `failed` is why the attempt ended that is to be repeated; `None` when it ended with a response.
+    fn retry_permit(&self, failed: Option<Reason>) -> Option<RetryPermit>;
 }
 
 impl ClusterHandle for Arc<ClusterName> {
@@ -98,36 +102,55 @@ impl ClusterHandle for Arc<ClusterName> {
     }
 
     /// A bare name has no traffic of its own to take a share of: never refused.
-    fn retry_permit(&self) -> Option<RetryPermit> {
+    fn retry_permit(&self, _: Option<Reason>) -> Option<RetryPermit> {
         Some(RetryPermit::unlimited())
     }
 }
 
-/// Leave to have one retry in flight. Dropping it gives the place back.
-#[derive(Debug)]
-pub struct RetryPermit(Option<Arc<AtomicU32>>);
+/// Leave to have one retry under way: waiting for its back-off to end, then in flight. Dropping it gives the place
+/// back.
+#[derive(Debug, Default)]
+pub struct RetryPermit {
+    _place: Option<Counted>,
+    waiting: Option<Counted>,
+}
 
 impl RetryPermit {
     /// A permit that counts against nothing.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self(None)
+        Self::default()
     }
 
-    /// Take a place while fewer than `limit` are taken.
+    /// Take a place when `admits` says so of the number that is taken already.
     #[must_use]
-    pub fn try_acquire(in_flight: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
-        in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < limit).then_some(taken + 1))
+    pub fn try_acquire(taken: &Arc<AtomicU32>, admits: impl Fn(u32) -> bool) -> Option<Self> {
+        taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| admits(taken).then_some(taken + 1))
             .ok()
-            .map(|_| Self(Some(Arc::clone(in_flight))))
+            .map(|_| Self { _place: Some(Counted(Arc::clone(taken))), waiting: None })
+    }
+
+    /// Count the request as one that waits, until its retry is [`sent`](Self::sent).
+    #[must_use]
+    pub fn waiting(mut self, waiting: &Arc<AtomicU32>) -> Self {
+        waiting.fetch_add(1, Ordering::AcqRel);
+        self.waiting = Some(Counted(Arc::clone(waiting)));
+        self
+    }
+
+    /// The back-off is over and the retry on its way.
+    pub fn sent(&mut self) {
+        self.waiting = None;
     }
 }
 
-impl Drop for RetryPermit {
+/// One that was added to a count, taken off again on drop.
+#[derive(Debug)]
+struct Counted(Arc<AtomicU32>);
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(in_flight) = &self.0 {
-            in_flight.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

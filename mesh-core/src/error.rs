@@ -117,6 +117,12 @@ impl Error {
 }
 
 impl Reason {
+    /// Can an endpoint have begun to work on the request? Where it cannot, repeating the request adds no load.
+    #[must_use]
+    pub fn reached_endpoint(self) -> bool {
+        !matches!(self, Self::ConnectFailure | Self::RefusedStream | Self::Reset { request_sent: false })
+    }
+
     /// Envoy's status for it.
     #[must_use]
     pub fn status(self) -> StatusCode {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::ClientTlsSettings;
+use mesh_core::{ClientTlsSettings, Reason};
 
 /// `loadBalancer.simple`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,9 +74,15 @@ impl OutlierDetection {
 }
 
 /// How many retries a cluster may have in flight.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum RetryLimit {
+    /// The rule sets no limit, and Istio has none. Here retries that can add load to the endpoints are bounded all
+    /// the same, by the budget that Envoy recommends: 20 % of the active requests, and at least 3. An attempt that no
+    /// endpoint began to work on adds none: while a dead endpoint is still in discovery, half of a service's
+    /// requests may need a retry, and no retry storm comes of it.
+    #[default]
+    Unset,
     /// `retryBudget`: a share of the active requests.
     Budget {
         /// Percent of active requests. Default 20.
@@ -91,15 +97,22 @@ pub enum RetryLimit {
     ),
 }
 
-impl Default for RetryLimit {
-    /// 20 % and at least 3, Envoy's retry budget; on by default here, where Istio has no limit.
-    fn default() -> Self {
-        Self::Budget { percent: 20.0, min: 3 }
-    }
-}
-
 impl RetryLimit {
-    /// Retries allowed at a time, while `active` requests are in flight.
+    /// Does the repetition of an attempt count that ended for this reason, or with a response (`None`)?
+    ///
+    /// ```
+    /// use {mesh_core::Reason, mesh_lb::RetryLimit};
+    /// assert!(RetryLimit::Unset.counts(Some(Reason::Reset { request_sent: true })));
+    /// assert!(!RetryLimit::Unset.counts(Some(Reason::ConnectFailure)));
+    /// // A limit from configuration is the limit, as in Envoy.
+    /// assert!(RetryLimit::Max(0).counts(Some(Reason::ConnectFailure)));
+    /// ```
+    #[must_use]
+    pub fn counts(self, failed: Option<Reason>) -> bool {
+        self != Self::Unset || failed.is_none_or(Reason::reached_endpoint)
+    }
+
+    /// Retries allowed at a time, while `active` requests are under way.
     ///
     /// ```
     /// let budget = mesh_lb::RetryLimit::default();
@@ -108,6 +121,7 @@ impl RetryLimit {
     #[must_use]
     pub fn at(self, active: u32) -> u32 {
         match self {
+            Self::Unset => Self::Budget { percent: 20.0, min: 3 }.at(active),
             // The cast saturates: percent is 0 to 100.
             Self::Budget { percent, min } => ((f64::from(active) * percent / 100.0) as u32).max(min),
             Self::Max(max) => max,

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use mesh_core::{
-    ClientTlsSettings, ClusterHandle, ClusterName, Endpoint, RetryPermit, clock,
+    ClientTlsSettings, ClusterHandle, ClusterName, Endpoint, Reason, RetryPermit, clock,
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
@@ -59,6 +59,8 @@ struct Shared {
     epoch: Instant,
     active: AtomicU32,
     retries: Arc<AtomicU32>,
+    /// Requests between two attempts.
+    waiting: Arc<AtomicU32>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
@@ -81,6 +83,7 @@ impl Shared {
             epoch,
             active: AtomicU32::new(0),
             retries: Arc::default(),
+            waiting: Arc::default(),
             ejected_until: AtomicU64::new(0),
             ejecting: Mutex::new(()),
         })
@@ -327,8 +330,18 @@ impl ClusterHandle for Cluster {
         &self.0.facts.name
     }
 
-    fn retry_permit(&self) -> Option<RetryPermit> {
-        RetryPermit::try_acquire(&self.0.shared.retries, self.0.policy.retries.at(self.in_flight()))
+    fn retry_permit(&self, failed: Option<Reason>) -> Option<RetryPermit> {
+        let (limit, shared) = (self.0.policy.retries, &self.0.shared);
+        // istio TrafficPolicy.RetryBudget.percent: "a percentage of the sum of active requests and active pending
+        // requests". Active is who waits for an answer: also those between two attempts, and the one that asks. So at
+        // 100 % nobody is refused.
+        let active = self.in_flight().saturating_add(shared.waiting.load(Ordering::Acquire));
+        let admits = |taken: u32| taken < limit.at(active.max(taken).saturating_add(1));
+        let permit = match limit.counts(failed) {
+            true => RetryPermit::try_acquire(&shared.retries, admits)?,
+            false => RetryPermit::unlimited(),
+        };
+        Some(permit.waiting(&shared.waiting))
     }
 }
 

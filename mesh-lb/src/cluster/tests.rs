@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use mesh_core::EndpointAddress;
 
 use super::*;
-use crate::{DestinationRule, DestinationRules, OutlierDetection, random::SplitMix64};
+use crate::{DestinationRule, DestinationRules, OutlierDetection, RetryLimit, random::SplitMix64};
 
 fn name() -> ClusterName {
     ClusterName { service: ServiceName::of_host("a.default.svc.cluster.local", "default"), port: 80, subset: None }
@@ -311,18 +311,55 @@ fn endpoints_come_and_go_under_concurrent_picks() {
     }
 }
 
+/// Of this many requests in flight, how many may go on with a retry when all of them fail for this reason?
+fn retries_of(requests: u32, retries: RetryLimit, failed: Option<Reason>) -> usize {
+    let cluster = Cluster::new(name(), ClusterPolicy { retries, ..ClusterPolicy::default() }, Vec::new());
+    (0..requests).for_each(|_| assert!(cluster.admit()));
+    let fail = |_| {
+        cluster.leave();
+        cluster.retry_permit(failed)
+    };
+    // Kept until all have asked: those that may are between two attempts.
+    let permits: Vec<_> = (0..requests).filter_map(fail).collect();
+    permits.len()
+}
+
 /// envoy retry_budget: 20 % of active requests, at least 3; maxRetries is a number instead.
 #[test]
 fn retries_have_a_budget() {
-    let take = |cluster: &Cluster| {
-        let permits: Vec<_> = std::iter::from_fn(|| cluster.retry_permit()).take(1000).collect();
-        permits.len()
-    };
+    let reset = Some(Reason::Reset { request_sent: true });
+    for failed in [None, reset] {
+        assert_eq!(retries_of(10, RetryLimit::Unset, failed), 3);
+        assert_eq!(retries_of(50, RetryLimit::Unset, failed), 10, "those between two attempts are active");
+        assert_eq!(retries_of(50, RetryLimit::Max(1), failed), 1);
+    }
     let cluster = Cluster::new(name(), ClusterPolicy::default(), Vec::new());
-    assert_eq!(take(&cluster), 3);
     (0..50).for_each(|_| assert!(cluster.admit()));
-    assert_eq!(take(&cluster), 10);
-    assert_eq!(take(&cluster), 10, "permits were given back");
-    let policy = ClusterPolicy { retries: crate::RetryLimit::Max(1), ..ClusterPolicy::default() };
-    assert_eq!(take(&Cluster::new(name(), policy, Vec::new())), 1);
+    let take = || std::iter::repeat_with(|| cluster.retry_permit(None)).map_while(|permit| permit).take(100);
+    let permits: Vec<_> = take().map(|mut permit| permit.sent()).collect();
+    assert_eq!(permits.len(), 100, "each was given back");
+    let mut permits: Vec<_> = take().collect();
+    assert_eq!(permits.len(), 12, "20 % of 50 in flight, 12 that wait and the one that asks");
+    permits.iter_mut().for_each(RetryPermit::sent);
+    assert!(cluster.retry_permit(None).is_none(), "in flight they still have their places");
+    drop(permits);
+    assert!(cluster.retry_permit(None).is_some());
+}
+
+/// istio TrafficPolicy.RetryBudget.percent: at 100 % each request that is active may be one that is tried again.
+#[test]
+fn a_budget_of_a_hundred_percent_refuses_nobody() {
+    let all = RetryLimit::Budget { percent: 100.0, min: 0 };
+    assert_eq!(retries_of(100, all, Some(Reason::Reset { request_sent: true })), 100);
+    assert_eq!(retries_of(100, all, Some(Reason::ConnectFailure)), 100);
+}
+
+/// An endpoint that died stays in discovery for a while: what it never got may go to another, however many these are.
+/// Where the rule sets a limit, that counts them too, as Envoy does.
+#[test]
+fn what_no_endpoint_got_is_repeated_for_free() {
+    for unsent in [Reason::ConnectFailure, Reason::RefusedStream, Reason::Reset { request_sent: false }] {
+        assert_eq!(retries_of(100, RetryLimit::Unset, Some(unsent)), 100);
+        assert_eq!(retries_of(100, RetryLimit::Max(5), Some(unsent)), 5);
+    }
 }

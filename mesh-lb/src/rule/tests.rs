@@ -176,7 +176,7 @@ fn defaults_are_istios() {
     assert_eq!(policy.load_balancer, LoadBalancer::LeastRequest);
     assert_eq!((policy.connect_timeout, policy.max_requests), (Duration::from_secs(10), u32::MAX));
     assert_eq!(policy.outlier_detection, Some(OutlierDetection::default()));
-    assert_eq!(policy.retries, RetryLimit::Budget { percent: 20.0, min: 3 });
+    assert_eq!(policy.retries, RetryLimit::Unset);
     for simple in ["UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST"] {
         let policy = layered(&format!("host: a\ntrafficPolicy: {{loadBalancer: {{simple: {simple}}}}}"), None, 80);
         assert_eq!(policy.load_balancer, LoadBalancer::LeastRequest, "{simple}");

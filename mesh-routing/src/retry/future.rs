@@ -102,21 +102,25 @@ enum Refused {
 }
 
 impl<B: Body, C: ClusterHandle> Again<B, C> {
-    fn next(&mut self, attempts: u32, endpoint: Option<&Arc<Endpoint>>) -> Result<(Duration, Inner<B, C>), Refused> {
+    fn next<R>(
+        &mut self,
+        attempts: u32,
+        outcome: &Result<Response<R>, Error>,
+    ) -> Result<(Duration, Inner<B, C>), Refused> {
         let Some(policy) = self.policy.retry() else { return Err(Refused::NoBody) };
         if !self.replay.is_possible() {
             return Err(Refused::NoBody);
         }
         // A retry that ended gives its place back before the next asks for one.
         self.permit = None;
-        self.permit = self.cluster.retry_permit();
+        self.permit = self.cluster.retry_permit(outcome.as_ref().err().map(Error::reason));
         if self.permit.is_none() {
             return Err(Refused::NoBudget);
         }
         // From here on the attempt that failed reads no more of the body, whoever still holds it.
         let Some(body) = self.replay.again() else { return Err(Refused::NoBody) };
         if policy.avoids_previous() {
-            self.tried.extend(endpoint.cloned());
+            self.tried.extend(endpoint(outcome).cloned());
         }
         let mut request = self.head.clone().map(|()| body);
         count_attempt(&mut request, attempts + 1);
@@ -197,6 +201,9 @@ where
                             sleep_until(deadline)
                         });
                         let future = this.service.call(routed);
+                        if let Some(permit) = this.again.as_mut().and_then(|again| again.permit.as_mut()) {
+                            permit.sent();
+                        }
                         this.state.set(State::Call { future, limit });
                         continue;
                     }
@@ -217,7 +224,7 @@ where
                 Verdict::LimitReached => exchange(&mut outcome).flag(ResponseFlag::UpstreamRetryLimitExceeded),
                 Verdict::Retry => {
                     let again = this.again.as_mut().expect("judged by its policy");
-                    match again.next(attempts, endpoint(&outcome)) {
+                    match again.next(attempts, &outcome) {
                         Ok((after, routed)) => {
                             let sleep = sleep_until(clock::now() + after);
                             this.state.set(State::Wait { sleep, routed: Some(routed) });

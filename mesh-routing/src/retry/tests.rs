@@ -255,8 +255,9 @@ impl ClusterHandle for Budget {
         &self.0
     }
 
-    fn retry_permit(&self) -> Option<RetryPermit> {
-        RetryPermit::try_acquire(&self.1, 1)
+    fn retry_permit(&self, failed: Option<Reason>) -> Option<RetryPermit> {
+        assert_eq!(failed, None, "it ended with a response");
+        RetryPermit::try_acquire(&self.1, |taken| taken < 1)
     }
 }
 
