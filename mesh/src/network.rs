@@ -1,12 +1,16 @@
 //! The network as a parameter: connecting and listening go through one seam each, so that the whole mesh runs
 //! unchanged on a simulated network. (Resolving is [`mesh_core::registry::Resolve`].)
 
+mod attentive;
+
 use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
+
+use self::attentive::Attentive;
 
 /// A boxed future, as the seams return it: once per connection, never per request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,7 +47,8 @@ pub trait Listen: Send + 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
-/// TCP, as tokio has it, without Nagle's delay.
+/// TCP, as tokio has it, without Nagle's delay. A connection that ended while it was idle says so before the next
+/// request is written to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
@@ -52,7 +57,7 @@ impl Connect for Tcp {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as BoxIo)
+            Ok(Box::new(Attentive::new(stream)) as BoxIo)
         })
     }
 }
