@@ -4,61 +4,95 @@
 //! A failed lookup changes nothing: the last answer stays (fail static). DNS_ROUND_ROBIN stays a name: its
 //! first address is asked for anew with every connection.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use mesh_core::{
     Endpoint, EndpointAddress,
-    registry::{Registry, Resolution, Resolve, Service},
+    registry::{Registry, Resolution, Resolve, Service, ServicePort},
 };
 use mesh_lb::Clusters;
+use tokio::{task::JoinSet, time::timeout};
 
 /// Envoy's `dns_refresh_rate` where no TTL is known, as with the system's resolver.
 pub(crate) const REFRESH: Duration = Duration::from_secs(5);
+/// One name that hangs keeps no other waiting longer than this.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+type Name = (Arc<str>, u16);
 
 /// What names resolved to last.
 #[derive(Debug, Default)]
-pub(crate) struct Dns(HashMap<(Arc<str>, u16), Vec<SocketAddr>>);
+pub(crate) struct Dns(HashMap<Name, Vec<SocketAddr>>);
 
 impl Dns {
     /// Look up every name of the registry once, and put the addresses in force.
-    pub(crate) async fn refresh(&mut self, registry: &Registry, resolve: &dyn Resolve, clusters: &Clusters) {
-        for service in registry.services().filter(|service| service.resolution == Resolution::Dns) {
-            for port in &service.ports {
-                let endpoints = self.lookup(service, port.number, resolve).await;
-                if let Some(endpoints) = endpoints {
-                    clusters.set_endpoints(&service.name.host, port.number, endpoints);
+    pub(crate) async fn refresh(&mut self, registry: &Registry, resolve: &Arc<dyn Resolve>, clusters: &Clusters) {
+        let wanted: BTreeSet<Name> = ports(registry)
+            .flat_map(|(service, port)| service.endpoints(port.number))
+            .filter_map(|e| name(&e))
+            .collect();
+        self.0.retain(|name, _| wanted.contains(name));
+        let mut lookups = JoinSet::new();
+        for name in wanted {
+            let resolve = Arc::clone(resolve);
+            lookups.spawn(async move {
+                let answer = timeout(LOOKUP, resolve.resolve(&name.0, name.1)).await;
+                (name, answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+            });
+        }
+        while let Some(lookup) = lookups.join_next().await {
+            match lookup {
+                Ok((name, Ok(addresses))) if !addresses.is_empty() => {
+                    self.0.insert(name, addresses);
                 }
+                Ok((name, Ok(_))) => {
+                    tracing::warn!(target: "mesh::dns", host = %name.0, "no addresses: the last answer stays");
+                }
+                Ok((name, Err(error))) => {
+                    tracing::warn!(target: "mesh::dns", host = %name.0, %error, "lookup failed: the last answer stays");
+                }
+                Err(error) => tracing::warn!(target: "mesh::dns", %error, "the resolver failed"),
             }
+        }
+        for (service, port) in ports(registry) {
+            let named = service.endpoints(port.number);
+            let expanded = self.expand(&named);
+            clusters.set_endpoints(&service.name.host, port.number, &named, expanded);
         }
     }
 
-    /// The endpoints of a port with addresses in the place of names; `None` when nothing differs from before.
-    async fn lookup(&mut self, service: &Service, port: u16, resolve: &dyn Resolve) -> Option<Vec<Arc<Endpoint>>> {
-        let (mut endpoints, mut changed) = (Vec::new(), false);
-        for endpoint in service.endpoints(port) {
-            let EndpointAddress::Name(host, port) = &endpoint.address else {
-                endpoints.push(endpoint);
-                continue;
-            };
-            let name = (Arc::clone(host), *port);
-            match resolve.resolve(host, *port).await {
-                Ok(addresses) if !addresses.is_empty() => {
-                    changed |= self.0.insert(name.clone(), addresses.clone()) != Some(addresses);
-                }
-                Ok(_) => tracing::warn!(target: "mesh::dns", %host, "no addresses: the last answer stays"),
-                Err(error) => {
-                    tracing::warn!(target: "mesh::dns", %host, %error, "lookup failed: the last answer stays")
-                }
-            }
-            match self.0.get(&name) {
-                Some(addresses) => endpoints.extend(addresses.iter().map(|address| {
-                    let mut resolved = Endpoint::clone(&endpoint);
+    /// Addresses in the place of the names that have been answered.
+    fn expand(&self, named: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+        let mut expanded = Vec::with_capacity(named.len());
+        for endpoint in named {
+            match name(endpoint).and_then(|name| self.0.get(&name)) {
+                Some(addresses) => expanded.extend(addresses.iter().map(|address| {
+                    let mut resolved = Endpoint::clone(endpoint);
                     resolved.address = (*address).into();
                     Arc::new(resolved)
                 })),
-                None => endpoints.push(endpoint),
+                None => expanded.push(Arc::clone(endpoint)),
             }
         }
-        changed.then_some(endpoints)
+        expanded
+    }
+}
+
+/// The ports of services that are looked up.
+fn ports(registry: &Registry) -> impl Iterator<Item = (&Arc<Service>, &ServicePort)> {
+    let dns = registry.services().filter(|service| service.resolution == Resolution::Dns);
+    dns.flat_map(|service| service.ports.iter().map(move |port| (service, port)))
+}
+
+fn name(endpoint: &Arc<Endpoint>) -> Option<Name> {
+    match &endpoint.address {
+        EndpointAddress::Name(host, port) => Some((Arc::clone(host), *port)),
+        EndpointAddress::Socket(_) => None,
     }
 }

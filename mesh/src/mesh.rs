@@ -288,12 +288,12 @@ mod tasks {
 
     use std::sync::{Arc, Weak};
 
-    use mesh_core::config::Issues;
+    use mesh_core::{MeshConfig, config::Issues};
     use tokio::task::AbortHandle;
 
     use super::Inner;
     use crate::{
-        config::{self, Reader, Store, Watch},
+        config::{self, Models, Reader, Store, Watch},
         dns::{self, Dns},
         identity::OpenIdentity,
     };
@@ -329,12 +329,30 @@ mod tasks {
     }
 
     async fn follow_config(mesh: Weak<Inner>, mut watch: Watch, mut store: Store) {
+        // Names of the mesh itself are in certificates and roots: they hold for the life of the process.
+        let settings = store.models().mesh;
         loop {
             let texts = watch.changed().await;
             let Some(mesh) = mesh.upgrade() else { return };
-            let mut issues = Issues::default();
-            store = store.update(&texts, &mut issues);
-            let compiled = config::compile(&store.models(), &mesh.workload, &mesh.clusters, &mut issues);
+            let (workload, clusters) = (Arc::clone(&mesh.workload), mesh.clusters.clone());
+            let (before, settings) = (store.clone(), Arc::clone(&settings));
+            // Large configurations take a while: not on a thread that serves requests.
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut issues = Issues::default();
+                let store = before.update(&texts, &mut issues);
+                let mut models = store.models();
+                keep_trust_domain(&mut models, &settings, &mut issues);
+                let compiled = config::compile(&models, &workload, &clusters, &mut issues);
+                (store, compiled, issues)
+            });
+            let (next, compiled, issues) = match reading.await {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::error!(target: "mesh::config", %error, "configuration not taken in: the last good one stays");
+                    continue;
+                }
+            };
+            store = next;
             for issue in &issues {
                 tracing::warn!(target: "mesh::config", "{issue}");
             }
@@ -343,14 +361,28 @@ mod tasks {
         }
     }
 
+    /// A trust domain cannot change under the certificates that name it.
+    fn keep_trust_domain(models: &mut Models, at_start: &Arc<MeshConfig>, issues: &mut Issues) {
+        if models.mesh.trust_domain == at_start.trust_domain {
+            return;
+        }
+        if let Some(document) = &models.mesh.document {
+            let message = "the trust domain changed, which takes a restart: the settings of the start stay in force";
+            issues.push(document.error("trustDomain", message));
+        }
+        models.mesh = Arc::clone(at_start);
+    }
+
     /// Look up the endpoints that are names.
     async fn follow_names(mesh: Weak<Inner>) {
         let mut dns = Dns::default();
         loop {
             let Some(strong) = mesh.upgrade() else { return };
-            let registry = strong.registry.load_full();
-            dns.refresh(&registry, &*strong.resolve, &strong.clusters).await;
-            drop((registry, strong));
+            let (registry, resolve) = (strong.registry.load_full(), Arc::clone(&strong.resolve));
+            let clusters = strong.clusters.clone();
+            // A lookup may take long: it keeps nobody's mesh alive.
+            drop(strong);
+            dns.refresh(&registry, &resolve, &clusters).await;
             tokio::time::sleep(dns::REFRESH).await;
         }
     }

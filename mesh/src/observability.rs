@@ -1,6 +1,6 @@
 //! `/metrics`, `/ready` and `/live`, in plaintext, for scrapers and probes.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -27,7 +27,14 @@ pub(crate) async fn serve<L: Listen>(mesh: Arc<Inner>, mut listener: L, answer: 
             accepted = listener.accept() => accepted,
             () = drain.reached(Phase::Aborted) => return Ok(()),
         };
-        let Ok((io, _)) = accepted else { continue };
+        let io = match accepted {
+            Ok((io, _)) => io,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
         let (mesh, drain) = (Arc::clone(&mesh), drain.clone());
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {

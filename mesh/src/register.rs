@@ -13,27 +13,37 @@ use mesh_core::Workload;
 
 /// A file that stands while the workload is in discovery. Dropping it takes the workload out.
 #[derive(Debug)]
-pub(crate) struct Registration(PathBuf);
+pub(crate) struct Registration {
+    file: PathBuf,
+    entry: String,
+}
 
 impl Registration {
     /// Write the entry, whole or not at all.
     pub(crate) fn write(directory: &Path, workload: &Workload, address: SocketAddr) -> io::Result<Self> {
-        let name = format!("{}-{}", workload.name, address.port());
-        let file = directory.join(format!("{name}.yaml"));
+        // As many workloads as there are names, hosts and ports may share the directory.
+        let host = address.ip().to_string().replace(['.', ':'], "-");
+        let name = format!("{}-{host}-{}", workload.name, address.port());
+        let file = directory.join(format!("{}-{name}.yaml", workload.namespace));
         // Readers skip hidden files: nobody sees half an entry.
         let unfinished = directory.join(format!(".{name}.{}", std::process::id()));
-        fs::write(&unfinished, entry(&name, workload, address))?;
+        let entry = entry(&name, workload, address);
+        fs::write(&unfinished, &entry)?;
         fs::rename(&unfinished, &file)?;
-        Ok(Self(file))
+        Ok(Self { file, entry })
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0)
+        // By now it may be the entry of the process that came after this one, at the same address.
+        if fs::read_to_string(&self.file).is_ok_and(|entry| entry != self.entry) {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.file)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(file = %self.0.display(), %error, "still in discovery: entry not removed");
+            tracing::warn!(file = %self.file.display(), %error, "still in discovery: entry not removed");
         }
     }
 }
@@ -80,5 +90,24 @@ mod tests {
         assert!(issues.is_empty(), "{issues}");
         assert_eq!(entry.labels.get("app"), Some("a\"\n: x"));
         assert_eq!(entry.ports["http"], 1);
+    }
+
+    #[test]
+    fn who_leaves_takes_away_only_its_own() {
+        let scratch = mesh_test::Scratch::new();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let other = "127.0.0.2:1".parse().unwrap();
+        let files = || fs::read_dir(scratch.path()).unwrap().count();
+        let one = Registration::write(scratch.path(), &Workload::new("default", "a"), address).unwrap();
+        let two = Registration::write(scratch.path(), &Workload::new("default", "a"), other).unwrap();
+        let three = Registration::write(scratch.path(), &Workload::new("other", "a"), address).unwrap();
+        assert_eq!(files(), 3);
+        // A successor at the same address writes its own entry.
+        let successor = Workload::new("default", "a").with_service_account("new");
+        let successor = Registration::write(scratch.path(), &successor, address).unwrap();
+        drop(one);
+        assert_eq!(files(), 3);
+        drop((two, three, successor));
+        assert_eq!(files(), 0);
     }
 }

@@ -69,7 +69,7 @@ async fn a_certificate_of_another_authority_is_refused() {
     let entry = std::fs::read_dir(world.config())
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("a-v1"))
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("default-a-v1"))
         .unwrap();
     std::fs::copy(&entry, strangers.config().join("a.yaml")).unwrap();
     let stranger = strangers.mesh("caller", "v1").await;

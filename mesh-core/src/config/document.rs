@@ -119,11 +119,9 @@ impl Document {
                 issue.path = if place.path.is_empty() { "metadata".into() } else { format!("metadata.{}", place.path) };
                 issue
             })?,
-            None => return Err(refuse(root.position, "`metadata` is missing")),
+            // Some kinds of others have none; `decode` asks for it.
+            None => (Metadata::default(), Vec::new()),
         };
-        if metadata.0.name.is_none() {
-            return Err(refuse(root.locate("metadata"), "`metadata.name` is missing"));
-        }
         let (metadata, _) = metadata;
         let object = ObjectRef {
             kind: kind.into(),
@@ -257,6 +255,10 @@ impl Document {
     }
 
     fn check_top_level(&self, issues: &mut Issues) {
+        if self.object.name.is_empty() {
+            let position = self.root.locate("metadata");
+            issues.push(self.issue_at(Severity::Error, position, String::new(), "`metadata.name` is missing".into()));
+        }
         let Value::Mapping(entries) = &self.root.value else { return };
         for (key, _) in entries {
             if !matches!(key.name.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status" | "mesh") {

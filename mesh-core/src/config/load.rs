@@ -1,13 +1,17 @@
 //! YAML text to trees, with limits that keep a hostile file from taking the process down.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::{Key, Node, Position, Value};
 
 /// Deeper nesting than any Istio object has; keeps recursion off the end of the stack.
 const MAX_DEPTH: usize = 64;
-/// Nodes in one file, aliases counted as what they stand for ("billion laughs").
-const MAX_NODES: usize = 2_000_000;
+/// Bytes that one file's values may take, roughly, aliases counted as what they stand for ("billion laughs").
+const MAX_SIZE: usize = 256 << 20;
+/// What a value takes beside its text.
+const NODE_SIZE: usize = 96;
 
 /// Why a file is not YAML that we take, and where.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub(super) struct LoadError {
 
 /// All documents of a file; empty ones are left out. What comes before an error is kept.
 pub(super) fn load(text: &str) -> (Vec<Node>, Option<LoadError>) {
-    let mut loader = Loader { parser: Parser::new_from_str(text), anchors: Vec::new(), nodes: 0 };
+    let mut loader = Loader { parser: Parser::new_from_str(text), anchors: HashMap::new(), size: 0 };
     let mut documents = Vec::new();
     loop {
         match loader.next_document() {
@@ -32,8 +36,8 @@ pub(super) fn load(text: &str) -> (Vec<Node>, Option<LoadError>) {
 
 struct Loader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    anchors: Vec<(usize, Node)>,
-    nodes: usize,
+    anchors: HashMap<usize, Node>,
+    size: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -69,28 +73,38 @@ impl<'a> Loader<'a> {
         if depth > MAX_DEPTH {
             return Err(refuse("nested more than 64 levels deep"));
         }
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(refuse("more than 2,000,000 values in one file (aliases counted)"));
-        }
+        self.charge(NODE_SIZE, start)?;
         let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(&text, style, tag.as_deref())),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.charge(text.len(), start)?;
+                (anchor, scalar(&text, style, tag.as_deref()))
+            }
             Event::SequenceStart(anchor, _) => (anchor, self.sequence(start, depth)?),
             Event::MappingStart(anchor, _) => (anchor, self.mapping(start, depth)?),
             Event::Alias(anchor) => {
-                let found = self.anchors.iter().rev().find(|(id, _)| *id == anchor);
-                let (_, target) = found.ok_or_else(|| refuse("alias to an anchor that is not complete here"))?;
-                let value = target.value.clone();
-                self.nodes += count(&value);
-                (0, value)
+                let target = self.anchors.get(&anchor);
+                let target = target.ok_or_else(|| refuse("alias to an anchor that is not complete here"))?;
+                let size = size(&target.value);
+                self.charge(size, start)?;
+                (0, self.anchors[&anchor].value.clone())
             }
             _ => return Err(refuse("not YAML: a value was expected here")),
         };
         let node = Node { position: start, value };
         if anchor > 0 {
-            self.anchors.push((anchor, node.clone()));
+            self.charge(size(&node.value), start)?;
+            self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    fn charge(&mut self, size: usize, position: Position) -> Result<(), LoadError> {
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_SIZE {
+            let message = "the file's values take more than 256 MiB (aliases counted as what they stand for)".into();
+            return Err(LoadError { position, message });
+        }
+        Ok(())
     }
 
     fn sequence(&mut self, start: Position, depth: usize) -> Result<Value, LoadError> {
@@ -105,6 +119,7 @@ impl<'a> Loader<'a> {
 
     fn mapping(&mut self, start: Position, depth: usize) -> Result<Value, LoadError> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut seen: HashMap<String, Position> = HashMap::new();
         loop {
             let key = match self.required(start)? {
                 (Event::MappingEnd, _) => return Ok(Value::Mapping(entries)),
@@ -116,8 +131,9 @@ impl<'a> Loader<'a> {
                     });
                 }
             };
-            if let Some((first, _)) = entries.iter().find(|(k, _)| k.name == key.name) {
-                let message = format!("duplicate key `{}`, first at {}", key.name, first.position);
+            self.charge(2 * key.name.len(), key.position)?;
+            if let Some(first) = seen.insert(key.name.clone(), key.position) {
+                let message = format!("duplicate key `{}`, first at {first}", key.name);
                 return Err(LoadError { position: key.position, message });
             }
             let (event, span) = self.required(start)?;
@@ -127,12 +143,14 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn count(value: &Value) -> usize {
-    match value {
-        Value::Sequence(items) => items.iter().map(|node| 1 + count(&node.value)).sum(),
-        Value::Mapping(entries) => entries.iter().map(|(_, node)| 1 + count(&node.value)).sum(),
-        _ => 1,
-    }
+fn size(value: &Value) -> usize {
+    let below = match value {
+        Value::Sequence(items) => items.iter().map(|node| size(&node.value)).sum(),
+        Value::Mapping(entries) => entries.iter().map(|(key, node)| key.name.len() + size(&node.value)).sum(),
+        Value::String(text) => text.len(),
+        _ => 0,
+    };
+    NODE_SIZE + below
 }
 
 fn position(marker: &Marker) -> Position {
@@ -182,4 +200,39 @@ fn float(text: &str) -> Option<f64> {
     let numeric = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
     let has_digit = text.bytes().any(|b| b.is_ascii_digit());
     if numeric && has_digit { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        load(text).1.map(|error| format!("{}: {}", error.position, error.message)).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_billion_laughs_is_refused_before_it_is_laughed() {
+        let mut text = String::from("a0: &a0 \"haha haha haha haha\"\n");
+        for n in 1..12 {
+            let ten = vec![format!("*a{}", n - 1); 10].join(", ");
+            text.push_str(&format!("a{n}: &a{n} [{ten}]\n"));
+        }
+        assert!(refusal(&text).contains("256 MiB"), "{}", refusal(&text));
+    }
+
+    #[test]
+    fn hostile_shapes_are_refused_with_their_place() {
+        assert!(refusal(&"[".repeat(100)).contains("nested more than 64 levels deep"));
+        assert_eq!(refusal("a: 1\na: 2\n"), "2:1: duplicate key `a`, first at 1:1");
+        assert_eq!(refusal("a: &x [*x]\n"), "1:8: alias to an anchor that is not complete here");
+        assert!(refusal("? [a]\n: b\n").contains("a mapping's key must be a string"));
+    }
+
+    #[test]
+    fn many_keys_take_no_time() {
+        let text: String = (0..200_000).map(|n| format!("k{n}: {n}\n")).collect();
+        let (documents, error) = load(&text);
+        assert!(error.is_none());
+        assert!(documents[0].get("k199999").is_some());
+    }
 }

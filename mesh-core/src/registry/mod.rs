@@ -63,34 +63,50 @@ pub struct Sources {
 }
 
 impl Registry {
-    /// Join services with the workloads they select.
+    /// Join services with the workloads they select, as a client in `namespace` sees them (`exportTo`).
     ///
-    /// A host that two objects define belongs to the Kubernetes service, else to the first in order (istio
-    /// serviceregistry). A ServiceEntry for a Kubernetes host adds its subjectAltNames only: "the service entry
-    /// serves as a decorator for the existing Kubernetes service" (ServiceEntry.hosts).
+    /// A host that two objects define belongs to the one in the client's namespace, else to the Kubernetes service,
+    /// else to the first in order (istio sidecar.go selectServices). A ServiceEntry for a Kubernetes host adds its
+    /// subjectAltNames only, "the service entry serves as a decorator for the existing Kubernetes service"
+    /// (ServiceEntry.hosts), and only from the service's own namespace: who may answer for a service is not for others
+    /// to say.
     #[must_use]
-    pub fn build(sources: &Sources, trust_domain: &TrustDomain) -> Self {
+    pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
+        let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
         for service in &sources.services {
             let built = service.build(&sources.workload_entries, trust_domain);
-            services.entry(Arc::clone(&built.name.host)).or_insert(built);
+            if visible(&built, &built.name.namespace) {
+                services.entry(Arc::clone(&built.name.host)).or_insert(built);
+            }
         }
-        let kubernetes: Vec<Arc<str>> = services.keys().cloned().collect();
-        for entry in &sources.service_entries {
+        let kubernetes: BTreeMap<Arc<str>, Arc<str>> =
+            services.iter().map(|(host, service)| (Arc::clone(host), Arc::clone(&service.name.namespace))).collect();
+        let (own, others): (Vec<_>, Vec<_>) =
+            sources.service_entries.iter().partition(|entry| **entry.namespace() == *namespace);
+        for entry in own.into_iter().chain(others) {
             for built in entry.build(&sources.workload_entries, trust_domain) {
-                if kubernetes.contains(&built.name.host) {
-                    if let Some(service) = services.get_mut(&built.name.host) {
-                        service.subject_alt_names.extend(built.subject_alt_names);
+                if !visible(&built, entry.namespace()) {
+                    continue;
+                }
+                match kubernetes.get(&built.name.host) {
+                    Some(owner) if owner == entry.namespace() => {
+                        if let Some(service) = services.get_mut(&built.name.host) {
+                            service.subject_alt_names.extend(built.subject_alt_names);
+                        }
                     }
-                } else {
-                    services.entry(Arc::clone(&built.name.host)).or_insert(built);
+                    Some(_) => {}
+                    None => {
+                        services.entry(Arc::clone(&built.name.host)).or_insert(built);
+                    }
                 }
             }
         }
         Self { services: services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect() }
     }
 
-    /// Read and build from documents in one go; kinds that are not the registry's are passed over.
+    /// Read and build from documents in one go, as a client in the namespace `default` sees them; kinds that are not
+    /// the registry's are passed over.
     pub fn from_documents(documents: &[Document], trust_domain: &TrustDomain, issues: &mut Issues) -> Self {
         let mut sources = Sources::default();
         for document in documents {
@@ -105,7 +121,7 @@ impl Registry {
                 _ => {}
             }
         }
-        Self::build(&sources, trust_domain)
+        Self::build(&sources, trust_domain, "default")
     }
 
     /// The service of an exact host; a wildcard ServiceEntry is found under `*.suffix`.

@@ -125,6 +125,11 @@ impl ServiceEntry {
         })
     }
 
+    /// The namespace it stands in.
+    pub(super) fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
     /// One service for each host.
     pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Vec<Service> {
         let selected: Vec<Backend> = match &self.selector {

@@ -91,3 +91,31 @@ fn bad_input_says_where() {
         assert!(issues.to_string().contains(place), "{spec}\n  got  {issues}\n  want {place}");
     }
 }
+
+fn private_entry(namespace: &str, host: &str, address: &str, extra: &str) -> String {
+    format!(
+        "\n---\nkind: ServiceEntry\nmetadata: {{name: e, namespace: {namespace}}}\nspec: {{hosts: ['{host}'], exportTo: ['.'], \
+         ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: STATIC, endpoints: [{{address: {address}}}]{extra}}}\n"
+    )
+}
+
+#[test]
+fn what_another_namespace_keeps_to_itself_hides_nothing_of_mine() {
+    // ServiceEntry.exportTo: "The value '.' is reserved and defines an export to the same namespace".
+    let yaml = private_entry("aaa", "x.com", "1.1.1.1", "") + &private_entry("default", "x.com", "2.2.2.2", "");
+    let (registry, issues) = registry(&yaml);
+    assert!(issues.is_empty(), "{issues}");
+    let endpoints = registry.service("x.com").unwrap().endpoints(80);
+    assert_eq!(endpoints[0].address.to_string(), "2.2.2.2:80");
+}
+
+#[test]
+fn another_namespace_does_not_say_who_may_answer_for_a_service() {
+    let host = "reviews.default.svc.cluster.local";
+    let foreign =
+        private_entry("aaa", host, "1.1.1.1", ", subjectAltNames: ['spiffe://td/evil']").replace("['.']", "['*']");
+    let own = private_entry("default", host, "1.1.1.1", ", subjectAltNames: ['spiffe://td/mine']");
+    let (registry, issues) = registry(&(REVIEWS.to_owned() + &foreign + &own));
+    assert!(issues.is_empty(), "{issues}");
+    assert_eq!(registry.service(host).unwrap().subject_alt_names, ["spiffe://td/mine".into()]);
+}

@@ -148,20 +148,25 @@ impl Clusters {
         ClusterSet { clusters: Arc::new(clusters), passthrough: self.0.passthrough.clone() }
     }
 
-    /// The endpoints that a service's name was resolved to, for one port: in force at once for the cluster and
+    /// What the names among the endpoints of a service's port were resolved to: in force at once for the cluster and
     /// its subsets, and in the sets built later, until the registry names other endpoints.
     ///
-    /// Each should carry on the labels, weight and locality of the named endpoint that it came from.
-    pub fn set_endpoints(&self, host: &str, port: u16, endpoints: Vec<Arc<Endpoint>>) {
+    /// `named` are the registry's endpoints that were looked up. When it names others by now, the answer is to a
+    /// question that nobody asks any more, and nothing happens. Each of `endpoints` should carry on the labels, weight,
+    /// locality and identity of the one that it came from.
+    pub fn set_endpoints(&self, host: &str, port: u16, named: &[Arc<Endpoint>], endpoints: Vec<Arc<Endpoint>>) {
         let mut state = self.state();
+        let state = &mut *state;
+        let Some(resolved) = state.resolved.get_mut(&(host.into(), port)) else { return };
+        if resolved.named != named || resolved.endpoints.as_ref() == Some(&endpoints) {
+            return;
+        }
         for (name, entry) in &state.clusters {
             if name.port == port && *name.service.host == *host {
                 entry.cluster.set_endpoints(select(&endpoints, entry.subset.as_ref()));
             }
         }
-        if let Some(resolved) = state.resolved.get_mut(&(host.into(), port)) {
-            resolved.endpoints = Some(endpoints);
-        }
+        resolved.endpoints = Some(endpoints);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

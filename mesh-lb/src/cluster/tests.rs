@@ -168,13 +168,17 @@ fn resolved_endpoints_hold_until_the_registry_names_others() {
         let endpoint = Endpoint::new(EndpointAddress::new(ip, 80));
         Arc::new(endpoint.with_labels(Labels::from_iter([("version", version)])))
     };
-    config.clusters.set_endpoints("db.test", 80, vec![resolved("10.1.0.1", "v1"), resolved("10.1.0.2", "v2")]);
+    let named = db(&set, None).endpoints();
+    let answer = vec![resolved("10.1.0.1", "v1"), resolved("10.1.0.2", "v2")];
+    config.clusters.set_endpoints("db.test", 80, &named, answer.clone());
     assert_eq!(addresses(&db(&set, None)), ["10.1.0.1:80", "10.1.0.2:80"]);
     assert_eq!(addresses(&db(&set, Some("v1"))), ["10.1.0.1:80"]);
     let set = config.build(&format!("{dns}{}", RULE.replace("Errors: 1", "Errors: 2")));
     assert_eq!(addresses(&db(&set, Some("v1"))), ["10.1.0.1:80"], "a new rule asks nobody again");
     let set = config.build(&format!("{}{RULE}", dns.replace("two.test", "three.test")));
     assert_eq!(addresses(&db(&set, None)), ["one.test:80", "three.test:80"]);
+    config.clusters.set_endpoints("db.test", 80, &named, answer);
+    assert_eq!(addresses(&db(&set, None)), ["one.test:80", "three.test:80"], "a late answer to the old question");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) struct Compiled {
 
 pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters, issues: &mut Issues) -> Compiled {
     let mesh = &models.mesh;
-    let registry = Registry::build(&models.sources, &mesh.trust_domain);
+    let registry = Registry::build(&models.sources, &mesh.trust_domain, &workload.namespace);
     let rules = DestinationRules::new(&models.destination_rules);
     let clusters = clusters.build(&registry, &rules, workload, mesh);
     // A `mesh:` document whose policy is bad is not in force: this finds no error.

@@ -35,9 +35,11 @@ pub(crate) enum Read {
     Foreign,
 }
 
-/// Is it one of the kinds that stand or fall together?
-pub(crate) fn is_security(kind: &str) -> bool {
-    matches!(kind, "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication")
+/// Is it one of the objects that stand or fall together? A kind that nobody knows in Istio's security group may be one
+/// of them, misspelt.
+pub(crate) fn is_security(document: &Document) -> bool {
+    document.group() == "security.istio.io"
+        || matches!(document.kind(), "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication")
 }
 
 pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
@@ -70,6 +72,11 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
             );
             Read::Bad
         }
+        ("security.istio.io", kind) => {
+            let message = format!("unknown kind {kind} in security.istio.io: AuthorizationPolicy, PeerAuthentication");
+            issues.push(document.error("", message));
+            Read::Bad
+        }
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
         ("", "MeshConfig") => {
             // Its retry policy is mesh-routing's to check; the document stands or falls as one.
@@ -97,10 +104,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 return Read::Bad;
             }
             let message = match (group, kind) {
-                (
-                    "networking.istio.io" | "security.istio.io" | "telemetry.istio.io" | "gateway.networking.k8s.io",
-                    _,
-                ) => {
+                ("networking.istio.io" | "telemetry.istio.io" | "gateway.networking.k8s.io", _) => {
                     format!("{kind} is not enforced in-process")
                 }
                 _ => format!("{kind} is not a kind that the mesh reads"),

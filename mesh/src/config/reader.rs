@@ -1,7 +1,7 @@
 //! Where configuration comes from, and reading all of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +16,7 @@ pub(crate) enum Source {
     Text(Arc<str>, Arc<str>),
 }
 
-/// The text of one file, or why it could not be read.
+/// The text of one file, or why it could not be read. A directory that could not be read stands for all its files.
 pub(crate) type Text = Result<Arc<str>, Arc<str>>;
 
 /// Every file's text, in the order of the sources and of the files' names within a directory: Istio's creation
@@ -34,17 +34,22 @@ impl Reader {
     /// Read everything. Blocking: small files, outside the request path.
     pub(crate) fn read(&self) -> Texts {
         let mut texts = Vec::new();
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for source in &self.sources {
             match source {
-                Source::Text(name, text) => texts.push((Arc::clone(name), Ok(Arc::clone(text)))),
-                Source::Path(path) => {
-                    for (name, text) in read_path(path) {
-                        // A file named twice is one file.
-                        if seen.insert(Arc::clone(&name), ()).is_none() {
-                            texts.push((name, text));
-                        }
+                Source::Text(name, text) => {
+                    // Each text counts, whatever it is called.
+                    let mut unique = Arc::clone(name);
+                    let mut copies = 1;
+                    while !seen.insert(Arc::clone(&unique)) {
+                        copies += 1;
+                        unique = format!("{name} ({copies})").into();
                     }
+                    texts.push((unique, Ok(Arc::clone(text))));
+                }
+                Source::Path(path) => {
+                    // A file named twice is one file.
+                    texts.extend(read_path(path).into_iter().filter(|(name, _)| seen.insert(Arc::clone(name))));
                 }
             }
         }
@@ -72,8 +77,12 @@ fn read_path(path: &Path) -> Vec<(Arc<str>, Text)> {
         Ok(entries) => entries,
         Err(error) => return vec![refused(path, error)],
     };
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| is_config(p)).collect();
+    let entries: io::Result<Vec<fs::DirEntry>> = entries.collect();
+    let mut files: Vec<PathBuf> = match entries {
+        Ok(entries) => entries.iter().map(fs::DirEntry::path).filter(|path| is_config(path)).collect(),
+        // Half a listing would take away what it leaves out.
+        Err(error) => return vec![refused(path, error)],
+    };
     files.sort();
     let read = |file: PathBuf| match fs::read_to_string(&file) {
         Ok(text) => Some((name(&file), Ok(text.into()))),

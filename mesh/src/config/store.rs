@@ -13,6 +13,9 @@ use super::{
     reader::Texts,
 };
 
+/// `> file` empties a file before it is written again, so that emptiness says nothing about intent.
+const EMPTIED: &str = "the file is empty, and its last good version stays: delete the file, or its objects one by one";
+
 /// An object in force.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -35,20 +38,25 @@ impl Store {
     #[must_use]
     pub(crate) fn update(&self, texts: &Texts, issues: &mut Issues) -> Self {
         let mut next = Self::default();
-        let mut first: HashMap<ObjectRef, (Arc<str>, Position)> = HashMap::new();
+        let mut first: HashMap<(String, ObjectRef), (Arc<str>, Position)> = HashMap::new();
         let mut security_is_whole = true;
         for (name, text) in &texts.0 {
-            next.order.push(Arc::clone(name));
             let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
+            let text = match text {
+                Ok(text) if text.trim().is_empty() && !previous.is_empty() => Err(EMPTIED),
+                Ok(text) => Ok(text),
+                Err(why) => Err(&**why),
+            };
             let text = match text {
                 Ok(text) => text,
                 Err(why) => {
-                    issues.push(Issue::new(Severity::Error, name, Position { line: 1, column: 1 }, &**why));
+                    issues.push(Issue::new(Severity::Error, name, Position { line: 1, column: 1 }, why));
                     security_is_whole = false;
-                    next.files.insert(Arc::clone(name), previous.to_vec());
+                    next.keep_from(self, name);
                     continue;
                 }
             };
+            next.order.push(Arc::clone(name));
             let mut found = Issues::default();
             let documents = Document::parse_all(name, text, &mut found);
             let broken = found.has_errors();
@@ -57,18 +65,23 @@ impl Store {
             let mut entries: Vec<Entry> = Vec::with_capacity(documents.len());
             for document in documents {
                 let position = document.spec().map_or(Position { line: 1, column: 1 }, |spec| spec.position);
-                if let Some((file, at)) = first.get(document.object()) {
-                    let message = format!("defined twice, first at {file}:{at}; the first is in force");
-                    issues.push(document.error("", message));
-                    security_is_whole &= !model::is_security(document.kind());
+                let read = model::read(&document, issues);
+                if matches!(read, Read::Foreign) {
                     continue;
                 }
-                first.insert(document.object().clone(), (Arc::clone(name), position));
-                match model::read(&document, issues) {
+                let key = (document.group().to_owned(), document.object().clone());
+                if let Some((file, at)) = first.get(&key) {
+                    let message = format!("defined twice, first at {file}:{at}; the first is in force");
+                    issues.push(document.error("", message));
+                    security_is_whole &= !model::is_security(&document);
+                    continue;
+                }
+                first.insert(key, (Arc::clone(name), position));
+                match read {
                     Read::Model(model) => entries.push(Entry { document, model }),
                     Read::Foreign => {}
                     Read::Bad => {
-                        security_is_whole &= !model::is_security(document.kind());
+                        security_is_whole &= !model::is_security(&document);
                         // Wherever it stood before: an object may move from one file to another.
                         entries.extend(self.find(document.object()).cloned());
                     }
@@ -88,6 +101,17 @@ impl Store {
         next
     }
 
+    /// Of a file that cannot be read, or of every file in a directory that cannot: what was there before.
+    fn keep_from(&mut self, before: &Self, unread: &str) {
+        for name in &before.order {
+            let below = name.strip_prefix(unread).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if below && let Some(entries) = before.files.get(name) {
+                self.order.push(Arc::clone(name));
+                self.files.insert(Arc::clone(name), entries.clone());
+            }
+        }
+    }
+
     fn find(&self, object: &ObjectRef) -> Option<&Entry> {
         self.files.values().flatten().find(|entry| entry.document.object() == object)
     }
@@ -99,13 +123,13 @@ impl Store {
     fn security(&self) -> Box<dyn Iterator<Item = &Entry> + '_> {
         match &self.held {
             Some(held) => Box::new(held.iter()),
-            None => Box::new(self.entries().filter(|entry| model::is_security(entry.document.kind()))),
+            None => Box::new(self.entries().filter(|entry| model::is_security(&entry.document))),
         }
     }
 
     /// All models in force, each kind in Istio's order: creation time, then the order of files and documents.
     pub(crate) fn models(&self) -> Models {
-        let routing = self.entries().filter(|entry| !model::is_security(entry.document.kind()));
+        let routing = self.entries().filter(|entry| !model::is_security(&entry.document));
         let mut entries: Vec<&Entry> = routing.chain(self.security()).collect();
         entries.sort_by(|a, b| a.document.creation_order(&b.document));
         let mut models = Models::default();

@@ -72,12 +72,25 @@ impl Watch {
                 Ok(None) => tokio::time::sleep(POLL).await,
                 Err(_) => {}
             }
-            let reader = self.reader.clone();
-            let Ok(texts) = tokio::task::spawn_blocking(move || reader.read()).await else { continue };
-            if texts != self.last {
-                self.last = texts.clone();
-                return texts;
+            let mut texts = self.read().await;
+            while texts != self.last {
+                // A writer in the middle of its work: only what reads the same twice is a state that was meant.
+                tokio::time::sleep(SETTLE).await;
+                let again = self.read().await;
+                if again == texts {
+                    self.last = again;
+                    return texts;
+                }
+                texts = again;
             }
+        }
+    }
+
+    async fn read(&self) -> Texts {
+        let reader = self.reader.clone();
+        match tokio::task::spawn_blocking(move || reader.read()).await {
+            Ok(texts) => texts,
+            Err(_) => self.last.clone(),
         }
     }
 }

@@ -39,8 +39,60 @@ fn a_file_that_is_not_yaml_keeps_what_it_held() {
     let store = store.update(&texts(&[("a", &(entry("x", "9.9.9.9") + "---\n: [\n"))]), &mut issues);
     assert!(issues.has_errors());
     assert_eq!(addresses(&store), ["9.9.9.9", "2.2.2.2"]);
-    let store = store.update(&texts(&[("a", "")]), &mut issues);
+    let store = store.update(&texts(&[("a", "# on purpose\n")]), &mut issues);
     assert!(addresses(&store).is_empty());
+}
+
+#[test]
+fn a_file_that_is_empty_for_a_moment_loses_nothing() {
+    let mut issues = Issues::default();
+    let before = [("a", &*(strict("one", "STRICT") + &entry("x", "1.1.1.1")))];
+    let store = Store::default().update(&texts(&before), &mut issues);
+    let store = store.update(&texts(&[("a", "")]), &mut issues);
+    assert!(issues.to_string().starts_with("a:1:1: error: the file is empty"), "{issues}");
+    assert_eq!((store.models().peer_authentications.len(), addresses(&store).len()), (1, 1));
+    // Deleting the file is meant.
+    let store = store.update(&texts(&[]), &mut issues);
+    assert_eq!((store.models().peer_authentications.len(), addresses(&store).len()), (0, 0));
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_keeps_every_file_below_it() {
+    let mut issues = Issues::default();
+    let before = [
+        ("d/a.yaml", &*entry("x", "1.1.1.1")),
+        ("d/b.yaml", &entry("y", "2.2.2.2")),
+        ("dd.yaml", &entry("z", "3.3.3.3")),
+    ];
+    let store = Store::default().update(&texts(&before), &mut issues);
+    let unreadable = Texts(vec![(Arc::from("d"), Err(Arc::from("cannot be read: gone")))]);
+    let store = store.update(&unreadable, &mut issues);
+    assert_eq!(issues.to_string(), "d:1:1: error: cannot be read: gone");
+    assert_eq!(addresses(&store), ["1.1.1.1", "2.2.2.2"]);
+}
+
+#[test]
+fn a_misspelt_security_kind_is_an_error_and_holds_the_set() {
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &strict("one", "STRICT"))]), &mut issues);
+    let misspelt = strict("one", "STRICT").replace("kind: PeerAuthentication", "kind: PeerAuthentification");
+    let store = store.update(&texts(&[("a", &misspelt)]), &mut issues);
+    assert!(issues.to_string().contains("unknown kind PeerAuthentification"), "{issues}");
+    assert_eq!(store.models().peer_authentications.len(), 1);
+}
+
+#[test]
+fn kinds_of_others_are_no_business_of_ours() {
+    let yaml = "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\n---\n\
+                apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\n---\n\
+                apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n---\n\
+                apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: s}\n---\n\
+                apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {}\n";
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", yaml)]), &mut issues);
+    assert!(!issues.has_errors(), "{issues}");
+    assert_eq!(issues.len(), 4);
+    assert_eq!(store.models().sources.services.len(), 1);
 }
 
 #[test]
