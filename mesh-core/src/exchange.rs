@@ -1,6 +1,6 @@
 //! What became of a request: the facts that layers hand outward with a response or an error.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{ClusterName, Endpoint, ResponseFlag, ResponseFlags};
 
@@ -34,5 +34,27 @@ impl Exchange {
     /// Add a flag.
     pub fn flag(&mut self, flag: ResponseFlag) {
         self.flags.insert(flag);
+    }
+}
+
+/// What is known of a request that is still under way, for whoever has to say what became of it when nothing comes
+/// back: a caller that gives up drops the call, and with it every layer that knew.
+///
+/// Put into the request's extensions by telemetry, added to by those who decide. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Exchange>>);
+
+impl Progress {
+    /// Add to what is known, where somebody wants to know.
+    pub fn note(extensions: &http::Extensions, add: impl FnOnce(&mut Exchange)) {
+        if let Some(Self(exchange)) = extensions.get() {
+            add(&mut exchange.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub fn so_far(&self) -> Exchange {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

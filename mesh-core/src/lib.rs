@@ -37,7 +37,7 @@ pub use cluster::{ClusterHandle, ClusterName, RetryPermit, ServiceName};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, EndpointAddress, EndpointTls};
 pub use error::{BoxError, Deadline, Error, Reason};
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Progress};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use host::{CLUSTER_DOMAIN, HostPattern, InvalidHost, service_host};
 pub use labels::Labels;

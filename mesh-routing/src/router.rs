@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, uri::PathAndQuery};
-use mesh_core::{BoxError, ClusterHandle, ClusterName, Error, Exchange, Reason, Routed};
+use mesh_core::{BoxError, ClusterHandle, ClusterName, Error, Exchange, Progress, Reason, Routed};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -115,6 +115,7 @@ impl<C: ClusterHandle> RouteLayer<C> {
         if let Some(ops) = &taken.policy.request_headers {
             header_ops::apply(ops, request.headers_mut());
         }
+        Progress::note(request.extensions(), |known| taken.note(known));
         Ok((Routed::new(request, cluster, Arc::clone(&taken.policy)), taken))
     }
 }

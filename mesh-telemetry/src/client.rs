@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use http_body::Body;
-use mesh_core::{ClusterName, Endpoint, Exchange, ServiceName, Workload, clock, identity::SpiffeId};
+use mesh_core::{ClusterName, Endpoint, Exchange, Progress, ServiceName, Workload, clock, identity::SpiffeId};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -54,7 +54,7 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Memory {
     identity: Option<SpiffeId>,
-    routed: HashMap<(usize, usize, bool), RoutedEdge>,
+    routed: HashMap<(usize, usize, ConnectionSecurity), RoutedEdge>,
     unrouted: HashMap<Arc<str>, Arc<Edge>>,
     passthrough: HashMap<Arc<str>, Arc<Edge>>,
     blocked: HashMap<Arc<str>, Arc<Edge>>,
@@ -115,12 +115,13 @@ impl ClientTelemetry {
     fn routed(&self, cluster: &Arc<ClusterName>, exchange: &Exchange) -> Arc<Edge> {
         let endpoint = exchange.endpoint.as_ref();
         let address = |endpoint: &Arc<Endpoint>| Arc::as_ptr(endpoint).addr();
-        let key = (Arc::as_ptr(cluster).addr(), endpoint.map_or(0, address), exchange.mutual_tls);
+        let security = security(exchange);
+        let key = (Arc::as_ptr(cluster).addr(), endpoint.map_or(0, address), security);
         let memory = self.state.memory.load();
         if let Some(known) = memory.routed.get(&key) {
             return Arc::clone(&known.edge);
         }
-        let labels = self.routed_labels(&memory, cluster, exchange);
+        let labels = self.routed_labels(&memory, cluster, exchange, security);
         let edge = self.state.metrics.edge(&labels);
         self.remember(&memory.identity, |memory| {
             let routed =
@@ -130,13 +131,14 @@ impl ClientTelemetry {
         edge
     }
 
-    fn routed_labels(&self, memory: &Memory, cluster: &ClusterName, exchange: &Exchange) -> EdgeLabels {
+    fn routed_labels(
+        &self,
+        memory: &Memory,
+        cluster: &ClusterName,
+        exchange: &Exchange,
+        security: ConnectionSecurity,
+    ) -> EdgeLabels {
         let own = &self.state.own;
-        let security = match (&exchange.endpoint, exchange.mutual_tls) {
-            (None, _) => ConnectionSecurity::Unknown,
-            (Some(_), true) => ConnectionSecurity::MutualTls,
-            (Some(_), false) => ConnectionSecurity::None,
-        };
         let mutual = security == ConnectionSecurity::MutualTls;
         let mut destination = match exchange.endpoint.as_deref() {
             Some(endpoint) => WorkloadLabels::of_endpoint(endpoint, &own.cluster)
@@ -213,6 +215,15 @@ impl ClientTelemetry {
     }
 }
 
+/// Without an answer and without mutual TLS there may have been no connection at all: then nothing is claimed of it.
+fn security(exchange: &Exchange) -> ConnectionSecurity {
+    match exchange.endpoint {
+        Some(_) if exchange.mutual_tls => ConnectionSecurity::MutualTls,
+        Some(_) if exchange.details.is_empty() => ConnectionSecurity::None,
+        _ => ConnectionSecurity::Unknown,
+    }
+}
+
 impl Memory {
     fn outside(&self, outside: Outside) -> &HashMap<Arc<str>, Arc<Edge>> {
         match outside {
@@ -284,8 +295,10 @@ where
         let host = Host::of(&request);
         let span = span::client(&context, &request, &host);
         request.extensions_mut().insert(context);
+        let progress = Progress::default();
+        request.extensions_mut().insert(progress.clone());
         let request = request.map(CountedBody::new);
-        let place = Place::Open(self.telemetry.clone(), host);
+        let place = Place::Open(self.telemetry.clone(), host, progress);
         let recording = Recording::new(&request, request.body().count(), place, start, span);
         let inner = {
             let _entered = recording.enter();

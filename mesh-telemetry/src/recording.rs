@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
-use mesh_core::{BoxError, Exchange, ResponseFlag, ResponseFlags, clock};
+use mesh_core::{BoxError, Exchange, Progress, ResponseFlag, ResponseFlags, clock};
 use tokio::time::Instant;
 use tracing::{Span, span::Entered};
 
@@ -27,8 +28,8 @@ use crate::{
 pub(crate) enum Place {
     /// A server knows its caller from the start.
     Known(Metrics, Arc<Edge>),
-    /// A client knows the callee when the response says who it was.
-    Open(ClientTelemetry, Host),
+    /// A client knows the callee when the response says who it was; without one, as far as the call got.
+    Open(ClientTelemetry, Host, Progress),
 }
 
 #[derive(Debug)]
@@ -162,8 +163,11 @@ impl Recording {
     }
 
     fn exchange(&mut self, exchange: Option<&Exchange>, otherwise: &'static str) {
+        let merged;
         let exchange = match &self.place {
-            Place::Open(client, host) => {
+            Place::Open(client, host, progress) => {
+                merged = exchange.map(|exchange| as_far_as_it_got(exchange, progress));
+                let exchange = merged.as_deref();
                 self.place = Place::Known(client.metrics().clone(), client.edge(exchange, host.as_str()));
                 exchange
             }
@@ -179,14 +183,20 @@ impl Recording {
         }
     }
 
+    /// The caller gave up: nothing came back to say who was asked.
+    fn given_up(&mut self) {
+        let Place::Open(_, _, progress) = &self.place else { return };
+        let mut known = progress.so_far();
+        known.details = self.details;
+        self.exchange(Some(&known), self.details);
+    }
+
     /// Write the record. Later calls, and the drop, do nothing.
     pub(crate) fn complete(&mut self) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
-        if let Place::Open(client, host) = &self.place {
-            self.place = Place::Known(client.metrics().clone(), client.edge(None, host.as_str()));
-        }
+        self.given_up();
         let Place::Known(metrics, edge) = &self.place else { return };
         let request_body = self.request_body.as_ref().map_or(0, |count| count.load(Relaxed));
         let outcome = Outcome {
@@ -215,6 +225,18 @@ impl Drop for Recording {
             self.complete();
         }
     }
+}
+
+/// A local reply knows less than the call did: a timeout, for one, drops whoever knew the endpoint.
+fn as_far_as_it_got<'a>(exchange: &'a Exchange, progress: &Progress) -> Cow<'a, Exchange> {
+    if exchange.details.is_empty() {
+        return Cow::Borrowed(exchange);
+    }
+    let known = progress.so_far();
+    let mut exchange = exchange.clone();
+    exchange.mutual_tls |= known.mutual_tls;
+    exchange.endpoint = exchange.endpoint.or(known.endpoint);
+    Cow::Owned(exchange)
 }
 
 /// What a mesh error says of the request, bare or boxed.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use mesh_core::{BoxError, Deadline, Error, Reason, Routed, clock};
+use mesh_core::{BoxError, Deadline, Error, Progress, Reason, Routed, clock};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -119,6 +119,10 @@ where
             error.exchange_mut().endpoint = Some(Arc::clone(member.endpoint()));
             return ResponseFuture::refused(error);
         };
+        Progress::note(request.extensions(), |known| {
+            known.endpoint = Some(Arc::clone(member.endpoint()));
+            known.mutual_tls = false;
+        });
         let deadline = request.extensions().get::<Deadline>().copied();
         let attempted = Attempted::new(in_flight, deadline);
         ResponseFuture::called(self.inner.call(Picked { request, member, cluster }), attempted)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use mesh_core::{BoxError, Error, Exchange, Reason, ResponseFlag, Routed, clock};
+use mesh_core::{BoxError, Error, Exchange, Progress, Reason, ResponseFlag, Routed, clock};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_layer::Layer;
@@ -76,6 +76,7 @@ where
         let decision = routed.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
         let (delayed, state) = match (decision.delay, decision.abort) {
             (Some(delay), abort) => {
+                Progress::note(routed.request.extensions(), |known| known.flag(ResponseFlag::DelayInjected));
                 // A reservation must not be held while sleeping: the clone is asked for readiness afterwards.
                 let next = abort.map_or_else(|| Next::Send { service: self.inner.clone(), routed }, Next::Abort);
                 (true, State::Delay { sleep: sleep_until(clock::now() + delay), next: Some(next) })

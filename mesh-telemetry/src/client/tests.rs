@@ -300,6 +300,48 @@ async fn a_cancelled_call_is_recorded() {
     assert!(series.contains("response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\""), "{series}");
 }
 
+// envoy: the cluster and the endpoint are the stream's, known whether or not an answer comes.
+#[tokio::test]
+async fn what_was_known_of_a_cancelled_call_is_recorded() {
+    for (mutual_tls, security) in [(true, "mutual_tls"), (false, "unknown")] {
+        let (metrics, telemetry) = telemetry();
+        let service =
+            ServiceBuilder::new().layer(ClientTelemetryLayer::new(telemetry)).service_fn(move |request: Sent| {
+                Progress::note(request.extensions(), |known| {
+                    *known = to_reviews();
+                    known.mutual_tls = mutual_tls;
+                });
+                std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>()
+            });
+        let call = service.oneshot(get("http://reviews:9080/"));
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, call).await.is_err());
+        let series = only(&metrics);
+        for label in [
+            "destination_service=\"reviews.default.svc.cluster.local\"",
+            "destination_workload=\"reviews-v2\"",
+            "response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\"",
+            &format!("connection_security_policy=\"{security}\""),
+        ] {
+            assert!(series.contains(label), "{label} in {series}");
+        }
+    }
+}
+
+// A timeout drops whoever knew the endpoint, and its reply does not name one.
+#[tokio::test]
+async fn a_local_reply_is_recorded_with_what_was_known() {
+    let (metrics, telemetry) = telemetry();
+    let service = ServiceBuilder::new().layer(ClientTelemetryLayer::new(telemetry)).service_fn(|request: Sent| {
+        Progress::note(request.extensions(), |known| *known = to_reviews());
+        async { Err::<Response<Empty<Bytes>>, _>(mesh_core::Error::new(Reason::Timeout).with_cluster(&reviews())) }
+    });
+    service.oneshot(get("http://reviews:9080/")).await.unwrap_err();
+    let series = only(&metrics);
+    for label in ["destination_workload=\"reviews-v2\"", "response_flags=\"UT\"", "policy=\"mutual_tls\""] {
+        assert!(series.contains(label), "{label} in {series}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_passes_and_is_recorded_with_what_it_knows() {
     let (metrics, telemetry) = telemetry();
