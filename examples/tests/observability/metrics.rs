@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::{
     browser::{eventually, get},
-    istio::{LABELS, Sample, edge, expected_reporters, from_browser, of, requests},
+    istio::{LABELS, Labels, Sample, edge, expected_reporters, from_browser, of, requests},
     prometheus::Prometheus,
-    world::{EDGES, all_of_bookinfo, metrics, visit},
+    world::{EDGES, all_of_bookinfo, ask, metrics, visit},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,6 +139,60 @@ async fn promtool_finds_only_the_milliseconds() {
         );
     }
     running.shutdown().await;
+}
+
+/// The demonstration of Istio's own bookinfo: with 7 s of delay before ratings, the page gives up on reviews after 3 s,
+/// twice. Both ends count that on its edge, and reviews what it did not get of ratings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_page_gives_up_on_is_counted_on_its_edge() {
+    let state = Scratch::new();
+    let mut options = all_of_bookinfo(&state);
+    let delay = "  http:\n  - fault: {delay: {percentage: {value: 100}, fixedDelay: 7s}}\n    \
+                 match: [{headers: {end-user: {exact: jason}}}]\n    \
+                 route: [{destination: {host: ratings, subset: v1}}]\n";
+    let (others, ratings) = options.texts[0].1.rsplit_once("  http:\n").unwrap();
+    options.texts[0].1 = format!("{others}{delay}{ratings}");
+    let running = bookinfo::start(options).await.unwrap();
+    let given_up = async || {
+        let pages = metrics(&running).await;
+        let count = |service: &str, reporter, from, to, flags: &str| {
+            let mut labels = edge(reporter, from, to);
+            labels.insert("response_code".into(), "0".into());
+            labels.insert("response_flags".into(), flags.into());
+            if to == "ratings-v1" {
+                nobody_was_chosen(&mut labels);
+            }
+            requests(&pages[service], &labels)
+        };
+        [
+            count("productpage-v1", "source", "productpage-v1", "reviews-v2", "DC"),
+            count("reviews-v2", "destination", "productpage-v1", "reviews-v2", "DC"),
+            count("reviews-v2", "source", "reviews-v2", "ratings-v1", "DC,DI"),
+        ]
+    };
+    eventually("the page gives up", async || {
+        let said = ask(&running, "jason", "/api/v1/products/0/reviews").await?;
+        if given_up().await[0].is_some() { Ok(()) } else { Err(said.to_string().into()) }
+    })
+    .await;
+    eventually("everybody counts it", async || {
+        let counted = given_up().await;
+        if counted == [Some(2.0); 3] { Ok(()) } else { Err(format!("{counted:?}").into()) }
+    })
+    .await;
+    running.shutdown().await;
+}
+
+/// A request to a known service that had not come as far as an endpoint.
+fn nobody_was_chosen(labels: &mut Labels) {
+    for (name, value) in &mut *labels {
+        let of_endpoint = name.starts_with("destination_") && !name.starts_with("destination_service");
+        if of_endpoint && name != "destination_cluster" || name == "source_principal" {
+            *value = "unknown".into();
+        }
+    }
+    labels.insert("destination_canonical_revision".into(), "latest".into());
+    labels.insert("connection_security_policy".into(), "unknown".into());
 }
 
 /// The pages, as soon as both ends of every edge count the same: the callee may count a moment after the caller has the

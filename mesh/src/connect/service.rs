@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{Request, Response, uri};
 use http_body::Body as HttpBody;
-use mesh_core::{BoxError, Error, Exchange, Reason, Workload};
+use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Workload};
 use mesh_lb::Picked;
 use mesh_telemetry::PeerMetadata;
 use mesh_tls::{Alpn, IdentityHandle};
@@ -110,7 +110,8 @@ impl Shared {
             Alpn::H1 => request::to_h1(&mut message),
             Alpn::H2 => request::to_h2(&mut message, secure),
         }
-        if matches!(pool.key.security, Security::Mesh { .. }) {
+        let mutual_tls = matches!(pool.key.security, Security::Mesh { .. });
+        if mutual_tls {
             // Who is calling, for the callee's metrics: told to mesh peers only.
             self.metadata.inject(message.headers_mut());
         }
@@ -120,10 +121,10 @@ impl Shared {
                 Ok(connection) => connection,
                 Err(error) => return Err(Error::new(Reason::ConnectFailure).with_source(error)),
             };
+            Progress::note(message.extensions(), |known| known.mutual_tls = mutual_tls);
             match send_on(&pool, connection, message).await {
                 Ok(mut response) => {
-                    let exchange = Exchange::of(&mut response);
-                    exchange.mutual_tls = matches!(pool.key.security, Security::Mesh { .. });
+                    Exchange::of(&mut response).mutual_tls = mutual_tls;
                     return Ok(response);
                 }
                 Err((error, Some(unsent))) => (message, last) = (unsent, Some(error)),
