@@ -7,12 +7,13 @@ use mesh_authz::{AuthorizeLayer, PolicySet, canonical::CanonicalizeLayer};
 use mesh_core::{LocalReplyLayer, Workload, identity::SpiffeId, path::PathNormalization};
 use mesh_telemetry::{ServerTelemetry, ServerTelemetryLayer};
 use mesh_tls::{PeerAuthMode, PeerAuthentications};
+use tokio::sync::watch;
 use tower::{
-    ServiceBuilder,
+    Layer, ServiceBuilder,
     layer::util::{Identity, Stack},
 };
 
-use crate::metrics::MeshMetrics;
+use crate::{Held, mesh::Inner, metrics::MeshMetrics};
 
 /// What the inbound stack reads: shared by every connection, swapped when config changes.
 #[derive(Clone, Debug)]
@@ -21,10 +22,30 @@ pub(crate) struct Inbound {
     pub(crate) path_normalization: Arc<ArcSwap<PathNormalization>>,
     pub(crate) policies: Arc<ArcSwap<PolicySet>>,
     pub(crate) peer_authentication: Arc<ArcSwap<PeerAuth>>,
+    /// Counts changes of policy, for connections that live through one.
+    pub(crate) changed: Arc<watch::Sender<u64>>,
 }
 
-/// The inbound stack as a layer.
-pub type InboundLayer =
+/// The inbound stack as a layer. Made by [`Mesh::inbound_layer`](crate::Mesh::inbound_layer).
+#[derive(Clone, Debug)]
+pub struct InboundLayer(Arc<Inner>);
+
+impl InboundLayer {
+    pub(crate) fn new(mesh: &Arc<Inner>) -> Self {
+        Self(Arc::clone(mesh))
+    }
+}
+
+impl<S> Layer<S> for InboundLayer {
+    type Service = Held<<InboundStack as Layer<S>>::Service>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Held::new(self.0.inbound.stack().layer(inner), &self.0)
+    }
+}
+
+/// What the inbound stack is made of.
+pub type InboundStack =
     Stack<AuthorizeLayer, Stack<CanonicalizeLayer, Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Identity>>>>;
 
 impl Inbound {
@@ -41,10 +62,11 @@ impl Inbound {
                 workload: Arc::clone(workload),
                 root_namespace: "istio-system".into(),
             })),
+            changed: Arc::default(),
         }
     }
 
-    pub(crate) fn layer(&self) -> InboundLayer {
+    pub(crate) fn stack(&self) -> InboundStack {
         ServiceBuilder::new()
             // Outermost, so that refusals are counted and traced too.
             .layer(ServerTelemetryLayer::new(self.telemetry.clone()))
@@ -56,6 +78,15 @@ impl Inbound {
             // DENY, then ALLOW, on the identity that the handshake proved. Then the application.
             .layer(AuthorizeLayer::new(Arc::clone(&self.policies)))
             .into_inner()
+    }
+
+    /// Resolves when plaintext is no longer taken on a port.
+    pub(crate) async fn plaintext_refused(&self, port: u16) {
+        let mut changed = self.changed.subscribe();
+        while self.peer_auth_mode(port) != PeerAuthMode::Strict {
+            // The sender lives in self: the wait cannot fail.
+            let _ = changed.changed().await;
+        }
     }
 
     /// How a connection to a port is accepted.

@@ -45,6 +45,7 @@ mod builder;
 mod config;
 mod connect;
 mod dns;
+mod held;
 mod identity;
 mod inbound;
 mod mesh;
@@ -58,7 +59,8 @@ mod serve;
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};
 pub use connect::{ConnectionBody, Connector};
-pub use inbound::InboundLayer;
+pub use held::Held;
+pub use inbound::{InboundLayer, InboundStack};
 pub use mesh::Mesh;
 pub use mesh_core::{
     BoxError, Connection, Exchange, Labels, ResponseFlag, ResponseFlags, Workload,

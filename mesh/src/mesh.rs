@@ -120,7 +120,7 @@ impl Mesh {
     /// A client for request bodies of type `B`. All clients of a mesh share pools, limits and statistics.
     #[must_use]
     pub fn client<B>(&self) -> Client<B> {
-        self.inner.outbound.client()
+        Outbound::client(&self.inner)
     }
 
     /// The outbound stack without its connections, as a layer over any HTTP client: reqwest's, for instance.
@@ -129,7 +129,7 @@ impl Mesh {
     /// mesh identity, because the client dials by itself; endpoints that want it refuse.
     #[must_use]
     pub fn outbound_layer(&self) -> crate::OutboundLayer {
-        self.inner.outbound.layer()
+        Outbound::layer(&self.inner)
     }
 
     /// The inbound stack as a layer, for those with an accept loop of their own. Without
@@ -137,7 +137,7 @@ impl Mesh {
     /// [`PeerIdentity`](mesh_core::identity::PeerIdentity) into the request's extensions yourself.
     #[must_use]
     pub fn inbound_layer(&self) -> InboundLayer {
-        self.inner.inbound.layer()
+        InboundLayer::new(&self.inner)
     }
 
     /// Serve a hyper, axum or tonic service behind the inbound stack, until [`shutdown`](Self::shutdown) has drained it.
@@ -153,7 +153,7 @@ impl Mesh {
         RB: HttpBody<Data = Bytes> + Send + 'static,
         RB::Error: Into<BoxError>,
     {
-        let stack = self.inner.inbound.layer().layer(service);
+        let stack = self.inner.inbound.stack().layer(service);
         serve::serve(Arc::clone(&self.inner), listener, stack).await
     }
 
@@ -192,6 +192,12 @@ impl Mesh {
         self.inner.registrations.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.inner.outbound.connector.close_idle();
         self.inner.drain.run(self.inner.linger, grace).await
+    }
+
+    /// Resolves when a shutdown has begun: for work of the application's own, WebSockets for instance, that should end
+    /// before the grace does.
+    pub async fn draining(&self) {
+        self.inner.drain.reached(Phase::Lingering).await;
     }
 
     /// Shut down when the process is told to end (SIGTERM, or Ctrl-C), with 30 s of grace: Kubernetes' own.
@@ -240,6 +246,7 @@ impl Inner {
             workload: Arc::clone(&self.workload),
             root_namespace: compiled.root_namespace,
         }));
+        self.inbound.changed.send_modify(|generation| *generation += 1);
         self.metrics.config_in_force(&issues);
         *self.issues.write().unwrap_or_else(PoisonError::into_inner) = issues;
     }

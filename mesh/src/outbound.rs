@@ -19,8 +19,9 @@ use tower::ServiceBuilder;
 use tower_service::Service;
 
 use crate::{
-    Body,
+    Body, Held,
     connect::{ConnectionBody, Connector},
+    mesh::Inner,
     metrics::MeshMetrics,
 };
 
@@ -64,7 +65,7 @@ type Stack = mesh_telemetry::ClientTelemetryService<
 /// statistics. It never fails: what goes wrong is a response, as from a sidecar, with the reason in its
 /// [`Exchange`](mesh_core::Exchange) extension.
 pub struct Client<B = Body> {
-    stack: Stack,
+    stack: Held<Stack>,
     body: PhantomData<fn(B)>,
 }
 
@@ -89,28 +90,31 @@ impl Outbound {
         Self { telemetry, routes: Arc::new(ArcSwap::new(routes)), connector }
     }
 
-    pub(crate) fn layer(&self) -> OutboundLayer {
-        OutboundLayer(self.clone())
+    pub(crate) fn layer(mesh: &Arc<Inner>) -> OutboundLayer {
+        OutboundLayer(Arc::clone(mesh))
     }
 
-    pub(crate) fn client<B>(&self) -> Client<B> {
-        let stack = outbound!(self.telemetry.clone(), Arc::clone(&self.routes), self.connector.clone());
-        Client { stack, body: PhantomData }
+    pub(crate) fn client<B>(mesh: &Arc<Inner>) -> Client<B> {
+        let Self { telemetry, routes, connector } = &mesh.outbound;
+        let stack = outbound!(telemetry.clone(), Arc::clone(routes), connector.clone());
+        Client { stack: Held::new(stack, mesh), body: PhantomData }
     }
 }
 
 /// The outbound stack without connections, as a layer over any HTTP client. Made by
 /// [`Mesh::outbound_layer`](crate::Mesh::outbound_layer).
 #[derive(Clone, Debug)]
-pub struct OutboundLayer(Outbound);
+pub struct OutboundLayer(Arc<Inner>);
 
 /// The service of [`OutboundLayer`].
-pub type WithoutConnections<S> = mesh_telemetry::ClientTelemetryService<
-    mesh_core::LocalReplies<
-        mesh_routing::Router<
-            Cluster,
-            mesh_routing::FaultInjector<
-                mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<mesh_lb::WithEndpoint<S>>>>,
+pub type WithoutConnections<S> = Held<
+    mesh_telemetry::ClientTelemetryService<
+        mesh_core::LocalReplies<
+            mesh_routing::Router<
+                Cluster,
+                mesh_routing::FaultInjector<
+                    mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<mesh_lb::WithEndpoint<S>>>>,
+                >,
             >,
         >,
     >,
@@ -120,8 +124,9 @@ impl<S> tower::Layer<S> for OutboundLayer {
     type Service = WithoutConnections<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let Outbound { telemetry, routes, .. } = &self.0;
-        outbound!(telemetry.clone(), Arc::clone(routes), mesh_lb::ToEndpoint.layer(inner))
+        let Outbound { telemetry, routes, .. } = &self.0.outbound;
+        let stack = outbound!(telemetry.clone(), Arc::clone(routes), mesh_lb::ToEndpoint.layer(inner));
+        Held::new(stack, &self.0)
     }
 }
 

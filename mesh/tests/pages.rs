@@ -1,5 +1,7 @@
 //! The pages beside the traffic: metrics and probes for anybody, the rest for this machine.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::{net::SocketAddr, time::Duration};

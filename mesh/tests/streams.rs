@@ -267,3 +267,57 @@ async fn clones_and_layers_share_pools_limits_and_statistics() {
     let text = caller.metrics_text();
     assert!(text.contains("response_flags=\"UO\""), "{text}");
 }
+
+#[tokio::test]
+async fn a_client_keeps_following_config_when_its_mesh_was_dropped() {
+    let world = World::new();
+    world.service("a", 80, "http");
+    let _server = world.run("a", "v1", Router::new().route("/", route(|| async { "a" }))).await;
+    let client = world.mesh("caller", "v1").await.client();
+    assert_eq!(fetch(&client, get("http://a/")).await.status(), 200);
+    world.write(
+        "abort.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http:\n  \
+         - route: [{destination: {host: a}}]\n    fault: {abort: {httpStatus: 555, percentage: {value: 100}}}\n",
+    );
+    common::until("the rule is in force", || async { fetch(&client, get("http://a/")).await.status() == 555 }).await;
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_a_websocket_and_its_handshake_survives_the_linger() {
+    let world = World::new();
+    world.service("a", 80, "http");
+    let server = world.run("a", "v1", Router::new().route("/ws", route(echo))).await;
+    let caller = world.mesh("caller", "v1").await;
+    let open = || {
+        Request::get("http://a/ws")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let response = caller.client().oneshot(open()).await.unwrap();
+    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
+    let leaving = tokio::spawn({
+        let mesh = server.mesh.clone();
+        async move { mesh.shutdown(Duration::from_secs(20)).await }
+    });
+    // In the linger: a further one is still opened, as an upgrade.
+    server.mesh.draining().await;
+    let response = caller.client().oneshot(open()).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["connection"].to_str().unwrap()), (101, "upgrade"));
+    drop(response);
+    // It is in use, past the linger, and nobody cuts it.
+    let address = server.address;
+    let refused = || async move { tokio::net::TcpStream::connect(address).await.is_err() };
+    common::until("nobody new is let in", refused).await;
+    socket.send("still".into()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().to_text().unwrap(), "still");
+    assert!(!leaving.is_finished());
+    socket.close(None).await.unwrap();
+    drop(socket);
+    assert!(leaving.await.unwrap(), "it ended by itself, and the shutdown with it");
+}

@@ -119,3 +119,27 @@ async fn an_endpoint_whose_identity_nobody_knows_is_refused() {
     let caller = world.mesh("caller", "v1").await;
     assert_eq!(fetch(&caller.client(), get("http://a/who")).await.status(), 503);
 }
+
+async fn ask(socket: &mut TcpStream) -> String {
+    socket.write_all(b"GET /who HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 1024];
+    let read = socket.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
+#[tokio::test]
+async fn a_plaintext_connection_does_not_outlive_the_switch_to_strict() {
+    let world = World::new();
+    let permissive = common::STRICT.replace("STRICT", "PERMISSIVE");
+    world.write("strict.yaml", &permissive);
+    let server = world.run("a", "v1", app()).await;
+    let mut plain = TcpStream::connect(server.address).await.unwrap();
+    assert!(ask(&mut plain).await.ends_with("nobody"));
+    assert!(ask(&mut plain).await.ends_with("nobody"), "kept open");
+    world.write("strict.yaml", common::STRICT);
+    // The server closes it; nothing else would end it.
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(20), plain.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "still open under STRICT");
+    assert!(rest.is_empty());
+}

@@ -16,8 +16,9 @@ use tokio::{sync::SetOnce, time::timeout};
 use tower::ServiceExt as _;
 use tower_service::Service;
 
-use super::{Drain, Phase, drain::OpenConnection};
+use super::{Drain, Phase, counted::Counted, drain::OpenConnection};
 use crate::{
+    inbound::Inbound,
     mesh::Inner,
     network::{BoxIo, Io},
 };
@@ -43,7 +44,8 @@ impl Accepting {
         RB::Error: Into<BoxError>,
     {
         let Self { mesh, open, mode, addresses } = self;
-        let context = Context { addresses, drain: mesh.drain.clone() };
+        let io: BoxIo = Box::new(Counted::new(io, open));
+        let context = Context { addresses, drain: mesh.drain.clone(), inbound: mesh.inbound.clone() };
         let Some(acceptor) = &mesh.acceptor else {
             // No identity: nothing that STRICT would take can be offered.
             match mode {
@@ -67,13 +69,13 @@ impl Accepting {
                 tracing::info!(target: "mesh::tls", peer = %addresses.peer, mode, %error, "connection refused");
             }
         }
-        drop(open);
     }
 }
 
 struct Context {
     addresses: Connection,
     drain: Drain,
+    inbound: Inbound,
 }
 
 impl Context {
@@ -85,7 +87,8 @@ impl Context {
         RB: HttpBody<Data = Bytes> + Send + 'static,
         RB::Error: Into<BoxError>,
     {
-        let Self { addresses, drain } = self;
+        let Self { addresses, drain, inbound } = self;
+        let plaintext = identity.is_none();
         let draining = drain.clone();
         let asked = Arc::new(SetOnce::new());
         let first_request = Arc::clone(&asked);
@@ -120,13 +123,19 @@ impl Context {
             Some(Alpn::H2) if drain.phase() == Phase::Serving => Phase::Lingering,
             _ => Phase::Closing,
         };
+        let leaves = async {
+            tokio::select! {
+                () = drain.reached(leave) => {
+                    // hyper closes a connection at once that has read nothing yet, under a request on its way.
+                    let _ = timeout(FIRST_REQUEST, asked.wait()).await;
+                }
+                // STRICT has come since: the request being served is the last one in plaintext.
+                () = inbound.plaintext_refused(addresses.local.port()), if plaintext => {}
+            }
+        };
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = async {
-                drain.reached(leave).await;
-                // hyper closes a connection at once that has read nothing yet, under a request on its way.
-                let _ = timeout(FIRST_REQUEST, asked.wait()).await;
-            } => {
+            () = leaves => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     result = connection.as_mut() => result,

@@ -120,8 +120,8 @@ impl Drain {
             self.phase.send_replace(Phase::Closing);
         }
         let clean = timeout(grace, self.none_left()).await.is_ok();
+        // What was upgraded is the application's by now: it ends with the process.
         self.phase.send_replace(Phase::Aborted);
-        self.none_left().await;
         clean
     }
 }

@@ -14,6 +14,7 @@
 
 mod accept;
 mod connection;
+mod counted;
 mod drain;
 
 pub(crate) use accept::serve;
