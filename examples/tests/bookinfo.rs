@@ -1,6 +1,8 @@
 //! Bookinfo as `cargo run --example bookinfo` starts it, with its own rules, over real sockets.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "helpers of tests")]
+
+mod common;
 
 use std::{
     collections::BTreeSet,
@@ -9,10 +11,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use axum::body::Body;
 use http::{Request, Response, header};
-use http_body_util::BodyExt;
-use hyper_util::rt::TokioIo;
 use mesh_examples::bookinfo::{self, Deployment, Options, Running};
 use serde_json::Value;
 
@@ -43,13 +42,8 @@ impl Drop for State {
 
 /// What a browser does: plaintext HTTP/1.1 with a cookie.
 async fn browse(running: &Running, request: http::request::Builder) -> Response<String> {
-    let stream = tokio::net::TcpStream::connect(running.productpage().unwrap()).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let request = request.header(header::HOST, "localhost").body(Body::from("username=jason")).unwrap();
-    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    Response::from_parts(parts, String::from_utf8(body.to_vec()).unwrap())
+    let request = request.header(header::HOST, "localhost").body("username=jason".into()).unwrap();
+    common::browse(running.productpage().unwrap(), request).await
 }
 
 async fn reviews(running: &Running, cookie: &str) -> Value {
@@ -71,6 +65,7 @@ async fn sign_in(running: &Running) -> String {
 async fn own_rules_send_jason_to_v2_and_others_to_v1_and_v3() {
     let state = State::new();
     let running = bookinfo::start(state.options()).await.unwrap();
+    common::acquainted(&running).await;
     let jason = sign_in(&running).await;
     let mut seen = BTreeSet::new();
     // 40 fair draws show one side only once in 5e11 runs.

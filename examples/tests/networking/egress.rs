@@ -6,8 +6,9 @@ use mesh::ResponseFlag;
 use mesh_examples::bookinfo::Deployment;
 
 use super::{
+    common::until,
     stub::{Authority, Names, Seen, Stub},
-    world::{World, ask, until},
+    world::{World, ask},
 };
 
 const FILE: &str = "egress-rule-google-apis.yaml";
@@ -54,9 +55,7 @@ pub async fn egress_rule_google_apis(directory: PathBuf) {
 }
 
 async fn refused(directory: &Path, authority: &Authority, stub: &Stub) {
-    // The fixture waits for ratings v2.
-    let deployments = [CALLER, "ratings-v2"].map(|name| name.parse().unwrap());
-    let (world, _) = bookinfo(directory, authority, stub, deployments.to_vec()).await;
+    let (world, _) = bookinfo(directory, authority, stub, vec![CALLER.parse().unwrap()]).await;
     let answer = ask(&world.client(CALLER), BOOKS).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.has(ResponseFlag::UpstreamConnectionFailure), "{answer:?}");

@@ -11,6 +11,8 @@
     reason = "helpers of tests; a fixture may panic"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod destinations;
 mod egress;
 mod gateways;

@@ -9,7 +9,8 @@ use mesh::ResponseFlag;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::world::{DESTINATION_RULE_ALL, RATINGS, REVIEWS, World, ask, ask_as, assert_all, shares, until};
+use super::common::until;
+use super::world::{DESTINATION_RULE_ALL, RATINGS, REVIEWS, World, ask, ask_as, assert_all, shares};
 
 const TEST_V2: &str = "virtual-service-reviews-test-v2.yaml";
 const NO_STARS: &str = "Ratings service is currently unavailable";

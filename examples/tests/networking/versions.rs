@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use mesh::ResponseFlag;
 use mesh_test::Scratch;
 
+use super::common::until;
 use super::world::{
-    DESTINATION_RULE_ALL, DETAILS, RATINGS, REVIEWS, World, ask, ask_as, assert_all, line, put, shares, until,
+    DESTINATION_RULE_ALL, DETAILS, RATINGS, REVIEWS, World, ask, ask_as, assert_all, line, put, shares,
 };
 
 const UNAVAILABLE: &str = "Sorry, product details are currently unavailable for this book.";

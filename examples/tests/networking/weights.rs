@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::world::{DESTINATION_RULE_ALL, REVIEWS, World, assert_shares, shares};
+use super::world::{DESTINATION_RULE_ALL, REVIEWS, World, assert_shares, open, shares};
 
 const RULE_REVIEWS: &str = "destination-rule-reviews.yaml";
 
@@ -33,11 +33,24 @@ async fn weights(directory: &Path, file: &str, expected: &[(&str, f64)]) {
 }
 
 /// istio networking/v1alpha3 LoadBalancerSettings.SimpleLB RANDOM: "The random load balancer selects a random healthy
-/// host". v1 answers soonest, as it asks for no ratings: what prefers the least busy gives it more than its third.
+/// host". v1 is kept busy meanwhile: whoever prefers the least busy, as the default does, would ask it next to never.
 pub async fn destination_rule_reviews(directory: PathBuf) {
     let world = World::start(&directory, &[RULE_REVIEWS]).await;
     assert_eq!(world.warnings(), [""; 0]);
+    let client = world.client("productpage-v1");
+    let v1 = world.running.service("reviews-v1").unwrap().address.to_string();
+    let mut in_flight = Vec::new();
+    for _ in 0..60 {
+        // A request is in flight until its response has been read.
+        let response = open(&client, REVIEWS).await;
+        let exchange = response.extensions().get::<mesh::Exchange>().unwrap();
+        if exchange.endpoint.as_ref().unwrap().address.to_string() == v1 {
+            in_flight.push(response);
+        }
+    }
+    assert!(!in_flight.is_empty(), "60 draws of one of three leave one out in 1 of 4e10 runs");
     let third = 100.0 / 3.0;
     let expected = [("reviews-v1", third), ("reviews-v2", third), ("reviews-v3", third)];
-    assert_shares(&shares(&world.client("productpage-v1"), REVIEWS).await, &expected);
+    assert_shares(&shares(&client, REVIEWS).await, &expected);
+    drop(in_flight);
 }

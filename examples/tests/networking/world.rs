@@ -4,18 +4,18 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
 use mesh::{Body, Client, Exchange, ResponseFlag};
 use mesh_examples::bookinfo::{self, Options, Running};
 use mesh_test::Scratch;
 use serde_json::Value;
 use tower::ServiceExt;
+
+use crate::common::{acquainted, browse};
 
 pub const DESTINATION_RULE_ALL: &str = "destination-rule-all.yaml";
 pub const REVIEWS: &str = "http://reviews:9080/reviews/0";
@@ -24,17 +24,6 @@ pub const DETAILS: &str = "http://details:9080/details/0";
 
 /// Shares are counted over this many requests.
 pub const REQUESTS: usize = 2_000;
-
-/// A service of the fixture's own, beside what a test applies: its one endpoint is the last that bookinfo announces.
-/// A mesh that knows it has read all the others.
-const LAST: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: last}
-spec:
-  selector: {app: ratings, version: v2}
-  ports: [{name: http, port: 9080}]
-";
 
 /// A bookinfo that runs, and the directory it keeps its state in.
 pub struct World {
@@ -61,18 +50,9 @@ impl World {
         let mut options = Options::new(scratch.path().join("state"));
         options.productpage = SocketAddr::from(([127, 0, 0, 1], 0));
         options.apply = files.iter().map(|file| directory.join(file)).collect();
-        options.texts.push(("last".into(), LAST.into()));
         let running = bookinfo::start(change(options)).await.unwrap();
         let world = Self { running, _scratch: scratch };
-        for service in &world.running.services {
-            let client = service.mesh().client();
-            until("every service knows the others", || async {
-                let answer = ask(&client, "http://last:9080/health").await;
-                // Refused or not, there is somebody to ask.
-                !answer.has(ResponseFlag::NoHealthyUpstream)
-            })
-            .await;
-        }
+        acquainted(&world.running).await;
         world
     }
 
@@ -101,13 +81,8 @@ impl World {
         first
     }
 
-    pub async fn browse(&self, request: Request<Full<bytes::Bytes>>) -> Response<String> {
-        let stream = tokio::net::TcpStream::connect(self.running.productpage().unwrap()).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Response::from_parts(parts, String::from_utf8(body.to_vec()).unwrap())
+    async fn browse(&self, request: Request<Full<bytes::Bytes>>) -> Response<String> {
+        browse(self.running.productpage().unwrap(), request).await
     }
 
     /// Sign in as a browser does. Gives the cookie.
@@ -166,6 +141,11 @@ pub async fn ask_as(client: &Client, url: &str, user: &str) -> Answer {
     send(client, Request::get(url).header("end-user", user).body(Body::empty()).unwrap()).await
 }
 
+/// Ask, and read no more than the head of the response.
+pub async fn open(client: &Client, url: &str) -> Response<mesh::ResponseBody> {
+    client.clone().oneshot(Request::get(url).body(Body::empty()).unwrap()).await.unwrap()
+}
+
 async fn send(client: &Client, request: Request<Body>) -> Answer {
     let (parts, body) = client.clone().oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -211,16 +191,6 @@ pub fn assert_shares(shares: &BTreeMap<String, usize>, expected: &[(&str, f64)])
 #[track_caller]
 pub fn assert_all(shares: &BTreeMap<String, usize>, pod: &str) {
     assert_eq!(*shares, BTreeMap::from([(pod.to_owned(), REQUESTS)]));
-}
-
-/// Wait until a condition holds; fails the test when it does not within 20 s.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), holds).await.is_ok(), "not within 20 s: {what}");
 }
 
 /// The line of a file, from 1, on which a text stands for the `nth` time.
