@@ -71,6 +71,11 @@ impl Connector {
         self.0.pools.advance();
     }
 
+    /// Close what has been idle for too long.
+    pub(crate) fn sweep(&self) {
+        self.0.pools.sweep(self.0.identity.as_ref().map(IdentityHandle::generation));
+    }
+
     /// The process is leaving: keep no idle connection.
     pub(crate) fn close_idle(&self) {
         self.0.pools.close_idle();
@@ -151,10 +156,17 @@ impl Shared {
         if protocol == Alpn::H1 {
             return self.dialer.dial(pool, protocol, timeout).await;
         }
-        let _connecting = pool.h2_connecting.lock().await;
-        match pool.checkout(protocol) {
-            Some(checkout) => Ok(checkout),
-            None => self.dialer.dial(pool, protocol, timeout).await,
+        let shared = async {
+            let _connecting = pool.h2_connecting.lock().await;
+            match pool.checkout(protocol) {
+                Some(checkout) => Ok(checkout),
+                None => self.dialer.dial(pool, protocol, timeout).await,
+            }
+        };
+        // Waiting for somebody else's connection is part of the wait for one.
+        match tokio::time::timeout(timeout, shared).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Dialer::too_late(timeout)),
         }
     }
 
@@ -162,29 +174,32 @@ impl Shared {
         let generation = self.pools.generation();
         let https = picked.request.uri().scheme() == Some(&uri::Scheme::HTTPS);
         let slot = picked.member.attachment(|| Arc::new(PoolSlot::default()));
-        if !https
+        // A dialled member is one host over one scheme; any other may be called in several ways.
+        let dialled = picked.cluster.is_passthrough();
+        if (dialled || !https)
             && let Some(chosen) = &*slot.0.load()
             && chosen.generation == generation
         {
             return Ok(Arc::clone(&chosen.pool));
         }
         let endpoint = picked.member.endpoint();
-        let host = request::host(&picked.request);
-        let host =
-            host.as_ref().and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<uri::Authority>().ok());
+        let header = request::host(&picked.request);
+        let authority = header.as_ref().and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+        let address = endpoint.address.host();
         let question = Question {
             cluster: &picked.cluster,
             endpoint,
             https,
-            host: host.as_ref().map(uri::Authority::host),
+            // Who was dialled has to prove the name that was dialled, whatever the Host header says.
+            host: if dialled { Some(&*address) } else { authority.as_ref().map(uri::Authority::host) },
             generation: self.identity.as_ref().map(IdentityHandle::generation),
         };
         let security = self.policy.load().decide(&question).map_err(|refused| {
             tracing::warn!(target: "mesh::tls", error = %refused, "connection refused");
             Error::new(Reason::ConnectFailure).with_source(refused)
         })?;
-        let per_request = https || matches!(security, Security::Egress { .. });
-        let pool = self.pools.get(PoolKey { address: endpoint.address.clone(), security });
+        let per_request = !dialled && (https || matches!(security, Security::Egress { .. }));
+        let pool = self.pools.get(PoolKey { address: endpoint.address.clone(), security }, per_request);
         if !per_request {
             slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
         }
@@ -222,12 +237,19 @@ async fn send_on(
     }
 }
 
+/// What an endpoint says that it has not looked at may be sent again, whatever the method.
+///
 /// RFC 9113 8.7: REFUSED_STREAM "indicates that the stream is being closed prior to any processing having
-/// occurred".
+/// occurred". 6.8, of streams beyond the last one that a GOAWAY names: "The activity on streams numbered lower than or
+/// equal to the last stream identifier might still complete successfully", the others are not processed: h2 ends them
+/// with the peer's GOAWAY, and refuses to open further ones with the same.
 fn failure(error: &hyper::Error) -> Reason {
-    let refused = error
-        .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(|source| source.reason() == Some(h2::Reason::REFUSED_STREAM));
+    if error.is_user() {
+        // The caller's body failed: no fault of the endpoint's.
+        return Reason::RequestAborted;
+    }
+    let refused = error.source().and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(|source| {
+        source.reason() == Some(h2::Reason::REFUSED_STREAM) || (source.is_go_away() && source.is_remote())
+    });
     if refused { Reason::RefusedStream } else { Reason::Reset { request_sent: true } }
 }

@@ -1,0 +1,77 @@
+//! A server that says GOAWAY under a request.
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use common::{World, fetch};
+use http::{Request, Response};
+use mesh::{Body, Exchange};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+/// RFC 9113 6.5, 6.8: no settings; GOAWAY with last stream 0 and NO_ERROR.
+const SETTINGS_AND_GOAWAY: &[u8] = &[
+    0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
+    0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // GOAWAY
+];
+
+/// An h2 server that ends its first `leave` connections before it looks at a stream, and answers on later ones.
+async fn leaving(leave: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if connection < leave {
+                stream.write_all(SETTINGS_AND_GOAWAY).await.unwrap();
+                // Until the client has heard and closes: before that, closing here would reset the connection.
+                tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+                continue;
+            }
+            let mut h2 = h2::server::handshake(stream).await.unwrap();
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                while let Some(Ok((_, mut reply))) = h2.accept().await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let mut body = reply.send_response(Response::new(()), false).unwrap();
+                    body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+                }
+            });
+        }
+    });
+    (address, answered)
+}
+
+/// RFC 9113 6.8: streams beyond the last one that GOAWAY names were not processed. istio retries `refused-stream` by
+/// default: so a POST is sent again, and arrives once.
+#[tokio::test]
+async fn a_post_that_goaway_leaves_out_goes_to_another_connection() {
+    let (address, answered) = leaving(2).await;
+    let world = World::new();
+    world.write(
+        "entry.yaml",
+        &format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: leaving}}\nspec:\n  \
+             hosts: [leaving.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  \
+             ports: [{{number: 80, name: http2, protocol: HTTP2}}]\n  \
+             endpoints: [{{address: {}, ports: {{http2: {}}}}}]\n",
+            address.ip(),
+            address.port()
+        ),
+    );
+    let caller = world.mesh("caller", "v1").await;
+    let request = Request::post("http://leaving.example/").body(Body::from("once")).unwrap();
+    let response = fetch(&caller.client(), request).await;
+    assert_eq!((response.status().as_u16(), &response.body()[..]), (200, &b"hello"[..]));
+    assert_eq!(response.extensions().get::<Exchange>().unwrap().attempts, 3);
+    assert_eq!(answered.load(Ordering::Relaxed), 1);
+}
