@@ -33,14 +33,14 @@ async fn weights(directory: &Path, file: &str, expected: &[(&str, f64)]) {
 }
 
 /// istio networking/v1alpha3 LoadBalancerSettings.SimpleLB RANDOM: "The random load balancer selects a random healthy
-/// host". v1 is kept busy meanwhile: whoever prefers the least busy, as the default does, would ask it next to never.
+/// host". v1 is kept busy meanwhile: whoever prefers the least busy, as the default does, would not ask it again.
 pub async fn destination_rule_reviews(directory: PathBuf) {
     let world = World::start(&directory, &[RULE_REVIEWS]).await;
     assert_eq!(world.warnings(), [""; 0]);
     let client = world.client("productpage-v1");
     let v1 = world.running.service("reviews-v1").unwrap().address.to_string();
     let mut in_flight = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..100 {
         // A request is in flight until its response has been read.
         let response = open(&client, REVIEWS).await;
         let exchange = response.extensions().get::<mesh::Exchange>().unwrap();
@@ -48,7 +48,8 @@ pub async fn destination_rule_reviews(directory: PathBuf) {
             in_flight.push(response);
         }
     }
-    assert!(!in_flight.is_empty(), "60 draws of one of three leave one out in 1 of 4e10 runs");
+    // 100 draws of one of three: 33, less 5 standard deviations of 4.7.
+    assert!(in_flight.len() >= 10, "v1 was avoided once it was busy: {}", in_flight.len());
     let third = 100.0 / 3.0;
     let expected = [("reviews-v1", third), ("reviews-v2", third), ("reviews-v3", third)];
     assert_shares(&shares(&client, REVIEWS).await, &expected);
