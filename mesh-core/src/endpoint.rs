@@ -1,6 +1,7 @@
 //! Endpoints: one network address that answers for a service.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -25,6 +26,15 @@ impl EndpointAddress {
         match bare.parse::<IpAddr>() {
             Ok(ip) => Self::Socket(SocketAddr::new(ip, port)),
             Err(_) => Self::Name(host.into(), port),
+        }
+    }
+
+    /// The host: a name, or an IP address without brackets.
+    #[must_use]
+    pub fn host(&self) -> Cow<'_, str> {
+        match self {
+            Self::Socket(address) => Cow::Owned(address.ip().to_string()),
+            Self::Name(host, _) => Cow::Borrowed(host),
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Reason {
         /// Had a byte of the request been handed to the connection?
         request_sent: bool,
     },
+    /// The caller's request body failed before its end: 400, `DC`. Nothing that upstream did.
+    RequestAborted,
     /// The route's timeout: 504, `UT`.
     Timeout,
     /// The timeout of one attempt: 504, `UT`.
@@ -135,7 +137,7 @@ impl Reason {
             Self::FaultAbortGrpc(_) => StatusCode::OK,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Denied => StatusCode::FORBIDDEN,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::RequestAborted => StatusCode::BAD_REQUEST,
             Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::Overflow
@@ -157,6 +159,7 @@ impl Reason {
             Self::ConnectFailure => ResponseFlag::UpstreamConnectionFailure,
             Self::RefusedStream => ResponseFlag::UpstreamRemoteReset,
             Self::Reset { .. } => ResponseFlag::UpstreamConnectionTermination,
+            Self::RequestAborted => ResponseFlag::DownstreamConnectionTermination,
             Self::Timeout | Self::PerTryTimeout => ResponseFlag::UpstreamRequestTimeout,
             Self::FaultAbort(_) | Self::FaultAbortGrpc(_) => ResponseFlag::FaultInjected,
             Self::RateLimited => ResponseFlag::RateLimited,
@@ -176,6 +179,7 @@ impl Reason {
             Self::ConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
             Self::RefusedStream => "upstream_reset_before_response_started{remote_refused_stream_reset}",
             Self::Reset { .. } => "upstream_reset_before_response_started{connection_termination}",
+            Self::RequestAborted => "downstream_remote_disconnect",
             Self::Timeout => "response_timeout",
             Self::PerTryTimeout => "upstream_per_try_timeout",
             Self::FaultAbort(_) | Self::FaultAbortGrpc(_) => "fault_filter_abort",
@@ -206,7 +210,7 @@ impl Reason {
             Self::RateLimited => "local_rate_limited",
             Self::Denied => "RBAC: access denied",
             Self::NotReady => "mesh policy not ready",
-            Self::NoRoute | Self::Blackhole | Self::NoCluster | Self::BadRequest(_) => "",
+            Self::NoRoute | Self::Blackhole | Self::NoCluster | Self::BadRequest(_) | Self::RequestAborted => "",
         }
     }
 
@@ -234,6 +238,7 @@ impl fmt::Display for Reason {
             Self::ConnectFailure => f.write_str("upstream connection failure"),
             Self::RefusedStream => f.write_str("upstream refused the stream"),
             Self::Reset { .. } => f.write_str("upstream connection ended before the response"),
+            Self::RequestAborted => f.write_str("the request's body failed"),
             Self::Timeout => f.write_str("route timeout"),
             Self::PerTryTimeout => f.write_str("per-try timeout"),
             Self::FaultAbort(status) => write!(f, "injected abort {}", status.as_u16()),

@@ -301,6 +301,7 @@ mod tasks {
     use super::Inner;
     use crate::{
         config::{self, Models, Reader, Store, Watch},
+        connect::SWEEP,
         dns::{self, Dns},
         identity::OpenIdentity,
     };
@@ -324,7 +325,10 @@ mod tasks {
         store: Store,
         identity: Option<OpenIdentity>,
     ) -> Tasks {
-        let mut tasks = vec![tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle()];
+        let mut tasks = vec![
+            tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
+            tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
+        ];
         if reader.paths().next().is_some() {
             let watch = config::watch(reader, texts);
             tasks.push(tokio::spawn(follow_config(Arc::downgrade(mesh), watch, store)).abort_handle());
@@ -391,6 +395,14 @@ mod tasks {
             drop(strong);
             dns.refresh(&registry, &resolve, &clusters).await;
             tokio::time::sleep(dns::REFRESH).await;
+        }
+    }
+
+    async fn sweep_connections(mesh: Weak<Inner>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let Some(mesh) = mesh.upgrade() else { return };
+            mesh.outbound.connector.sweep();
         }
     }
 

@@ -1,5 +1,7 @@
 //! Bad configuration: a message that says where, and the last good version stays.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use axum::{Router, routing::get as route};

@@ -1,5 +1,7 @@
 //! Identity from files, and none at all.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use axum::{Router, extract::Request, routing::get as route};

@@ -1,5 +1,7 @@
 //! Hosts that the registry does not know.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -113,4 +115,47 @@ async fn an_https_url_is_tls_with_the_builders_roots_and_the_name_checked() {
     // And with nobody's roots but the operating system's.
     let caller = world.builder("caller", "v1").resolver(Everything(address)).start().await.unwrap();
     assert_eq!(fetch(&caller.client(), get("https://secure.example/")).await.status(), 503);
+}
+
+#[tokio::test]
+async fn the_host_header_does_not_choose_which_name_a_server_has_to_prove() {
+    let world = World::new();
+    let (address, root) = tls_server("secure.example").await;
+    let builder = world.builder("caller", "v1").resolver(Everything(address));
+    let caller = builder.egress_roots_pem(root.as_bytes()).start().await.unwrap();
+    let client = caller.client();
+    let named = |uri: &str, host: &str| http::Request::get(uri).header("host", host).body(mesh::Body::empty()).unwrap();
+    // An application that passes a browser's Host header on: what was dialled proves the name that was dialled.
+    assert_eq!(fetch(&client, named("https://secure.example/", "other.example")).await.status(), 200);
+    assert_eq!(fetch(&client, named("https://other.example/", "secure.example")).await.status(), 503);
+}
+
+#[tokio::test]
+async fn a_host_header_that_is_let_through_does_not_lead_elsewhere() {
+    let world = World::new();
+    let address = plain_server().await;
+    let policy = json!({"mesh": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}});
+    world.write(
+        "allowed.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: allowed}\nspec:\n  hosts: [allowed.example]\n  \
+         ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: NONE\n",
+    );
+    let dialled = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let resolver = Recording(address, Arc::clone(&dialled));
+    let builder = world.builder("caller", "v1").config_value("mesh", &policy).resolver(resolver);
+    let caller = builder.start().await.unwrap();
+    let request = http::Request::get("http://bank.example/").header("host", "allowed.example");
+    let response = fetch(&caller.client(), request.body(mesh::Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(*dialled.lock().unwrap(), ["allowed.example"]);
+}
+
+#[derive(Debug)]
+struct Recording(SocketAddr, Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Resolve for Recording {
+    fn resolve<'a>(&'a self, host: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        self.1.lock().unwrap().push(host.to_owned());
+        Box::pin(async { Ok(vec![self.0]) })
+    }
 }

@@ -1,5 +1,7 @@
 //! Streams pass both stacks untouched.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -320,4 +322,25 @@ async fn shutdown_waits_for_a_websocket_and_its_handshake_survives_the_linger() 
     socket.close(None).await.unwrap();
     drop(socket);
     assert!(leaving.await.unwrap(), "it ended by itself, and the shutdown with it");
+}
+
+#[tokio::test]
+async fn a_callers_broken_upload_is_no_fault_of_the_endpoints() {
+    let world = World::new();
+    world.service("a", 80, "http");
+    world.write(
+        "outlier.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  \
+         trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}}\n",
+    );
+    let _server = world.run("a", "v1", Router::new().route("/", post(|body: Bytes| async move { body }))).await;
+    let caller = world.mesh("caller", "v1").await;
+    for _ in 0..3 {
+        let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"half"))), Err("gone")]);
+        let request = Request::post("http://a/").body(StreamBody::new(frames)).unwrap();
+        let response = fetch(&caller.client(), request).await;
+        assert_eq!(response.extensions().get::<mesh::Exchange>().unwrap().flags.to_string(), "DC");
+    }
+    let whole = Request::post("http://a/").body(Body::from("whole")).unwrap();
+    assert_eq!(fetch(&caller.client(), whole).await.status(), 200, "not ejected");
 }

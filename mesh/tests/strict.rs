@@ -1,5 +1,7 @@
 //! STRICT: who is nobody gets nothing, and a server that is somebody else gets nothing either.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use axum::{Router, extract::Request as AxumRequest, routing::get as route};

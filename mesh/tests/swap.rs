@@ -1,5 +1,7 @@
 //! Configuration changes under load: each is one atomic swap.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::{

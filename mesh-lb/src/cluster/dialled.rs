@@ -32,17 +32,18 @@ struct Address {
 }
 
 impl Dialled {
-    /// The member for the request's authority, or else its Host header; the port defaults to 443 for `https`
-    /// and 80 otherwise.
-    pub(super) fn member(&self, uri: &Uri, headers: &HeaderMap, loads: &Loads) -> Option<Arc<Member>> {
+    /// The member for the request's authority, or else its Host header, or the other way round; the port defaults to 443
+    /// for `https` and 80 otherwise.
+    pub(super) fn member(&self, uri: &Uri, headers: &HeaderMap, by_header: bool, loads: &Loads) -> Option<Arc<Member>> {
         let https = uri.scheme_str() == Some("https");
         let named;
-        let authority = match uri.authority() {
-            Some(authority) => authority,
-            None => {
-                named = Authority::try_from(headers.get(HOST)?.as_bytes()).ok()?;
+        let authority = match (uri.authority(), headers.get(HOST)) {
+            (Some(authority), header) if !by_header || header.is_none() => authority,
+            (_, Some(header)) => {
+                named = Authority::try_from(header.as_bytes()).ok()?;
                 &named
             }
+            (_, None) => return None,
         };
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         let lower;

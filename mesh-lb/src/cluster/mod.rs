@@ -274,9 +274,13 @@ impl Cluster {
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
     /// same member while it is in use.
+    ///
+    /// For hosts outside the registry that is the URI's authority. A service of the registry was chosen by the Host
+    /// header: then so is the address, or a header could make one host's route lead to another.
     #[must_use]
     pub fn member_of(&self, uri: &http::Uri, headers: &http::HeaderMap) -> Option<Arc<Member>> {
-        self.0.dialled.as_ref()?.member(uri, headers, &self.0.loads)
+        let by_header = !self.name().is_passthrough();
+        self.0.dialled.as_ref()?.member(uri, headers, by_header, &self.0.loads)
     }
 
     fn ejection_matters(&self, snapshot: &Snapshot, now: Instant) -> Option<u64> {

@@ -37,7 +37,11 @@ impl Dialer {
     /// connectionPool.tcp.connectTimeout; TLS included).
     pub(super) async fn dial(&self, pool: &HostPool, protocol: Alpn, timeout: Duration) -> Result<Checkout, BoxError> {
         let dialled = tokio::time::timeout(timeout, self.dial_within(pool, protocol)).await;
-        dialled.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("not connected within {timeout:?}")))?
+        dialled.unwrap_or_else(|_| Err(Self::too_late(timeout)))
+    }
+
+    pub(super) fn too_late(timeout: Duration) -> BoxError {
+        io::Error::new(io::ErrorKind::TimedOut, format!("not connected within {timeout:?}")).into()
     }
 
     async fn dial_within(&self, pool: &HostPool, protocol: Alpn) -> Result<Checkout, BoxError> {

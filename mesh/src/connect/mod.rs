@@ -20,6 +20,6 @@ mod service;
 
 pub use body::ConnectionBody;
 pub(crate) use dial::Dialer;
-pub(crate) use pool::Pools;
+pub(crate) use pool::{Pools, SWEEP};
 pub(crate) use security::SecurityPolicy;
 pub use service::Connector;

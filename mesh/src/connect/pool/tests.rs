@@ -1,0 +1,95 @@
+use hyper_util::rt::TokioIo;
+use mesh_tls::ExpectedPeer;
+
+use super::*;
+
+fn key(port: u16, security: Security) -> PoolKey {
+    PoolKey { address: EndpointAddress::new("127.0.0.1", port), security }
+}
+
+fn mesh(generation: u64) -> Security {
+    let id = "spiffe://cluster.local/ns/default/sa/a".parse().unwrap();
+    Security::Mesh { expected: ExpectedPeer::exactly(id), sni: "a".into(), generation }
+}
+
+/// A connection to nobody, kept open by its other end, which is returned.
+async fn connection() -> (http1::SendRequest<Body>, tokio::io::DuplexStream) {
+    let (near, far) = tokio::io::duplex(64);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap();
+    (sender, far)
+}
+
+fn has_idle(pool: &Arc<HostPool>) -> bool {
+    match pool.checkout(Alpn::H1) {
+        Some(Checkout::H1(sender)) => {
+            pool.keep(sender);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_after_an_hour() {
+    // Envoy's default idle_timeout of upstream connections.
+    let pools = Pools::default();
+    let pool = pools.get(key(1, Security::Plaintext), false);
+    let (sender, _far) = connection().await;
+    pool.keep(sender);
+    for _ in 0..IDLE_SWEEPS - 1 {
+        pools.sweep(None);
+    }
+    assert!(has_idle(&pool), "used just now");
+    for _ in 0..=IDLE_SWEEPS {
+        pools.sweep(None);
+    }
+    assert!(!has_idle(&pool));
+}
+
+#[tokio::test]
+async fn connections_of_an_earlier_identity_end_at_the_next_sweep() {
+    let pools = Pools::default();
+    let (old, new) = (pools.get(key(1, mesh(1)), false), pools.get(key(1, mesh(2)), false));
+    let ((first, _far), (second, _other)) = (connection().await, connection().await);
+    old.keep(first);
+    new.keep(second);
+    pools.sweep(Some(2));
+    assert!(!has_idle(&old));
+    assert!(has_idle(&new));
+}
+
+#[tokio::test]
+async fn pools_belong_to_those_who_use_them() {
+    let pools = Pools::default();
+    let pool = pools.get(key(1, Security::Plaintext), false);
+    assert!(Arc::ptr_eq(&pool, &pools.get(key(1, Security::Plaintext), false)));
+    let weak = Arc::downgrade(&pool);
+    drop(pool);
+    assert!(weak.upgrade().is_none(), "nobody's pool is gone");
+    // What no endpoint holds is kept, up to a number.
+    for port in 1..=5000 {
+        pools.get(key(port, Security::Plaintext), true);
+    }
+    let state = pools.state();
+    assert!(
+        state.kept.len() <= MAX_KEPT && state.pools.len() <= 2 * MAX_KEPT,
+        "{} {}",
+        state.kept.len(),
+        state.pools.len()
+    );
+}
+
+#[tokio::test]
+async fn who_leaves_keeps_nothing_idle() {
+    let pools = Pools::default();
+    let before = pools.get(key(1, Security::Plaintext), false);
+    let ((first, _far), (second, _other)) = (connection().await, connection().await);
+    before.keep(first);
+    pools.close_idle();
+    assert!(!has_idle(&before));
+    let after = pools.get(key(2, Security::Plaintext), false);
+    after.keep(second);
+    assert!(!has_idle(&after));
+}
