@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_core::{
-    BoxError, Workload,
+    BoxError, Endpoint, HostPattern, Workload,
     config::{Issue, Issues},
     registry::{Registry, Resolve},
 };
@@ -204,6 +204,21 @@ impl Mesh {
     pub async fn shutdown_on_signal(&self) -> bool {
         signal().await;
         self.shutdown(Duration::from_secs(30)).await
+    }
+
+    /// The endpoints of a service's port that this mesh knows now, healthy or not. A short name is one of the own
+    /// namespace; a service that is not known has none.
+    #[must_use]
+    pub fn endpoints(&self, host: &str, port: u16) -> Vec<Arc<Endpoint>> {
+        let Ok(HostPattern::Exact(host)) = HostPattern::resolve(host, &self.inner.workload.namespace) else {
+            return Vec::new();
+        };
+        let Some(set) = self.inner.in_force.load_full() else { return Vec::new() };
+        let found = set.iter().find(|cluster| {
+            let name = cluster.name();
+            name.subset.is_none() && name.port == port && name.service.host == host
+        });
+        found.map(|cluster| cluster.endpoints()).unwrap_or_default()
     }
 
     /// What is wrong with the configuration in force: errors whose last good version stands in, and warnings.

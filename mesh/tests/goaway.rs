@@ -1,5 +1,7 @@
 //! A server that says GOAWAY under a request.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::{

@@ -73,7 +73,14 @@ pub struct RunningService {
     tasks: JoinSet<io::Result<()>>,
 }
 
-/// Start what `options` say. When this returns, each service listens and is announced to the others.
+/// The port of every Service of bookinfo, here and in Istio's YAML.
+const PORT: u16 = 9080;
+
+/// How long [`start`] waits for the services to read each other's announcements: a registry of the caller's own may not
+/// have them.
+const ACQUAINTED: Duration = Duration::from_secs(3);
+
+/// Start what `options` say. When this returns, each service listens, is announced, and knows the others.
 ///
 /// # Errors
 /// When the state directory, a socket, an identity or the configuration is not good; what was started ends.
@@ -87,7 +94,21 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         let name = if *replica == 1 { deployment.to_string() } else { format!("{deployment}-{replica}") };
         services.push(RunningService::start(name, *deployment, &options, &workloads).await?);
     }
+    let _ = tokio::time::timeout(ACQUAINTED, acquainted(&services)).await;
     Ok(Running { services, grace: options.grace })
+}
+
+/// Each service reads the announcements of the others from files, a moment after they were written.
+async fn acquainted(services: &[RunningService]) {
+    let knows = |mesh: &Mesh, other: &RunningService| {
+        let endpoints = mesh.endpoints(other.deployment.service.name(), PORT);
+        endpoints.iter().any(|endpoint| endpoint.address == other.address.into())
+    };
+    for service in services {
+        while !services.iter().all(|other| knows(service.mesh(), other)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 impl Running {

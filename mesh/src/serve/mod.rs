@@ -13,6 +13,7 @@
 //! may send twice (RFC 9110 9.2.2).
 
 mod accept;
+mod closing;
 mod connection;
 mod counted;
 mod drain;
