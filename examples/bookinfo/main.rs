@@ -9,6 +9,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -63,6 +64,13 @@ async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
+    let mut stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            report(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     let options = arguments.options();
     let state = options.state.clone();
     let running = match bookinfo::start(options).await {
@@ -75,12 +83,12 @@ async fn main() -> ExitCode {
     welcome(&running, &state);
     tokio::select! {
         () = report_issues(&running) => {}
-        () = stop_signal() => {}
+        () = stop.requested() => {}
     }
     println!("\nFinishing the requests at hand. Ctrl-C again ends at once.");
     tokio::select! {
         () = running.shutdown() => ExitCode::SUCCESS,
-        () = stop_signal() => ExitCode::FAILURE,
+        () = stop.requested() => ExitCode::FAILURE,
     }
 }
 
@@ -128,19 +136,38 @@ async fn report_issues(running: &Running) {
     }
 }
 
-async fn stop_signal() {
-    let interrupt = async { drop(tokio::signal::ctrl_c().await) };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+/// SIGTERM and Ctrl-C, caught from the moment this is made: before anybody is told that the services are there.
+#[cfg(unix)]
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
+    }
+}
+
+#[cfg(not(unix))]
+struct Stop;
+
+#[cfg(not(unix))]
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn requested(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
     }
 }
