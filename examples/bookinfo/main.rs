@@ -7,12 +7,13 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     error::Error,
-    io,
+    io::{self, IsTerminal as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -62,7 +63,11 @@ async fn main() -> ExitCode {
     // What eight meshes in one process would each say, `welcome` and `report_issues` say once.
     let quiet = "warn,mesh_tls::source::dev_ca=error,mesh::config=off";
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
 
     let mut stop = match Stop::listen() {
         Ok(stop) => stop,
@@ -121,12 +126,16 @@ fn welcome(running: &Running, state: &Path) {
 /// Say what is wrong with the configuration, now and whenever it changes. Each service reads the same files; each issue
 /// is worth one line.
 async fn report_issues(running: &Running) {
-    let mut known = BTreeSet::new();
+    let mut known = BTreeMap::new();
     loop {
         let issues = running.services.iter().flat_map(|service| service.mesh().issues());
-        let issues: BTreeSet<String> = issues.map(|issue| issue.to_string()).collect();
-        for issue in issues.difference(&known) {
-            eprintln!("{issue}");
+        // In the order of files and lines.
+        let issues: BTreeMap<_, _> =
+            issues.map(|issue| ((Arc::clone(&issue.source), issue.position, issue.path.clone()), issue)).collect();
+        for (place, issue) in &issues {
+            if known.get(place) != Some(issue) {
+                eprintln!("{issue}");
+            }
         }
         if issues.is_empty() && !known.is_empty() {
             eprintln!("Configuration is in order again.");
