@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use regex::bytes::Regex;
 use serde::Deserialize;
 
-use crate::re2;
+use crate::re2::{self, Pattern};
 
 /// StringMatch as YAML has it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -21,7 +20,7 @@ pub(crate) struct StringMatchSpec {
 pub(crate) enum StringMatch {
     Exact(Arc<str>),
     Prefix(Arc<str>),
-    Regex(Regex),
+    Regex(Pattern),
 }
 
 /// What the empty StringMatch means at a place.
@@ -103,7 +102,7 @@ impl StringMatch {
         match self {
             Self::Exact(_) => false,
             Self::Prefix(prefix) => matches!(&**prefix, "" | "/"),
-            Self::Regex(regex) => regex.as_str() == r"\A(?:.*)\z",
+            Self::Regex(regex) => regex.is_anything(),
         }
     }
 }

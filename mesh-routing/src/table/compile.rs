@@ -115,7 +115,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         for (_, owner) in owners.all.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
             let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
             if !entries.is_empty() {
-                hosts.insert(owner.pattern, None, Arc::new(VirtualHost { entries }));
+                hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries)));
             }
         }
         // A host's own name, and one that a VirtualService spells out, come before another's alternative name.
@@ -166,7 +166,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             let destination = self.destination(name, Arc::new(policy));
             entries.push(Entry { matcher: None, route: Arc::new(Route::new((1, destination), [])) });
         }
-        VirtualHost { entries }
+        VirtualHost::new(entries)
     }
 
     /// The routes of a VirtualService for a port; `None` for a port known only when a request comes.

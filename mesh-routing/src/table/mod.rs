@@ -6,6 +6,7 @@
 
 mod compile;
 mod hosts;
+mod index;
 mod route;
 
 pub use compile::CompileInput;
