@@ -20,7 +20,7 @@ pub(crate) struct StringMatchSpec {
 pub(crate) enum StringMatch {
     Exact(Arc<str>),
     Prefix(Arc<str>),
-    Regex(Pattern),
+    Regex(Arc<Pattern>),
 }
 
 /// What the empty StringMatch means at a place.
@@ -65,7 +65,7 @@ impl StringMatchSpec {
             // istio route.go canBeConvertedToPresentMatch
             Some("*") if kind == Kind::Named => Ok(None),
             Some(regex) => match re2::compile(regex) {
-                Ok(regex) => Ok(Some(StringMatch::Regex(regex))),
+                Ok(regex) => Ok(Some(StringMatch::Regex(regex.into()))),
                 Err(why) if why.starts_with("regex is too large") => Err(format!("{place:?}: {why}")),
                 Err(why) => Err(format!(
                     "{place:?}: {why}; Istio uses RE2 style regex-based match (https://github.com/google/re2/wiki/Syntax)"

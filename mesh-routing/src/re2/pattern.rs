@@ -29,15 +29,16 @@ pub(crate) struct Pattern {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly always the large one")]
 enum Machine {
-    Table(Box<dense::DFA<Vec<u32>>>),
+    Table(dense::DFA<Vec<u32>>),
     General(Regex),
 }
 
 impl Pattern {
     pub(super) fn new(translated: &str) -> Result<Self, regex::Error> {
         let machine = match table(translated) {
-            Some(table) => Machine::Table(Box::new(table)),
+            Some(table) => Machine::Table(table),
             None => Machine::General(super::build(translated)?),
         };
         Ok(Self { machine, literals: Literals::of(translated), translated: translated.into() })
@@ -90,7 +91,7 @@ mod tests {
     fn what_is_too_large_for_a_table_matches_all_the_same() {
         let pattern = Pattern::new("(?:a|b)*a(?:a|b){12}").unwrap();
         assert!(matches!(pattern.machine, Machine::General(_)));
-        assert!(pattern.is_match(b"babbbbbbbbbbbbb") == false && pattern.is_match(b"babbbbbbbbbbbb"));
+        assert!(!pattern.is_match(b"babbbbbbbbbbbbbb") && pattern.is_match(b"babbbbbbbbbbbb"));
         assert!(matches!(Pattern::new("/a/[0-9]+/.*").unwrap().machine, Machine::Table(_)));
     }
 

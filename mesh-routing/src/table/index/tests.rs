@@ -71,7 +71,7 @@ fn compile(text: &Text) -> StringMatch {
     match text {
         Text::Exact(text) => StringMatch::Exact(text.as_str().into()),
         Text::Prefix(text) => StringMatch::Prefix(text.as_str().into()),
-        Text::Regex(pattern) => StringMatch::Regex(re2::compile(pattern).unwrap()),
+        Text::Regex(pattern) => StringMatch::Regex(re2::compile(pattern).unwrap().into()),
     }
 }
 
@@ -284,4 +284,40 @@ fn agrees_with_a_scan_from_the_top() {
         .unwrap_or_else(|error| panic!("MESH_ROUTE_SEED={seed}: {error}"));
     println!("{compared} compared, {hits} matched, {later} at the tenth route or later, {} routes", numbers.len());
     assert!(hits * 10 >= compared * 6 && later * 20 >= compared, "the requests do not meet the rules");
+}
+
+/// Tables made to be deep or to share everything: the answer stays, and so does the stack.
+#[test]
+fn tables_made_to_be_slow_are_right() {
+    let nested = |n: usize| Some(Text::Prefix("/a".repeat(n + 1)));
+    let names = |n: usize| vec![(n, Some(Text::Exact("a".into())))];
+    let shared = |_| Some(Text::Regex("/[a-z]+/b.*"));
+    let none = Rule {
+        uri: None,
+        ignore_uri_case: false,
+        method: None,
+        authority: None,
+        scheme: None,
+        headers: Vec::new(),
+        without: Vec::new(),
+        query: Vec::new(),
+        port: None,
+    };
+    let table = |rule: &dyn Fn(usize) -> Rule| (0..2_000).rev().map(rule).collect::<Vec<_>>();
+    for rules in [
+        table(&|n| Rule { uri: nested(n), ..none.clone() }),
+        table(&|n| Rule { headers: names(n), ..none.clone() }),
+        table(&|n| Rule { uri: shared(n), headers: names(n), ..none.clone() }),
+        table(&|n| Rule { uri: shared(n), without: names(n), ..none.clone() }),
+        table(&|_| none.clone()),
+    ] {
+        let matchers: Vec<_> = rules.iter().map(Rule::compile).collect();
+        let index = Index::new(matchers.iter().map(Some));
+        for seed in 0..200 {
+            let sent = request(&rules, seed);
+            let head = sent.head();
+            let scan = matchers.iter().position(|matcher| matcher.matches(&head));
+            assert_eq!(index.first(&head, |at| matchers[at].matches(&head)), scan, "{sent:?}");
+        }
+    }
 }
