@@ -27,7 +27,7 @@ fn route(table: &Table) -> (bool, u64) {
 }
 
 fn head(request: &Request<()>) -> RequestHead<'_> {
-    RequestHead::new(request, mesh_core::path::PathNormalization::Base).unwrap()
+    RequestHead::new(request, mesh_core::path::PathNormalization::Base).expect("a path")
 }
 
 #[test]

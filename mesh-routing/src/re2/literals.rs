@@ -2,7 +2,7 @@
 
 use regex_syntax::{
     ParserBuilder,
-    hir::{Hir, HirKind},
+    hir::{Class, ClassBytesRange, Hir, HirKind},
 };
 
 /// More alternatives than this tell little about a value.
@@ -16,6 +16,8 @@ pub(crate) type AnyOf = Box<[Box<[u8]>]>;
 pub(crate) struct Literals {
     /// Every match begins with this; empty where nothing is known.
     pub(crate) prefix: Box<[u8]>,
+    /// It begins with it in any case, as under `(?i)`; the prefix is in lower case then.
+    pub(crate) ignores_case: bool,
     /// Of each of these, every match contains one.
     pub(crate) inside: Box<[AnyOf]>,
 }
@@ -26,30 +28,50 @@ impl Literals {
         let Ok(hir) = ParserBuilder::new().unicode(false).utf8(false).build().parse(translated) else {
             return Self::default();
         };
-        let mut prefix = Vec::new();
-        begin(&hir, &mut prefix);
+        let (mut prefix, mut ignores_case) = (Vec::new(), false);
+        begin(&hir, &mut prefix, &mut ignores_case);
+        if ignores_case {
+            prefix.make_ascii_lowercase();
+        }
         let mut inside = Vec::new();
         contain(&hir, &mut inside);
-        Self { prefix: prefix.into(), inside: inside.into() }
+        Self { prefix: prefix.into(), ignores_case, inside: inside.into() }
     }
 }
 
 /// Append what every match begins with; true when that is all there is to it. An assertion (`^`, `\b`) takes no bytes.
-fn begin(hir: &Hir, prefix: &mut Vec<u8>) -> bool {
+fn begin(hir: &Hir, prefix: &mut Vec<u8>, ignores_case: &mut bool) -> bool {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => true,
         HirKind::Literal(literal) => {
             prefix.extend_from_slice(&literal.0);
             true
         }
-        HirKind::Capture(capture) => begin(&capture.sub, prefix),
-        HirKind::Concat(parts) => parts.iter().all(|part| begin(part, prefix)),
+        HirKind::Capture(capture) => begin(&capture.sub, prefix, ignores_case),
+        HirKind::Concat(parts) => parts.iter().all(|part| begin(part, prefix, ignores_case)),
         HirKind::Repetition(repetition) if repetition.min > 0 => {
-            begin(&repetition.sub, prefix);
+            begin(&repetition.sub, prefix, ignores_case);
             false
         }
-        HirKind::Repetition(_) | HirKind::Class(_) | HirKind::Alternation(_) => false,
+        HirKind::Class(class) => match letter(class) {
+            Some(letter) => {
+                prefix.push(letter);
+                *ignores_case = true;
+                true
+            }
+            None => false,
+        },
+        HirKind::Repetition(_) | HirKind::Alternation(_) => false,
     }
+}
+
+/// The letter of a class that is one letter in both cases.
+fn letter(class: &Class) -> Option<u8> {
+    let Class::Bytes(class) = class else { return None };
+    let [upper, lower] = class.ranges() else { return None };
+    let one = |range: &ClassBytesRange| (range.start() == range.end()).then_some(range.start());
+    one(upper).filter(|upper| upper.is_ascii_uppercase() && one(lower) == Some(upper.to_ascii_lowercase()))?;
+    one(lower)
 }
 
 /// Append what every match contains.
@@ -87,9 +109,10 @@ mod tests {
             (".*", "", &[]),
             ("[a-z]+/x/.*", "", &[&["/x/"]]),
             ("^/a\\b(?:b)+c?", "/ab", &[&["/a"], &["b"]]),
+            ("a?b*cc", "", &[&["cc"]]),
             ("(?:/a/.*|/b/.*)x", "", &[&["/a/", "/b/"], &["x"]]),
             ("(?:a|.*)x", "", &[&["x"]]),
-            ("(?i)abc", "", &[]),
+            ("(?i)/Ab1[c-d]", "/ab1", &[&["/"], &["1"]]),
             ("(?:aa|bb|cc|dd|ee)", "", &[]),
         ] {
             let literals = Literals::of(pattern);

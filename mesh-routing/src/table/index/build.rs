@@ -245,10 +245,11 @@ fn keys_of<'a>(condition: &'a StringMatch, case: Case, copies: bool, mut push: i
         StringMatch::Prefix(text) if text.is_empty() => {}
         StringMatch::Prefix(text) => push(Key::Prefix(folded(text), case)),
         StringMatch::Regex(regex) => {
-            // istio ignoreUriCase: "only in the case of `exact` and `prefix` URI matches".
+            // istio ignoreUriCase: "only in the case of `exact` and `prefix` URI matches". A regex says it itself.
             let literals = regex.literals();
             if !literals.prefix.is_empty() {
-                push(Key::Prefix(Cow::Borrowed(&literals.prefix), Case::Counts));
+                let case = if literals.ignores_case { Case::Ignored } else { Case::Counts };
+                push(Key::Prefix(Cow::Borrowed(&literals.prefix), case));
             }
             let useful = |any: &&AnyOf| copies || any.len() == 1;
             literals.inside.iter().filter(useful).for_each(|any| push(Key::Inside(any)));

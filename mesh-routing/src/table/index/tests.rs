@@ -29,7 +29,7 @@ enum Text {
 }
 
 /// Regexes, each with values that some of them match.
-const PATH_REGEXES: [&str; 16] = [
+const PATH_REGEXES: [&str; 21] = [
     ".*",
     "/.*",
     "/a/[0-9]+",
@@ -42,10 +42,15 @@ const PATH_REGEXES: [&str; 16] = [
     "/(?:svc1|b)(?:/.*)?",
     "(/a)+",
     "(?i)/A/b",
+    "/(?i:svc1)/A.*",
     "/a\\b.*",
     "[^/]*",
     "/a|/b|/a/b",
     "(?:.*/b){2}",
+    "/a?b",
+    "(?:/svc1)?/b",
+    "/a(?:/b|/svc1/a)*",
+    "(?:/svc1|/b)(?:/a)?",
 ];
 const SEGMENTS: [&str; 9] = ["a", "b", "A", "ab", "svc1", "svc2", "svc12", "7", ""];
 const VALUES: [&str; 6] = ["", "a", "ab", "v1", "v2", "b,a"];
