@@ -26,16 +26,50 @@ pub(super) struct Trie {
     nodes: Box<[Node]>,
     /// The first byte of each node's label, at the node's index: siblings are searched without touching them.
     firsts: Box<[u8]>,
+    /// The long ones.
     labels: Box<[u8]>,
 }
 
+/// Two to a cache line, with the label where it is short.
 #[derive(Debug)]
+#[repr(align(32))]
 struct Node {
-    label: u32,
-    label_length: u32,
+    label: Label,
+    count: u16,
     children: u32,
-    count: u32,
     ends: Ends,
+}
+
+#[derive(Debug)]
+enum Label {
+    Here { length: u8, bytes: [u8; HERE] },
+    Elsewhere { at: u32, length: u32 },
+}
+
+const HERE: usize = 14;
+
+impl Label {
+    fn new(text: &[u8], labels: &mut Vec<u8>) -> Self {
+        match u8::try_from(text.len()) {
+            Ok(length) if text.len() <= HERE => {
+                let mut bytes = [0; HERE];
+                bytes[..text.len()].copy_from_slice(text);
+                Self::Here { length, bytes }
+            }
+            _ => {
+                let at = short(labels.len());
+                labels.extend_from_slice(text);
+                Self::Elsewhere { at, length: short(text.len()) }
+            }
+        }
+    }
+
+    fn text<'a>(&'a self, labels: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Here { length, bytes } => &bytes[..usize::from(*length)],
+            Self::Elsewhere { at, length } => &labels[*at as usize..][..*length as usize],
+        }
+    }
 }
 
 impl Trie {
@@ -46,18 +80,12 @@ impl Trie {
         // Level by level, so that siblings come side by side and no depth of texts is a depth of calls.
         let mut queue = VecDeque::from([(0, texts.len(), 0)]);
         while let Some((mut from, to, depth)) = queue.pop_front() {
-            let mut node = Node {
-                label: short(labels.len()),
-                label_length: 0,
-                children: short(firsts.len()),
-                count: 0,
-                ends: Ends::default(),
-            };
+            let children = short(firsts.len());
+            let mut node = Node { label: Label::new(&[], labels), children, count: 0, ends: Ends::default() };
             if let (Some((first, ends)), Some((last, _))) = (texts[..to].get(from), texts[..to].last()) {
                 // Texts are in order: what the first and the last share, all share.
                 let at = depth + first[depth..].iter().zip(&last[depth..]).take_while(|(a, b)| a == b).count();
-                labels.extend_from_slice(&first[depth..at]);
-                node.label_length = short(at - depth);
+                node.label = Label::new(&first[depth..at], labels);
                 if first.len() == at {
                     node.ends = *ends;
                     from += 1;
@@ -97,7 +125,7 @@ impl Trie {
         let mut at = 0;
         loop {
             let node = &self.nodes[at];
-            let label = &self.labels[node.label as usize..][..node.label_length as usize];
+            let label = node.label.text(&self.labels);
             let Some((text, after)) = rest.split_at_checked(label.len()) else { return };
             if !same(text, label) {
                 return;
@@ -113,7 +141,7 @@ impl Trie {
                 return;
             };
             let first = fold(*first);
-            let siblings = &self.firsts[node.children as usize..][..node.count as usize];
+            let siblings = &self.firsts[node.children as usize..][..usize::from(node.count)];
             let Some(child) = siblings.iter().position(|byte| *byte == first) else { return };
             at = node.children as usize + child;
         }
@@ -123,4 +151,14 @@ impl Trie {
 /// Sizes of a table are far below four billion: a rule's text is bytes of a file that was read into memory.
 fn short(size: usize) -> u32 {
     u32::try_from(size).expect("a route table is smaller than 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_nodes_are_a_cache_line() {
+        assert_eq!(size_of::<Node>(), 32);
+    }
 }
