@@ -1,4 +1,4 @@
-//! Tables to measure on, each with a request for every route.
+//! Tables to measure on, and requests for their routes.
 
 use std::sync::Arc;
 
@@ -64,17 +64,13 @@ pub(crate) struct Table {
     pub(crate) _rules: Arc<VirtualService>,
     /// The table.
     pub(crate) table: RouteTable<Arc<ClusterName>>,
-    /// One for each rule.
-    pub(crate) requests: Vec<Request<()>>,
 }
 
 impl Table {
     /// Of as many rules.
     pub(crate) fn new(rule: fn(usize) -> Rule, rules: usize) -> Self {
-        let (conditions, requests): (Vec<_>, Vec<_>) = (0..rules).map(rule).unzip();
-        let rules = conditions
-            .iter()
-            .map(|condition| format!("\n  - {{match: [{condition}], route: [{{destination: {{host: a}}}}]}}"));
+        let rules =
+            (0..rules).map(|n| format!("\n  - {{match: [{}], route: [{{destination: {{host: a}}}}]}}", rule(n).0));
         let yaml = format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{ports: [{{port: 80, name: http}}]}}}}\n---\n\
          kind: VirtualService\nmetadata: {{name: a}}\nspec:\n  hosts: [a]\n  http:{}\n",
@@ -94,6 +90,6 @@ impl Table {
             default_retry: Some(RetryPolicy::istio_default()),
         };
         let table = RouteTable::compile(&input, &mut |name| Some(Arc::new(name.clone())), &mut issues);
-        Table { _rules: virtual_service, table, requests }
+        Table { _rules: virtual_service, table }
     }
 }

@@ -164,7 +164,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             };
             let name = ClusterName { service: service.name.clone(), port, subset: None };
             let destination = self.destination(name, Arc::new(policy));
-            entries.push(Entry { matcher: None, route: Arc::new(Route::new((1, destination), [])) });
+            entries.push(Entry { matcher: None, route: Route::new((1, destination), []) });
         }
         VirtualHost::new(entries)
     }
@@ -174,7 +174,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let mut entries = Vec::new();
         for rule in owner.rules() {
             if rule.matches.is_empty() {
-                let route = Arc::new(self.route(owner, rule, None, dialled));
+                let route = self.route(owner, rule, None, dialled);
                 entries.push(Entry { matcher: None, route });
                 return entries;
             }
@@ -183,7 +183,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 if elsewhere || !matcher.source.admits(self.input.workload) {
                     continue;
                 }
-                let route = Arc::new(self.route(owner, rule, matcher.name.as_deref(), matcher.port.unwrap_or(dialled)));
+                let route = self.route(owner, rule, matcher.name.as_deref(), matcher.port.unwrap_or(dialled));
                 let catch_all = matcher.is_catch_all(port.is_some());
                 entries.push(Entry { matcher: Some(Arc::clone(matcher)), route });
                 // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.
