@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) type Name = Arc<ClusterName>;
-type Inner = Routed<Request<ReplayBody<MirrorBody<Empty<Bytes>>>>, Name, Arc<RoutePolicy<Name>>>;
+type Inner = To<ReplayBody<MirrorBody<Empty<Bytes>>>>;
 
 fn table(http: &str) -> RouteTable<Name> {
     let yaml = format!(
@@ -49,6 +49,9 @@ fn table(http: &str) -> RouteTable<Name> {
     let mut clusters = |name: &ClusterName| (name.subset.as_deref() != Some("gone")).then(|| Arc::new(name.clone()));
     RouteTable::compile(&input, &mut clusters, &mut issues)
 }
+
+/// A request on its way to an upstream, with a body as the layers left it.
+pub(crate) type To<B> = Routed<Request<B>, Name, Arc<RoutePolicy<Name>>>;
 
 /// The same, as a layer wants it.
 pub(crate) fn shared(http: &str) -> Arc<ArcSwap<RouteTable<Name>>> {
@@ -200,7 +203,7 @@ async fn the_closest_authority_wins() {
 
 /// The reply that a request gets without any upstream.
 async fn answer(rule: &str, request: Request<Empty<Bytes>>) -> (http::response::Parts, Bytes) {
-    let upstream = service_fn(|_: Routed<Request<Empty<Bytes>>, Name, Arc<RoutePolicy<Name>>>| async {
+    let upstream = service_fn(|_: To<Empty<Bytes>>| async {
         Err::<Response<Empty<Bytes>>, _>(Error::new(Reason::NoHealthyUpstream))
     });
     let stack = ServiceBuilder::new()
@@ -384,12 +387,10 @@ async fn a_body_need_not_be_sync_for_the_stack_to_be_send() {
         .layer(MirrorLayer::new())
         .layer(TimeoutLayer::new())
         .layer(RetryLayer::new())
-        .service(service_fn(
-            |routed: Routed<Request<ReplayBody<MirrorBody<NotSync>>>, Name, Arc<RoutePolicy<Name>>>| async move {
-                let body = routed.request.into_body().collect().await.map_err(Error::from_box)?;
-                Ok::<_, Error>(Response::new(Full::new(body.to_bytes())))
-            },
-        ));
+        .service(service_fn(|routed: To<ReplayBody<MirrorBody<NotSync>>>| async move {
+            let body = routed.request.into_body().collect().await.map_err(Error::from_box)?;
+            Ok::<_, Error>(Response::new(Full::new(body.to_bytes())))
+        }));
     fn is_shared<T: Clone + Send + Sync + 'static>(service: T) -> T {
         service
     }

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
@@ -8,7 +6,7 @@ use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
 use crate::{
     CorsLayer, FaultLayer, RouteLayer,
-    tests::{Name, shared},
+    tests::{To, shared},
 };
 
 /// Everything that a response says about origins, in the order of t4's columns; and whether upstream saw the request.
@@ -18,13 +16,10 @@ async fn ask(http: &str, method: &str, headers: &[(&str, &str)]) -> (u16, bool, 
         .layer(RouteLayer::new(shared(http)))
         .layer(FaultLayer::new())
         .layer(CorsLayer::new())
-        .service(service_fn(
-            |_: mesh_core::Routed<Request<Empty<Bytes>>, Name, Arc<crate::RoutePolicy<Name>>>| async {
-                let upstream =
-                    Response::builder().header("x-up", "1").header("access-control-allow-origin", "upstream's");
-                Ok::<_, mesh_core::Error>(upstream.body(Full::<Bytes>::from("ok")).unwrap())
-            },
-        ));
+        .service(service_fn(|_: To<Empty<Bytes>>| async {
+            let upstream = Response::builder().header("x-up", "1").header("access-control-allow-origin", "upstream's");
+            Ok::<_, mesh_core::Error>(upstream.body(Full::<Bytes>::from("ok")).unwrap())
+        }));
     let request =
         headers.iter().fold(Request::builder().method(method).uri("http://a/x"), |r, (k, v)| r.header(*k, *v));
     let response = stack.oneshot(request.body(Empty::new()).unwrap()).await.unwrap();

@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -9,18 +9,18 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, channel::Channel};
-use mesh_core::{BoxError, Deadline, Error, Progress, Reason, Routed};
+use mesh_core::{BoxError, Deadline, Error, Progress, Reason};
 use tokio::time::Instant;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 
 use super::*;
 use crate::{
     ReplayBody, RetryLayer, RouteLayer, TimeoutLayer,
-    tests::{Name, shared},
+    tests::{To, shared},
 };
 
 type Seen = Arc<Mutex<Vec<(String, Result<Bytes, String>)>>>;
-type Inner<B> = Routed<Request<ReplayBody<MirrorBody<B>>>, Name, Arc<RoutePolicy<Name>>>;
+type Inner<B> = To<ReplayBody<MirrorBody<B>>>;
 
 /// A stack over an upstream that notes who got which body, and the requests' heads. Subset `slow` takes 10 s, `bad`
 /// fails.
@@ -191,24 +191,19 @@ async fn an_upgrade_is_not_mirrored() {
 }
 
 #[tokio::test]
-async fn a_layer_applied_twice_is_one_layer() {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    let layer = MirrorLayer::new().with_roll(|| {
-        ASKED.store(true, Ordering::Relaxed);
-        0
-    });
+async fn nothing_is_drawn_without_mirrors_and_the_layer_is_its_settings() {
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    let layer = MirrorLayer::new().with_roll(|| u64::from(DRAWN.fetch_add(1, Ordering::Relaxed)));
     let inner = || {
-        service_fn(|_: Routed<Request<MirrorBody<Full<Bytes>>>, Name, Arc<RoutePolicy<Name>>>| async {
-            Ok::<_, Error>(Response::new(Full::<Bytes>::default()))
-        })
+        service_fn(|_: To<MirrorBody<Full<Bytes>>>| async { Ok::<_, Error>(Response::new(Full::<Bytes>::default())) })
     };
     let (one, two) = (layer.layer(inner()), layer.layer(inner()));
-    // Nothing is drawn for a route without mirrors.
-    for stack in [RouteLayer::new(shared("{route: [{destination: {host: a}}]}")).layer(one)] {
-        stack.oneshot(post(Full::default())).await.unwrap();
-    }
-    assert!(!ASKED.load(Ordering::Relaxed));
+    let plain = shared("{route: [{destination: {host: a}}]}");
+    RouteLayer::new(plain).layer(one.clone()).oneshot(post(Full::default())).await.unwrap();
+    assert_eq!(DRAWN.load(Ordering::Relaxed), 0);
     let mirrored = shared("{mirror: {host: a, subset: copy}, route: [{destination: {host: a}}]}");
-    RouteLayer::new(mirrored).layer(two).oneshot(post(Full::default())).await.unwrap();
-    assert!(ASKED.load(Ordering::Relaxed));
+    for service in [one, two] {
+        RouteLayer::new(Arc::clone(&mirrored)).layer(service).oneshot(post(Full::default())).await.unwrap();
+    }
+    assert_eq!(DRAWN.load(Ordering::Relaxed), 2);
 }

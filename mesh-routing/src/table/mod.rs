@@ -35,7 +35,8 @@ impl<C> RouteTable<C> {
         self.path_normalization
     }
 
-    /// Decide what becomes of a request. Pure: `roll` is asked for 64 random bits where a route has several destinations.
+    /// Decide what becomes of a request. Pure: `roll` is asked for 64 random bits where a route has several
+    /// destinations.
     ///
     /// # Errors
     /// [`Reason::NoRoute`] when no rule of the host matches, [`Reason::Blackhole`] for a host outside the registry

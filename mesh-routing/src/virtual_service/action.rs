@@ -112,8 +112,8 @@ impl Parser<'_> {
             }
         }
         if specs.len() > 1 && !self.failed {
-            // istio: "If there is only one destination in the rule, it will receive all traffic. Otherwise, if weight is
-            // 0, the destination will not receive any traffic."
+            // istio: "If there is only one destination in the rule, it will receive all traffic. Otherwise, if weight
+            // is 0, the destination will not receive any traffic."
             parsed.retain(|destination| destination.weight > 0);
             if parsed.is_empty() {
                 self.error(format!("{rule}.route"), "total destination weight = 0");

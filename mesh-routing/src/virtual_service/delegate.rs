@@ -1,7 +1,7 @@
 //! Delegation: a VirtualService without hosts lends its rules to those that name it.
 //!
-//! istio networking/v1alpha3 HTTPRoute.delegate: "Delegate is used to specify the particular VirtualService which can be
-//! used to define delegate HTTPRoute." One level only. The delegate's rules take the place of the one that delegates,
+//! istio networking/v1alpha3 HTTPRoute.delegate: "Delegate is used to specify the particular VirtualService which can
+//! be used to define delegate HTTPRoute." One level only. The delegate's rules take the place of the one that delegates,
 //! each where both match and with what it says itself, else with what the root says (istio mergeHTTPRoute). A rule
 //! whose matches cannot hold together with the root's is left out.
 
@@ -182,8 +182,8 @@ fn names_conflict<K: PartialEq>(root: &[Named<K>], own: &[Named<K>]) -> bool {
     })
 }
 
-/// istio stringMatchConflict: "regex on both sides = conflict", and one beside anything else as well; else the delegate's
-/// must be within the root's.
+/// istio stringMatchConflict: "regex on both sides = conflict", and one beside anything else as well; else the
+/// delegate's must be within the root's.
 fn texts_conflict(root: &StringMatch, own: &StringMatch) -> bool {
     match (root, own) {
         (StringMatch::Exact(root), StringMatch::Exact(own)) => root != own,
