@@ -32,6 +32,11 @@ pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
     Pattern::new(&translate(pattern)?).map_err(|error| reason(&error))
 }
 
+/// Compile a pattern that is looked for anywhere, as in a regex rewrite.
+pub(crate) fn compile_search(pattern: &str) -> Result<Regex, String> {
+    build(&translate(pattern)?).map_err(|error| reason(&error))
+}
+
 fn translate(pattern: &str) -> Result<String, String> {
     if pattern.len() > MAX_LENGTH {
         return Err(format!("regex is too large, max length allowed is {MAX_LENGTH}"));
@@ -48,7 +53,7 @@ fn reason(error: &regex::Error) -> String {
 }
 
 fn build(translated: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&whole(translated)).unicode(false).size_limit(MAX_PROGRAM).build()
+    RegexBuilder::new(translated).unicode(false).size_limit(MAX_PROGRAM).build()
 }
 
 /// Anchored at both ends: Envoy's safe_regex matches the whole value.

@@ -39,7 +39,7 @@ impl Pattern {
     pub(super) fn new(translated: &str) -> Result<Self, regex::Error> {
         let machine = match table(translated) {
             Some(table) => Machine::Table(table),
-            None => Machine::General(super::build(translated)?),
+            None => Machine::General(super::build(&super::whole(translated))?),
         };
         Ok(Self { machine, literals: Literals::of(translated), translated: translated.into() })
     }
@@ -102,7 +102,7 @@ mod tests {
             values in proptest::collection::vec("[abAB\n]{0,6}", 20),
         ) {
             let (Some(_), Ok(pattern), Ok(regex)) =
-                (table(&pattern), Pattern::new(&pattern), super::super::build(&pattern)) else { return Ok(()) };
+                (table(&pattern), Pattern::new(&pattern), super::super::build(&super::super::whole(&pattern))) else { return Ok(()) };
             for value in values {
                 prop_assert_eq!(pattern.is_match(value.as_bytes()), regex.is_match(value.as_bytes()), "{:?}", value);
             }

@@ -11,8 +11,8 @@ use std::{
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use mesh_core::{
-    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Reason, ResponseFlag, RetryPermit, Routed,
-    clock,
+    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Progress, Reason, ResponseFlag, RetryPermit,
+    Routed, clock,
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -24,7 +24,7 @@ use crate::{Roll, RoutePolicy};
 /// istio sets `include_request_attempt_count` on outbound virtual hosts.
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-type Inner<B, C> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy>>;
+type Inner<B, C> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy<C>>>;
 
 pin_project! {
     /// The future of [`Retry`](super::Retry).
@@ -55,7 +55,7 @@ struct Again<B, C> {
     head: Request<()>,
     replay: Replay<B>,
     cluster: C,
-    policy: Arc<RoutePolicy>,
+    policy: Arc<RoutePolicy<C>>,
     tried: Vec<Arc<Endpoint>>,
     /// Held while a retry is under way.
     permit: Option<RetryPermit>,
@@ -68,14 +68,16 @@ where
     B: Body,
     C: ClusterHandle,
 {
-    pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy>>, cap: usize, roll: Roll) -> Self {
+    pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>, cap: usize, roll: Roll) -> Self {
         let Routed { request, cluster, policy, attempt } = routed;
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let (again, body) =
             if policy.retry().is_none_or(|retry| retry.retries() == 0 && retry.per_try_timeout().is_none()) {
                 (None, ReplayBody::once(body))
             } else {
                 let (replay, body) = Replay::new(body, cap);
+                // An attempt that is cut off cannot say where it went: the balancer notes it here.
+                head.extensions.get_or_insert_default::<Progress>();
                 let head = Request::from_parts(head.clone(), ());
                 let (cluster, policy) = (cluster.clone(), Arc::clone(&policy));
                 (Some(Again { head, replay, cluster, policy, tried: Vec::new(), permit: None, roll }), body)
@@ -214,7 +216,13 @@ where
                     Poll::Pending => {
                         let Some(limit) = limit.as_pin_mut() else { return Poll::Pending };
                         ready!(limit.poll(cx));
-                        Err(Error::new(Reason::PerTryTimeout))
+                        let mut error = Error::new(Reason::PerTryTimeout);
+                        let progress = this.again.as_ref().and_then(|again| again.head.extensions().get::<Progress>());
+                        if let Some(so_far) = progress.map(Progress::so_far) {
+                            let exchange = error.exchange_mut();
+                            (exchange.cluster, exchange.endpoint) = (so_far.cluster, so_far.endpoint);
+                        }
+                        Err(error)
                     }
                 },
             };

@@ -21,18 +21,18 @@ use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{BackOff, ReplayBody, RetryLayer, RetryOn, RetryPolicy, Verdict, replay::Replay};
-use crate::RoutePolicy;
 
 type Name = Arc<ClusterName>;
 type Outcome = fn() -> Result<Response<()>, Error>;
-type Inner<B, C = Name> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy>>;
+type RoutePolicy<C = Name> = crate::RoutePolicy<C>;
+type Inner<B, C = Name> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy<C>>>;
 
 fn routed<B>(body: B, policy: RoutePolicy) -> Routed<Request<B>, Name, Arc<RoutePolicy>> {
     let request = Request::post("http://a/b").body(body).unwrap();
     Routed::new(request, Arc::new(ClusterName::passthrough()), Arc::new(policy))
 }
 
-fn policy(retries: u32, on: &str) -> RoutePolicy {
+fn policy<C>(retries: u32, on: &str) -> RoutePolicy<C> {
     RoutePolicy::default().with_retry(RetryPolicy::new(retries, RetryOn::parse(on).unwrap()))
 }
 
@@ -206,6 +206,39 @@ async fn per_try_timeout() {
             (other, _) => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hung_is_avoided_like_one_that_failed() {
+    // istio HTTPRetry.retryIgnorePreviousHosts: retries "will ignore previously tried hosts", however they were tried.
+    let endpoint = Arc::new(mesh_core::Endpoint::new(mesh_core::EndpointAddress::new("10.0.0.1", 80)));
+    let hangs = Arc::clone(&endpoint);
+    let service = RetryLayer::new().with_roll(|| 0).layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
+        let hangs = Arc::clone(&hangs);
+        async move {
+            if routed.attempt.number == 0 {
+                // What a balancer does when it has picked.
+                mesh_core::Progress::note(routed.request.extensions(), |known| {
+                    known.endpoint = Some(Arc::clone(&hangs))
+                });
+                std::future::pending::<()>().await;
+            }
+            assert_eq!(routed.attempt.tried, [hangs]);
+            status(200)
+        }
+    }));
+    let retry = RetryPolicy::new(1, RetryOn::parse("5xx").unwrap()).with_per_try_timeout(Duration::from_millis(200));
+    let response = service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap();
+    assert_eq!(response.status(), 200);
+    // And when it was the last try, the error says where it went.
+    let hangs = Arc::clone(&endpoint);
+    let service = RetryLayer::new().layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
+        mesh_core::Progress::note(routed.request.extensions(), |known| known.endpoint = Some(Arc::clone(&hangs)));
+        std::future::pending::<Result<Response<Empty<Bytes>>, Error>>()
+    }));
+    let retry = RetryPolicy::new(0, RetryOn::parse("5xx").unwrap()).with_per_try_timeout(Duration::from_millis(200));
+    let error = service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap_err();
+    assert_eq!(error.exchange().endpoint.as_ref(), Some(&endpoint));
 }
 
 #[tokio::test(start_paused = true)]
