@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 /// `headers` as YAML has it.
@@ -124,9 +124,7 @@ fn header_value(value: &str) -> Result<HeaderValue, String> {
 /// The two levels in the order in which they run.
 pub(crate) fn in_order<'a>(rule: &'a Operations, destination: &'a Operations, destinations: usize) -> Arc<[HeaderOp]> {
     let (first, second) = if destinations > 1 { (destination, rule) } else { (rule, destination) };
-    // istio route.go: "authority precedence": the rule's, else the destination's.
-    let authority = rule.authority.as_ref().or(destination.authority.as_ref());
-    first.ops.iter().chain(&second.ops).cloned().chain(authority.map(|a| HeaderOp::Set(HOST, a.clone()))).collect()
+    first.ops.iter().chain(&second.ops).cloned().collect()
 }
 
 /// Run them.
@@ -184,7 +182,8 @@ mod tests {
         let mut headers = HeaderMap::from_iter([(HeaderName::from_static("a"), HeaderValue::from_static("0"))]);
         apply(&in_order(&compiled.request, &Operations::default(), 1), &mut headers);
         assert_eq!(headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(headers["host"], "other");
+        assert_eq!(compiled.request.authority.unwrap(), "other");
+        assert!(!headers.contains_key("host"));
         assert_eq!(headers["p"], "5%");
     }
 
