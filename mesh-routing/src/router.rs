@@ -103,29 +103,25 @@ impl<C: ClusterHandle> RouteLayer<C> {
         let destination = match table.route(&head, self.roll)? {
             Decision::Forward(destination) => destination,
             Decision::Redirect(redirect, policy) => {
-                return Err(Taken::new(policy, &request).answer(&request, || {
-                    let location = HeaderValue::from_maybe_shared(Bytes::from(redirect.location(&head)));
-                    let location = match location {
-                        Ok(location) => location,
-                        Err(error) => return bad_path(error.into()),
-                    };
-                    let mut answer = Error::answer(redirect.status(), Bytes::new());
-                    answer.edit_reply(move |headers| {
-                        headers.insert(header::LOCATION, location.clone());
-                    });
-                    answer
-                }));
+                let location = HeaderValue::from_maybe_shared(Bytes::from(redirect.location(&head)));
+                let location = location.map_err(|error| bad_path(error.into()))?;
+                let mut answer = Error::answer(redirect.status(), Bytes::new());
+                answer.edit_reply(move |headers| {
+                    headers.insert(header::LOCATION, location.clone());
+                });
+                return Err(Taken::new(policy, &request).failed(answer));
             }
             Decision::DirectResponse(response, policy) => {
-                let answer = || Error::answer(response.status, response.body.clone());
-                return Err(Taken::new(policy, &request).answer(&request, answer));
+                let answer = Error::answer(response.status, response.body.clone());
+                return Err(Taken::new(policy, &request).failed(answer));
             }
         };
         let mut taken = Taken::new(destination.policy(), &request);
         taken.cluster = Some(Arc::clone(destination.name()));
         let Some(cluster) = destination.cluster().cloned() else {
-            // measured on Envoy 1.40 (t4): 503, empty body, NC.
-            return Err(taken.answer(&request, || Error::new(Reason::NoCluster)));
+            // measured on Envoy 1.40 (t4): 503, empty body, NC; its CORS filter comes before.
+            let preflight = taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
+            return Err(taken.failed(preflight.unwrap_or_else(|| Error::new(Reason::NoCluster))));
         };
         let policy = destination.policy();
         // Upstream sees the path that was matched: otherwise it could read another one out of it.
@@ -135,7 +131,7 @@ impl<C: ClusterHandle> RouteLayer<C> {
         };
         // envoy finalizePathHeader, measured (t2): with its query, and even where the rewrite changes nothing.
         let original_path = policy.rewrite.as_ref().map(|_| with_query(head.path.as_bytes(), head.query));
-        // envoy updateAuthority, measured (t2, `/lh`): the one before, whatever the new one is.
+        // envoy updateAuthority, measured (t2, `/lh`): the one before, its port included.
         let original_host = policy.authority.as_ref().map(|_| HeaderValue::from_str(head.authority));
         if let Some(ops) = &policy.request_headers {
             header_ops::apply(ops, request.headers_mut());
@@ -203,12 +199,6 @@ impl<C> Taken<C> {
         exchange.route = self.policy.name().cloned();
     }
 
-    /// End the request here: with the answer to a preflight, which Envoy gives before its router, or with this.
-    fn answer<B>(&self, request: &Request<B>, answer: impl FnOnce() -> Error) -> Error {
-        let preflight = self.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
-        self.failed(preflight.unwrap_or_else(answer))
-    }
-
     fn answered<B>(&self, response: &mut Response<B>) {
         self.note(Exchange::of(response));
         if let Some(ops) = &self.policy.response_headers {
@@ -220,9 +210,9 @@ impl<C> Taken<C> {
         }
     }
 
-    /// What a rule says about responses, it says about replies made here (measured on Envoy 1.40, t2 and t4: redirects,
-    /// direct responses, 503, 504 and injected aborts carry it). A preflight's is Envoy's CORS filter's own, and one
-    /// from outside of that filter says nothing about origins.
+    /// What a rule says about responses, it says about replies made here. measured on Envoy 1.40: redirects, direct
+    /// responses, 503, 504 and injected aborts carry the rule's headers, the answer to a preflight does not; an abort,
+    /// which comes from outside of the CORS filter, says nothing about origins.
     fn failed(&self, mut error: Error) -> Error {
         self.note(error.exchange_mut());
         let reason = error.reason();

@@ -252,7 +252,7 @@ async fn a_direct_response_is_answered_here() {
     assert_eq!((&parts.headers["content-type"], &*body), (&"application/json".parse().unwrap(), &b"{}"[..]));
     let (parts, _) = answer("{directResponse: {status: 204}}", get()).await;
     assert!(!parts.headers.contains_key("content-length") && !parts.headers.contains_key("content-type"));
-    // envoy sendLocalReply: a gRPC caller gets the gRPC form
+    // measured on Envoy 1.40: a gRPC caller gets the gRPC form
     let mut call = get();
     call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     let (parts, body) = answer("{directResponse: {status: 503, body: {string: later}}}", call).await;
@@ -265,8 +265,8 @@ async fn a_direct_response_is_answered_here() {
 
 #[tokio::test]
 async fn what_a_rule_says_of_responses_holds_for_replies_made_here() {
-    // measured on Envoy 1.40: the decision headers of ../shared/envoy are response header operations, and t4 reads them
-    // on injected aborts, NC and UH.
+    // measured on Envoy 1.40 (t4): its decision headers are response header operations, and are read on injected
+    // aborts, NC and UH.
     for (action, status) in [
         (TO.to_owned(), 503),
         ("route: [{destination: {host: a, subset: gone}}]".to_owned(), 503),

@@ -89,7 +89,7 @@ async fn rules_answer_rewrite_mirror_and_delegate() {
     assert_eq!((response.status().as_u16(), &**response.body()), (200, &b"answered"[..]));
     assert_eq!(response.headers()["access-control-allow-origin"], "https://ok.test");
     let expected = format!("/a?b shop /api/a?b {body}");
-    assert_eq!(*shop.lock().unwrap(), [expected.clone()]);
+    assert_eq!(*shop.lock().unwrap(), std::slice::from_ref(&expected));
     until("the rehearsal has it", || async { !rehearsal.lock().unwrap().is_empty() }).await;
     assert_eq!(*rehearsal.lock().unwrap(), [expected]);
 

@@ -99,6 +99,7 @@ async fn a_route_answers_with_what_it_says() {
     assert_eq!(answer("HEAD", 418, "teapot", None).await, (418, "".into(), some("text/plain"), some("6")));
     assert_eq!(answer("GET", 204, "", None).await, (204, "".into(), None, None));
     assert_eq!(answer("GET", 555, "", None).await, (555, "".into(), None, some("0")));
+    assert_eq!(answer("GET", 200, "", Some("application/json")).await, (200, "".into(), None, some("0")));
     let json = answer("GET", 200, "{}", Some("application/json")).await;
     assert_eq!(json, (200, "{}".into(), some("application/json"), some("2")));
 }

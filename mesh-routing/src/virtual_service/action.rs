@@ -49,6 +49,10 @@ impl Parser<'_> {
             if spec.fault.is_some() {
                 self.error(&at, format!("HTTP route cannot contain both fault and {name}"));
             }
+            if spec.cors_policy.is_some() {
+                let message = format!("has no effect beside {field}: Envoy looks at it where a route forwards");
+                self.issues.push(self.document.warning(format!("{path}.corsPolicy"), message));
+            }
             if spec.rewrite.is_some() {
                 self.error(&at, format!("HTTP route rule cannot contain both rewrite and {name}"));
             }

@@ -278,6 +278,15 @@ fn a_large_answer_is_warned_about() {
 }
 
 #[test]
+fn a_cors_policy_beside_an_answer_is_warned_about() {
+    let (read, issues) = rule("{redirect: {uri: /b}, corsPolicy: {allowOrigins: [{exact: a}]}}");
+    assert!(
+        read.is_some() && issues.to_string().contains("http[0].corsPolicy: has no effect beside redirect"),
+        "{issues}"
+    );
+}
+
+#[test]
 fn unreachable_rules_are_reported() {
     let to = "route: [{destination: {host: a}}]";
     for (rules, warning) in [
