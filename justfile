@@ -16,6 +16,10 @@ lint:
 test:
     cargo test --workspace
 
+# What a route lookup costs.
+bench:
+    cargo bench -p mesh-routing --bench routes
+
 # The manual, as docs.rs shows it.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features

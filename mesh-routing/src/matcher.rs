@@ -79,8 +79,12 @@ impl RouteMatch {
     /// istio route.go IsCatchAllRoute: prefix `/` or regex `.*` and no other condition on the request. A port that was
     /// compared when the table was compiled is none.
     pub(crate) fn is_catch_all(&self, port_settled: bool) -> bool {
-        self.uri.as_ref().is_none_or(StringMatch::is_any_path)
-            && (port_settled || self.port.is_none())
+        self.uri.as_ref().is_none_or(StringMatch::is_any_path) && self.asks_only_for_path(port_settled)
+    }
+
+    /// Is there no condition on the request but the path?
+    pub(crate) fn asks_only_for_path(&self, port_settled: bool) -> bool {
+        (port_settled || self.port.is_none())
             && self.scheme.is_none()
             && self.method.is_none()
             && self.authority.is_none()

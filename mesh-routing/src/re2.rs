@@ -7,6 +7,12 @@
 //!
 //! measured on Envoy 1.40 (t10): patterns work on bytes (Latin-1): `....` matches two two-byte characters.
 
+mod literals;
+mod pattern;
+
+pub(crate) use literals::{AnyOf, Literals};
+pub(crate) use pattern::Pattern;
+
 use std::fmt::Write as _;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -21,27 +27,42 @@ const MAX_PROGRAM: usize = 1 << 20;
 const CLASS_SPACE: &str = r"\x09\x0a\x0c\x0d\x20";
 const CLASS_NOT_SPACE: &str = r"\x00-\x08\x0b\x0e-\x1f\x21-\xff";
 
-/// Compile a pattern for a full match: Envoy's safe_regex matches the whole value.
-pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
-    compile_as(pattern, |translated| format!(r"\A(?:{translated})\z"))
+/// Compile a pattern for a full match.
+pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
+    Pattern::new(&translate(pattern)?).map_err(|error| reason(&error))
 }
 
 /// Compile a pattern that is looked for anywhere, as in a regex rewrite.
 pub(crate) fn compile_search(pattern: &str) -> Result<Regex, String> {
-    compile_as(pattern, |translated| translated)
+    engine(&translate(pattern)?).map_err(|error| reason(&error))
 }
 
-fn compile_as(pattern: &str, place: impl FnOnce(String) -> String) -> Result<Regex, String> {
+fn translate(pattern: &str) -> Result<String, String> {
     if pattern.len() > MAX_LENGTH {
         return Err(format!("regex is too large, max length allowed is {MAX_LENGTH}"));
     }
-    let translated = Translator { rest: pattern.as_bytes(), out: String::with_capacity(pattern.len() * 2) }.run()?;
-    let builder = RegexBuilder::new(&place(translated)).unicode(false).size_limit(MAX_PROGRAM).build();
-    builder.map_err(|error| match error {
+    Translator { rest: pattern.as_bytes(), out: String::with_capacity(pattern.len() * 2) }.run()
+}
+
+fn reason(error: &regex::Error) -> String {
+    match error {
         // Its message shows our spelling of the pattern: only its last line says what is wrong.
         regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
         other => other.to_string(),
-    })
+    }
+}
+
+fn build(translated: &str) -> Result<Regex, regex::Error> {
+    engine(&whole(translated))
+}
+
+fn engine(translated: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(translated).unicode(false).size_limit(MAX_PROGRAM).build()
+}
+
+/// Anchored at both ends: Envoy's safe_regex matches the whole value.
+fn whole(translated: &str) -> String {
+    format!(r"\A(?:{translated})\z")
 }
 
 struct Translator<'a> {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use regex::bytes::Regex;
 use serde::Deserialize;
 
-use crate::re2;
+use crate::re2::{self, Pattern};
 
 /// StringMatch as YAML has it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -21,7 +20,7 @@ pub(crate) struct StringMatchSpec {
 pub(crate) enum StringMatch {
     Exact(Arc<str>),
     Prefix(Arc<str>),
-    Regex(Regex),
+    Regex(Arc<Pattern>),
 }
 
 /// What the empty StringMatch means at a place.
@@ -71,7 +70,7 @@ impl StringMatchSpec {
             // istio route.go canBeConvertedToPresentMatch
             Some("*") if kind == Kind::Named => Ok(None),
             Some(regex) => match re2::compile(regex) {
-                Ok(regex) => Ok(Some(StringMatch::Regex(regex))),
+                Ok(regex) => Ok(Some(StringMatch::Regex(regex.into()))),
                 Err(why) if why.starts_with("regex is too large") => Err(format!("{place:?}: {why}")),
                 Err(why) => Err(format!(
                     "{place:?}: {why}; Istio uses RE2 style regex-based match (https://github.com/google/re2/wiki/Syntax)"
@@ -108,7 +107,7 @@ impl StringMatch {
         match self {
             Self::Exact(_) => false,
             Self::Prefix(prefix) => matches!(&**prefix, "" | "/"),
-            Self::Regex(regex) => regex.as_str() == r"\A(?:.*)\z",
+            Self::Regex(regex) => regex.is_anything(),
         }
     }
 }

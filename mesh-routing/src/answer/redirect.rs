@@ -203,7 +203,7 @@ mod tests {
         let s443 = of(|spec| (spec.scheme, spec.port) = ("https".into(), Some(443)));
         let s80 = of(|spec| (spec.scheme, spec.port) = ("https".into(), Some(80)));
         let prefix = |text: &str| Some(StringMatch::Prefix(text.into()));
-        let any = Some(StringMatch::Regex(crate::re2::compile("/redre.*").unwrap()));
+        let any = Some(StringMatch::Regex(Arc::new(crate::re2::compile("/redre.*").unwrap())));
         for (spec, matched, uri, location) in [
             (&p, exact(), "http://rd.test/p", "http://rd.test/newp"),
             (&p, exact(), "http://rd.test/p?a=1", "http://rd.test/newp?a=1"),

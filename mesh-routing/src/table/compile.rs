@@ -119,7 +119,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         for (_, owner) in owners.all.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
             let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
             if !entries.is_empty() {
-                hosts.insert(owner.pattern, None, Arc::new(VirtualHost { entries }));
+                hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries)));
             }
         }
         // A host's own name, and one that a VirtualService spells out, come before another's alternative name.
@@ -168,9 +168,9 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             };
             let name = ClusterName { service: service.name.clone(), port, subset: None };
             let destination = self.destination(name, Arc::new(policy));
-            entries.push(Entry { matcher: None, route: Arc::new(Route::to(destination)) });
+            entries.push(Entry { matcher: None, route: Route::to(destination) });
         }
-        VirtualHost { entries }
+        VirtualHost::new(entries)
     }
 
     /// The routes of a VirtualService for a port; `None` for a port known only when a request comes.
@@ -178,7 +178,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let mut entries = Vec::new();
         for rule in owner.rules() {
             if rule.matches.is_empty() {
-                let route = Arc::new(self.route(owner, rule, None, dialled));
+                let route = self.route(owner, rule, None, dialled);
                 entries.push(Entry { matcher: None, route });
                 return entries;
             }
@@ -187,7 +187,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 if elsewhere || !matcher.source.admits(self.input.workload) {
                     continue;
                 }
-                let route = Arc::new(self.route(owner, rule, Some(&**matcher), matcher.port.unwrap_or(dialled)));
+                let route = self.route(owner, rule, Some(&**matcher), matcher.port.unwrap_or(dialled));
                 let catch_all = matcher.is_catch_all(port.is_some());
                 entries.push(Entry { matcher: Some(Arc::clone(matcher)), route });
                 // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.

@@ -4,28 +4,35 @@ use std::sync::Arc;
 
 use mesh_core::ClusterName;
 
+use super::index::Index;
 use crate::{DirectResponse, Redirect, RequestHead, RoutePolicy, matcher::RouteMatch};
 
 /// The routes of a host, in order.
 #[derive(Debug)]
 pub(super) struct VirtualHost<C> {
-    pub(super) entries: Vec<Entry<C>>,
+    entries: Box<[Entry<C>]>,
+    index: Index,
 }
 
-/// A route and when it applies; no matcher applies always.
+/// A route and when it applies; no matcher applies always. Side by side in memory: a match costs one more cache line.
 #[derive(Debug)]
 pub(super) struct Entry<C> {
     pub(super) matcher: Option<Arc<RouteMatch>>,
-    pub(super) route: Arc<Route<C>>,
+    pub(super) route: Route<C>,
 }
 
 impl<C> VirtualHost<C> {
-    pub(super) fn route(&self, head: &RequestHead<'_>) -> Option<&Arc<Route<C>>> {
-        let matches = |entry: &&Entry<C>| entry.matcher.as_ref().is_none_or(|matcher| matcher.matches(head));
-        self.entries.iter().find(matches).map(|entry| &entry.route)
+    pub(super) fn new(entries: Vec<Entry<C>>) -> Self {
+        let index = Index::new(entries.iter().map(|entry| entry.matcher.as_deref()));
+        Self { entries: entries.into(), index }
     }
 
-    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route<C>>> {
+    pub(super) fn route(&self, head: &RequestHead<'_>) -> Option<&Route<C>> {
+        let matches = |at: usize| self.entries[at].matcher.as_ref().is_none_or(|matcher| matcher.matches(head));
+        self.index.first(head, matches).map(|at| &self.entries[at].route)
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route<C>> {
         self.entries.iter().map(|entry| &entry.route)
     }
 }

@@ -1,0 +1,328 @@
+//! The index against the scan that it replaces.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::select,
+    test_runner::{Config, RngSeed, TestRunner},
+};
+use rand::{SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+use super::Index;
+use crate::{
+    RequestHead,
+    matcher::{Named, RouteMatch},
+    re2,
+    string_match::StringMatch,
+};
+
+/// A condition before it is compiled, so that a failure can be read.
+#[derive(Clone, Debug)]
+enum Text {
+    Exact(String),
+    Prefix(String),
+    Regex(&'static str),
+}
+
+/// Regexes, each with values that some of them match.
+const PATH_REGEXES: [&str; 21] = [
+    ".*",
+    "/.*",
+    "/a/[0-9]+",
+    "/a/[0-9]+/b",
+    "/svc[0-9]/a",
+    ".*/b",
+    ".*/svc1/.*",
+    "/[a-z]+/b.*",
+    "/(a|b)/.*",
+    "/(?:svc1|b)(?:/.*)?",
+    "(/a)+",
+    "(?i)/A/b",
+    "/(?i:svc1)/A.*",
+    "/a\\b.*",
+    "[^/]*",
+    "/a|/b|/a/b",
+    "(?:.*/b){2}",
+    "/a?b",
+    "(?:/svc1)?/b",
+    "/a(?:/b|/svc1/a)*",
+    "(?:/svc1|/b)(?:/a)?",
+];
+const SEGMENTS: [&str; 9] = ["a", "b", "A", "ab", "svc1", "svc2", "svc12", "7", ""];
+const VALUES: [&str; 6] = ["", "a", "ab", "v1", "v2", "b,a"];
+const VALUE_REGEXES: [&str; 5] = [".*", "v[0-9]", "a.*", ".*b", "(?:a|v1)"];
+const METHODS: [&str; 3] = ["GET", "PUT", "POST"];
+const HOSTS: [&str; 3] = ["a", "a:80", "b"];
+
+/// HTTPMatchRequest before it is compiled.
+#[derive(Clone, Debug)]
+struct Rule {
+    uri: Option<Text>,
+    ignore_uri_case: bool,
+    method: Option<Text>,
+    authority: Option<Text>,
+    scheme: Option<Text>,
+    headers: Vec<(usize, Option<Text>)>,
+    without: Vec<(usize, Option<Text>)>,
+    query: Vec<(usize, Option<Text>)>,
+    port: Option<u16>,
+}
+
+fn compile(text: &Text) -> StringMatch {
+    match text {
+        Text::Exact(text) => StringMatch::Exact(text.as_str().into()),
+        Text::Prefix(text) => StringMatch::Prefix(text.as_str().into()),
+        Text::Regex(pattern) => StringMatch::Regex(re2::compile(pattern).unwrap().into()),
+    }
+}
+
+fn header(index: usize) -> HeaderName {
+    format!("x-{index}").parse().unwrap()
+}
+
+fn named<K>(conditions: &[(usize, Option<Text>)], name: impl Fn(usize) -> K) -> Box<[Named<K>]> {
+    let one = |(index, value): &(usize, Option<Text>)| Named { name: name(*index), value: value.as_ref().map(compile) };
+    conditions.iter().map(one).collect()
+}
+
+impl Rule {
+    fn compile(&self) -> RouteMatch {
+        RouteMatch {
+            uri: self.uri.as_ref().map(compile),
+            ignore_uri_case: self.ignore_uri_case,
+            method: self.method.as_ref().map(compile),
+            authority: self.authority.as_ref().map(compile),
+            scheme: self.scheme.as_ref().map(compile),
+            headers: named(&self.headers, header),
+            without_headers: named(&self.without, header),
+            query: named(&self.query, |index| format!("q{index}").into()),
+            port: self.port,
+            ..RouteMatch::default()
+        }
+    }
+}
+
+fn path() -> impl Strategy<Value = String> {
+    vec(select(&SEGMENTS[..]), 0..4).prop_map(|segments| segments.iter().fold(String::new(), |path, s| path + "/" + s))
+}
+
+fn uri() -> impl Strategy<Value = Text> {
+    prop_oneof![
+        6 => path().prop_map(Text::Exact),
+        3 => path().prop_map(Text::Prefix),
+        2 => select(&PATH_REGEXES[..]).prop_map(Text::Regex),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Text> {
+    let value = || select(&VALUES[..]).prop_map(str::to_owned);
+    prop_oneof![
+        4 => value().prop_map(Text::Exact),
+        2 => value().prop_map(Text::Prefix),
+        2 => select(&VALUE_REGEXES[..]).prop_map(Text::Regex),
+    ]
+}
+
+fn one_of(all: &'static [&'static str]) -> impl Strategy<Value = Text> {
+    let exact = || select(all).prop_map(str::to_owned);
+    prop_oneof![3 => exact().prop_map(Text::Exact), 1 => exact().prop_map(|text| Text::Prefix(text[..1].into()))]
+}
+
+/// Rules that ask for `names` different headers and parameters.
+fn rule(names: usize) -> impl Strategy<Value = Rule> {
+    let conditions = move |most| vec((0..names, option::weighted(0.9, value())), 0..most);
+    let rare = |all| option::weighted(0.05, one_of(all));
+    let uri = option::weighted(0.9, uri());
+    let named = (conditions(3), conditions(2), conditions(2), 0..8_u8);
+    let named = named.prop_map(|(headers, without, query, which)| {
+        let none = Vec::new;
+        match which {
+            0 => (headers, none(), none()),
+            1 => (none(), without, none()),
+            2 => (none(), none(), query),
+            3 => (headers, without, query),
+            _ => (none(), none(), none()),
+        }
+    });
+    let rest = (rare(&METHODS), rare(&HOSTS), rare(&["http", "https"]), option::weighted(0.02, 80..82_u16));
+    (uri, prop::bool::weighted(0.1), named, rest).prop_map(
+        |(uri, ignore_uri_case, (headers, without, query), (method, authority, scheme, port))| Rule {
+            uri,
+            ignore_uri_case,
+            method,
+            authority,
+            scheme,
+            headers,
+            without,
+            query,
+            port,
+        },
+    )
+}
+
+/// Tables of all kinds: short and long; the mix; one path for all; headers or regexes only.
+fn table() -> impl Strategy<Value = Vec<Rule>> {
+    let any = |names| vec(rule(names), 0..40);
+    let one_path = (any(3), option::of(uri())).prop_map(|(mut rules, path)| {
+        rules.iter_mut().for_each(|rule| rule.uri.clone_from(&path));
+        rules
+    });
+    let regexes = (any(2), vec(select(&PATH_REGEXES[..]), 40)).prop_map(|(mut rules, patterns)| {
+        rules.iter_mut().zip(patterns).for_each(|(rule, pattern)| rule.uri = Some(Text::Regex(pattern)));
+        rules
+    });
+    prop_oneof![4 => any(2), 2 => vec(rule(40), 60..160), 2 => one_path, 1 => regexes]
+}
+
+/// A request, owned.
+#[derive(Debug)]
+struct Sent {
+    method: &'static str,
+    scheme: &'static str,
+    authority: &'static str,
+    port: u16,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+}
+
+/// A request that a rule of the table asks for, more or less.
+fn request(rules: &[Rule], seed: u64) -> Sent {
+    let rng = &mut StdRng::seed_from_u64(seed);
+    let random_path = |rng: &mut StdRng| {
+        let count = rng.random_range(0..4);
+        (0..count).fold(String::new(), |path, _| path + "/" + SEGMENTS.choose(rng).unwrap())
+    };
+    let rule = rules.choose(rng).filter(|_| rng.random_bool(0.8));
+    let mut path = match rule.and_then(|rule| rule.uri.as_ref()) {
+        Some(Text::Exact(path)) => path.clone(),
+        Some(Text::Prefix(prefix)) => prefix.clone() + &random_path(rng),
+        _ => random_path(rng),
+    };
+    match rng.random_range(0..10) {
+        0 => path.push_str(SEGMENTS.choose(rng).unwrap()),
+        1 => path.make_ascii_uppercase(),
+        2 => drop(path.pop()),
+        _ => {}
+    }
+    let mut text = |wanted: Option<&Text>, all: &[&'static str]| match wanted {
+        Some(Text::Exact(text) | Text::Prefix(text)) if rng.random_bool(0.9) => text.clone(),
+        _ => (*all.choose(rng).unwrap()).to_owned(),
+    };
+    let mut headers = HeaderMap::new();
+    let mut query = Vec::new();
+    if let Some(rule) = rule {
+        for (index, wanted) in &rule.headers {
+            headers.append(header(*index), text(wanted.as_ref(), &VALUES).parse().unwrap());
+        }
+        for (index, wanted) in &rule.query {
+            query.push(format!("q{index}={}", text(wanted.as_ref(), &VALUES)));
+        }
+    }
+    for _ in 0..rng.random_range(0..3) {
+        let value = HeaderValue::from_static(VALUES.choose(rng).unwrap());
+        headers.append(header(rng.random_range(0..4)), value);
+        query.push(format!("q{}={}", rng.random_range(0..4), VALUES.choose(rng).unwrap()));
+    }
+    Sent {
+        method: METHODS.choose(rng).unwrap(),
+        scheme: ["http", "https"].choose(rng).unwrap(),
+        authority: HOSTS.choose(rng).unwrap(),
+        port: rng.random_range(80..82),
+        path,
+        query: (!query.is_empty()).then(|| query.join("&")),
+        headers,
+    }
+}
+
+impl Sent {
+    fn head(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: self.method,
+            scheme: self.scheme,
+            authority: self.authority,
+            port: self.port,
+            path: Cow::Borrowed(&self.path),
+            query: self.query.as_deref(),
+            headers: &self.headers,
+        }
+    }
+}
+
+/// An environment variable, or what is quick enough for every `cargo test`.
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// istio networking/v1alpha3 VirtualService.http: "The first rule matching an incoming request is used."
+#[test]
+fn agrees_with_a_scan_from_the_top() {
+    let cases = u32::try_from(setting("MESH_ROUTE_TABLES", 64)).unwrap();
+    let requests = usize::try_from(setting("MESH_ROUTE_REQUESTS", 500)).unwrap();
+    let seed = setting("MESH_ROUTE_SEED", rand::random());
+    println!("MESH_ROUTE_SEED={seed} MESH_ROUTE_TABLES={cases} MESH_ROUTE_REQUESTS={requests}");
+    let config = Config { cases, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
+    let config = Config { source_file: Some(file!()), ..config };
+    let (mut compared, mut hits, mut later, mut numbers) = (0_u64, 0_u64, 0_u64, BTreeSet::new());
+    let seen = std::cell::RefCell::new((&mut compared, &mut hits, &mut later, &mut numbers));
+    TestRunner::new(config)
+        .run(&(table(), vec(any::<u64>(), requests)), |(rules, seeds)| {
+            let matchers: Vec<_> = rules.iter().map(Rule::compile).collect();
+            let index = Index::new(matchers.iter().map(Some));
+            for seed in seeds {
+                let sent = request(&rules, seed);
+                let head = sent.head();
+                let scan = matchers.iter().position(|matcher| matcher.matches(&head));
+                prop_assert_eq!(index.first(&head, |at| matchers[at].matches(&head)), scan, "{:?}", sent);
+                let mut seen = seen.borrow_mut();
+                *seen.0 += 1;
+                *seen.1 += u64::from(scan.is_some());
+                *seen.2 += u64::from(scan.is_some_and(|at| at >= 10));
+                seen.3.extend(scan);
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("MESH_ROUTE_SEED={seed}: {error}"));
+    println!("{compared} compared, {hits} matched, {later} at the tenth route or later, {} routes", numbers.len());
+    assert!(hits * 10 >= compared * 6 && later * 20 >= compared, "the requests do not meet the rules");
+}
+
+/// Tables made to be deep or to share everything: the answer stays, and so does the stack.
+#[test]
+fn tables_made_to_be_slow_are_right() {
+    let nested = |n: usize| Some(Text::Prefix("/a".repeat(n + 1)));
+    let names = |n: usize| vec![(n, Some(Text::Exact("a".into())))];
+    let shared = |_| Some(Text::Regex("/[a-z]+/b.*"));
+    let none = Rule {
+        uri: None,
+        ignore_uri_case: false,
+        method: None,
+        authority: None,
+        scheme: None,
+        headers: Vec::new(),
+        without: Vec::new(),
+        query: Vec::new(),
+        port: None,
+    };
+    let table = |rule: &dyn Fn(usize) -> Rule| (0..2_000).rev().map(rule).collect::<Vec<_>>();
+    for rules in [
+        table(&|n| Rule { uri: nested(n), ..none.clone() }),
+        table(&|n| Rule { headers: names(n), ..none.clone() }),
+        table(&|n| Rule { uri: shared(n), headers: names(n), ..none.clone() }),
+        table(&|n| Rule { uri: shared(n), without: names(n), ..none.clone() }),
+        table(&|_| none.clone()),
+    ] {
+        let matchers: Vec<_> = rules.iter().map(Rule::compile).collect();
+        let index = Index::new(matchers.iter().map(Some));
+        for seed in 0..200 {
+            let sent = request(&rules, seed);
+            let head = sent.head();
+            let scan = matchers.iter().position(|matcher| matcher.matches(&head));
+            assert_eq!(index.first(&head, |at| matchers[at].matches(&head)), scan, "{sent:?}");
+        }
+    }
+}
