@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::{ClusterName, Exchange, ResponseFlag};
 
@@ -69,13 +69,16 @@ struct Inner {
     reason: Reason,
     exchange: Exchange,
     source: Option<BoxError>,
+    edits: Vec<HeaderEdit>,
 }
+
+type HeaderEdit = Box<dyn Fn(&mut HeaderMap) + Send + Sync>;
 
 impl Error {
     /// An error without a cause below it.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
-        Self(Box::new(Inner { reason, exchange: reason.exchange(), source: None }))
+        Self(Box::new(Inner { reason, exchange: reason.exchange(), source: None, edits: Vec::new() }))
     }
 
     /// With the cause below it.
@@ -90,6 +93,26 @@ impl Error {
     pub fn with_cluster(mut self, cluster: &Arc<ClusterName>) -> Self {
         self.0.exchange.cluster = Some(Arc::clone(cluster));
         self
+    }
+
+    /// Change the headers of the reply that is made of this, after all changes so far: what a rule says about
+    /// responses, it says about local replies too.
+    pub fn edit_reply(&mut self, edit: impl Fn(&mut HeaderMap) + Send + Sync + 'static) {
+        self.0.edits.push(Box::new(edit));
+    }
+
+    pub(crate) fn edit_headers(&self, headers: &mut HeaderMap) {
+        for edit in &self.0.edits {
+            edit(headers);
+        }
+    }
+
+    /// The reply's body. What ended a retry is told apart from what ended the only attempt.
+    ///
+    /// measured on Envoy 1.40 (interop): after more than one attempt "retried and the latest reset reason".
+    #[must_use]
+    pub fn body(&self) -> &'static str {
+        if self.0.exchange.attempts > 1 { self.0.reason.body_after_retries() } else { self.0.reason.body() }
     }
 
     /// Read a layer's error: ours as it is, anything else as a connection that ended before it answered.
@@ -211,6 +234,24 @@ impl Reason {
             Self::Denied => "RBAC: access denied",
             Self::NotReady => "mesh policy not ready",
             Self::NoRoute | Self::Blackhole | Self::NoCluster | Self::BadRequest(_) | Self::RequestAborted => "",
+        }
+    }
+
+    fn body_after_retries(self) -> &'static str {
+        match self {
+            Self::Overflow => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: overflow"
+            }
+            Self::ConnectFailure => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure"
+            }
+            Self::RefusedStream => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote refused stream reset"
+            }
+            Self::Reset { .. } => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: connection termination"
+            }
+            _ => self.body(),
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::LocalReply;
-use crate::Reason;
+use crate::{Error, Reason};
 
 /// Does the caller speak gRPC? gRPC over HTTP/2: content-type "application/grpc" [("+proto" / "+json" / …)].
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -17,10 +17,10 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// A trailers-only response: HTTP 200, the status in the headers.
-pub(super) fn reply(reason: Reason, mut headers: HeaderMap) -> LocalReply {
+pub(super) fn reply(error: &Error, mut headers: HeaderMap) -> LocalReply {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), status(reason).into());
-    if let Ok(message) = HeaderValue::from_str(&encode(reason.body()))
+    headers.insert(HeaderName::from_static("grpc-status"), status(error.reason()).into());
+    if let Ok(message) = HeaderValue::from_str(&encode(error.body()))
         && !message.is_empty()
     {
         headers.insert(HeaderName::from_static("grpc-message"), message);

@@ -62,9 +62,9 @@ impl LocalReply {
             headers.insert(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
         }
         if grpc {
-            return grpc::reply(reason, headers);
+            return grpc::reply(error, headers);
         }
-        let body = Bytes::from_static(reason.body().as_bytes());
+        let body = Bytes::from_static(error.body().as_bytes());
         headers.insert(header::CONTENT_LENGTH, body.len().into());
         if !body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -76,6 +76,7 @@ impl LocalReply {
         let mut response = Response::new(ReplyBody::local(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
+        error.edit_headers(response.headers_mut());
         response.extensions_mut().insert(error.exchange().clone());
         response
     }
