@@ -144,6 +144,11 @@ impl Taken {
 
     fn note_error(&self, mut error: Error) -> Error {
         self.note(error.exchange_mut());
+        if let Some(ops) = &self.policy.response_headers {
+            // measured on Envoy 1.40 (interop): a route's response headers are put on local replies too.
+            let ops = Arc::clone(ops);
+            error.edit_reply(move |headers| header_ops::apply(&ops, headers));
+        }
         error
     }
 }

@@ -209,9 +209,9 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             request_headers: None,
             response_headers: None,
         };
-        let count = rule.destinations.len();
+        let weighted = rule.weighted;
         let mut destinations = rule.destinations.iter().map(|spec| {
-            let ops = |rule, destination| Some(in_order(rule, destination, count)).filter(|ops| !ops.is_empty());
+            let ops = |rule, destination| Some(in_order(rule, destination, weighted)).filter(|ops| !ops.is_empty());
             let policy = Arc::new(RoutePolicy {
                 request_headers: ops(&rule.headers.request, &spec.headers.request),
                 response_headers: ops(&rule.headers.response, &spec.headers.response),

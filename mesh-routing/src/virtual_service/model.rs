@@ -54,6 +54,8 @@ pub(crate) struct Rule {
     /// Any of them; none is a catch-all.
     pub(crate) matches: Vec<Arc<RouteMatch>>,
     pub(crate) destinations: Vec<Destination>,
+    /// Did it name several, those of weight 0 included?
+    pub(crate) weighted: bool,
     pub(crate) headers: Headers,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Retries,

@@ -122,6 +122,7 @@ impl Parser<'_> {
                 .map(|(i, entry)| Arc::new(self.entry(&format!("{path}.match[{i}]"), entry)))
                 .collect(),
             destinations: self.destinations(path, &spec.route),
+            weighted: spec.route.len() > 1,
             headers: self.headers(path, &spec.headers),
             timeout: timeout.flatten(),
             retries,
