@@ -42,8 +42,31 @@ impl Outcome {
         }
     }
 
+    /// In alphabetical order: Envoy lists them as they were set, we as they are declared.
+    fn flags(&self) -> String {
+        let text = self.says("x-o-flags");
+        let mut flags: Vec<_> = text.split(',').collect();
+        flags.sort_unstable();
+        flags.join(",")
+    }
+
     fn per_attempt(&self, of: impl Fn(&Seen) -> String) -> String {
         self.seen.iter().map(of).collect::<Vec<_>>().join("\n")
+    }
+
+    fn request_headers(&self) -> String {
+        let of_attempt = |(attempt, seen): (usize, &Seen)| {
+            let told = seen.head.headers.iter();
+            let told = told.filter(|(name, value)| name != "host" && !accepted::request_header(name, value));
+            let value = |name: &str, value: &'_ [u8]| match name {
+                // What is left of it when a retry begins is another number each time.
+                "x-envoy-expected-rq-timeout-ms" | "grpc-timeout" if attempt > 0 => b"what is left".to_vec(),
+                _ => value.to_vec(),
+            };
+            let told: Vec<_> = told.map(|(name, found)| (name.as_str(), value(name, found))).collect();
+            listed(told.iter().map(|(name, value)| (*name, value.as_slice())))
+        };
+        self.seen.iter().enumerate().map(of_attempt).collect::<Vec<_>>().join("\n")
     }
 
     fn fields(&self) -> [(&'static str, String); 13] {
@@ -52,21 +75,14 @@ impl Outcome {
             ("status", answer.map_or_else(|| "connection closed".into(), |answer| answer.status.to_string())),
             ("route", self.says("x-o-route")),
             ("cluster", self.says("x-o-cluster")),
-            ("flags", self.says("x-o-flags")),
+            ("flags", self.flags()),
             ("attempts", self.attempts()),
             ("response headers", self.response_headers()),
             ("body", answer.map(|answer| printable(&answer.body)).unwrap_or_default()),
             ("upstreams", self.per_attempt(|seen| seen.upstream.to_owned())),
             ("request line", self.per_attempt(|seen| printable(&seen.head.first))),
             ("host", self.per_attempt(|seen| seen.head.value("host").unwrap_or_default())),
-            (
-                "request headers",
-                self.per_attempt(|seen| {
-                    let headers = seen.head.headers.iter();
-                    let told = headers.filter(|(name, value)| name != "host" && !accepted::request_header(name, value));
-                    listed(told.map(|(name, value)| (name.as_str(), value.as_slice())))
-                }),
-            ),
+            ("request headers", self.request_headers()),
             ("request body", self.per_attempt(|seen| printable(&seen.body))),
             ("attempts seen", self.seen.len().to_string()),
         ]

@@ -63,7 +63,8 @@ fn chosen<'a>(table: &'a Table, route: &str) -> Option<(&'a Rule, Option<&'a Mat
 
 fn match_features(entry: &Match) -> Vec<String> {
     let mut features = Vec::new();
-    let fields = [("uri", &entry.uri), ("scheme", &entry.scheme), ("method", &entry.method), ("authority", &entry.authority)];
+    let fields =
+        [("uri", &entry.uri), ("scheme", &entry.scheme), ("method", &entry.method), ("authority", &entry.authority)];
     for (field, value) in fields {
         features.extend(value.as_ref().map(|value| format!("{field} {}", value.kind())));
     }
@@ -83,7 +84,8 @@ fn action_features(rule: &Rule) -> Vec<String> {
     let mut features = Vec::new();
     let levels = |features: &mut Vec<String>, level: &str, headers: &Headers| {
         for (direction, ops) in [("request", &headers.request), ("response", &headers.response)] {
-            for (verb, used) in [("set", !ops.set.is_empty()), ("add", !ops.add.is_empty()), ("remove", !ops.remove.is_empty())]
+            for (verb, used) in
+                [("set", !ops.set.is_empty()), ("add", !ops.add.is_empty()), ("remove", !ops.remove.is_empty())]
             {
                 if used {
                     features.push(format!("{level} {direction} headers {verb}"));

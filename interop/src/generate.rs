@@ -12,10 +12,12 @@ use crate::{
 const SEGMENTS: [&str; 12] =
     ["a", "b", "api", "v1", "Users", "~u", "x.y", "sp%20ace", "q;r=1", "%C3%A9", "UPPER", "a-long-segment-of-a-path"];
 const HEADERS: [&str; 6] = ["x-a", "X-Mixed-Case", "end-user", "cookie", "x-empty", "user-agent"];
+/// Envoy keeps a few well-known headers as one value each and joins what is repeated. They are sent once.
+const INLINE: [&str; 2] = ["cookie", "user-agent"];
 const PARAMETERS: [&str; 5] = ["k", "K", "id", "flag", "a%20b"];
 const LITERALS: [&str; 8] = ["v", "V", "", "jason", "a,b", "two words", "a%20b", "1"];
 /// Names that header operations touch: some are sent by requests and upstreams, some are not.
-const TOUCHED: [&str; 6] = ["x-a", "x-one", "X-Two", "end-user", "x-up-many", "user-agent"];
+const TOUCHED: [&str; 6] = ["x-a", "x-one", "X-Two", "end-user", "x-up-many", "x-agent"];
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "PURGE"];
 
 /// The words of `retryOn`, and status codes.
@@ -56,7 +58,7 @@ pub(crate) fn table(dice: &mut Dice, number: usize) -> Table {
 }
 
 fn rule(dice: &mut Dice, index: usize, last: bool) -> Rule {
-    let catch_all = dice.chance(if last { 35 } else { 2 });
+    let catch_all = dice.chance(if last { 20 } else { 1 });
     let entries = if catch_all { 0 } else { 1 + dice.below(2) + dice.below(2) };
     let plain = dice.chance(30);
     Rule {
@@ -109,6 +111,9 @@ fn matches(dice: &mut Dice) -> Match {
     }
     if dice.chance(25) {
         entry.query = conditions(dice, &PARAMETERS);
+    }
+    if entry.is_catch_all() && dice.chance(90) {
+        entry.uri = Some(Text::Prefix(path(dice)));
     }
     entry.port = dice.chance(10).then(|| *dice.pick(&PORTS));
     entry
@@ -275,7 +280,10 @@ fn fault(dice: &mut Dice) -> Fault {
 
 /// A request for a table, aimed at one of its rules.
 pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
-    let rule = dice.pick(&table.rules);
+    let mut rule = dice.pick(&table.rules);
+    if rule.matches.is_empty() {
+        rule = dice.pick(&table.rules);
+    }
     let nothing = Match::default();
     let entry = if rule.matches.is_empty() { &nothing } else { dice.pick(&rule.matches) };
     let port = if table.wildcard { 80 } else { entry.port.unwrap_or_else(|| *dice.pick(&PORTS)) };
@@ -309,8 +317,16 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     if matches!(&*request.method, "POST" | "PUT" | "PATCH") && dice.chance(60) {
         request.body = vec![b'x'; *dice.pick(&[1, 10, 3000])];
     }
-    for _ in 0..dice.below(3) {
+    for _ in 0..*dice.pick(&[0, 0, 0, 1, 1, 2]) {
         disturb(dice, &mut request);
+    }
+    if request.method == "HEAD" && request.headers.iter().any(|(_, value)| value == b"application/grpc") {
+        // There is no such call.
+        request.method = "POST".into();
+    }
+    for inline in INLINE {
+        let mut first = true;
+        request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(inline.as_bytes()) || std::mem::take(&mut first));
     }
     request
 }
@@ -345,7 +361,11 @@ fn satisfy_header(dice: &mut Dice, headers: &mut Vec<(Vec<u8>, Vec<u8>)>, name: 
 
 fn method(dice: &mut Dice, entry: &Match) -> String {
     match &entry.method {
-        Some(value) => String::from_utf8(sample(dice, value, true)).expect("ASCII").replace(',', ""),
+        Some(Text::Prefix(prefix)) => {
+            let starting: Vec<_> = METHODS.iter().filter(|method| method.starts_with(&**prefix)).collect();
+            (**dice.pick(&starting)).into()
+        }
+        Some(value) => String::from_utf8(sample(dice, value, true)).expect("ASCII"),
         None => (*dice.pick(&METHODS)).into(),
     }
 }
@@ -369,7 +389,8 @@ fn target_path(dice: &mut Dice, entry: &Match) -> String {
 fn query(dice: &mut Dice, target: &mut Vec<u8>, entry: &Match) {
     let mut pairs: Vec<Vec<u8>> = Vec::new();
     for (name, value) in &entry.query {
-        let value: Vec<u8> = sample(dice, value, true).iter().map(|byte| if *byte == b' ' { b'+' } else { *byte }).collect();
+        let value: Vec<u8> =
+            sample(dice, value, true).iter().map(|byte| if *byte == b' ' { b'+' } else { *byte }).collect();
         let mut pair = name.clone().into_bytes();
         if !value.is_empty() || dice.chance(50) {
             pair.push(b'=');
@@ -381,7 +402,9 @@ fn query(dice: &mut Dice, target: &mut Vec<u8>, entry: &Match) {
         }
     }
     if dice.chance(20) {
-        pairs.push(dice.pick(&["", "k", "k=", "k=v", "K=v;k=1", "a+b=1", "%6b=v", "flag", "id==1", "x=#"]).as_bytes().to_vec());
+        pairs.push(
+            dice.pick(&["", "k", "k=", "k=v", "K=v;k=1", "a+b=1", "%6b=v", "flag", "id==1", "x=#"]).as_bytes().to_vec(),
+        );
     }
     if !pairs.is_empty() {
         target.push(b'?');
@@ -419,7 +442,9 @@ fn plan(dice: &mut Dice) -> Vec<Step> {
     for _ in 0..=dice.below(3) {
         steps.push(match dice.below(100) {
             0..=9 => Step::Status(200),
-            10..=49 => Step::Status(u16::try_from(*dice.pick(&[500, 502, 503, 504, 409, 404, 429, 501])).expect("a status")),
+            10..=49 => {
+                Step::Status(u16::try_from(*dice.pick(&[500, 502, 503, 504, 409, 404, 429, 501])).expect("a status"))
+            }
             50..=69 => Step::Grpc(*dice.pick(&[0, 1, 4, 8, 13, 14])),
             70..=77 => Step::RateLimited,
             78..=94 => Step::Close,

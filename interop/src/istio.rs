@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Abort, Action, Destination, Headers, Match, Operations, PORTS, Percent, Retries, Rule, Table, Text};
+use crate::model::{
+    Abort, Action, Destination, Headers, Match, Operations, PORTS, Percent, Retries, Rule, Table, Text,
+};
 
 /// The services that rules send to, with their ports. `dead` refuses connections; `ghost` and the subset `v9` exist for
 /// nobody.
@@ -107,7 +109,8 @@ fn matches(index: usize, entry: &Match) -> Value {
     if entry.ignore_case {
         object.insert("ignoreUriCase".into(), json!(true));
     }
-    for (field, values) in [("headers", &entry.headers), ("withoutHeaders", &entry.without), ("queryParams", &entry.query)]
+    for (field, values) in
+        [("headers", &entry.headers), ("withoutHeaders", &entry.without), ("queryParams", &entry.query)]
     {
         if !values.is_empty() {
             let values: Map<_, _> = values.iter().map(|(name, value)| (name.clone(), text(value))).collect();

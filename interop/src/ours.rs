@@ -21,7 +21,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use mesh_core::{
-    ClusterName, Error, Exchange, LocalReplyLayer, MeshConfig, Reason, Routed, Workload,
+    ClusterName, Error, Exchange, LocalReplyLayer, MeshConfig, Progress, Reason, Routed, Workload,
     config::{Document, Issues},
     path::PathNormalization,
     registry::Registry,
@@ -142,6 +142,8 @@ async fn serve(listener: TcpListener, port: u16, table: Arc<ArcSwap<RouteTable<C
                 as_dialled(&mut head, port);
                 let roll = head.headers.get(ROLL_HEADER).and_then(|roll| roll.to_str().ok()?.parse().ok());
                 ROLL.set(roll.unwrap_or_default());
+                // As telemetry does, which stands outermost in a mesh's own client.
+                head.extensions.insert(Progress::default());
                 let request = Request::from_parts(head, Full::new(body));
                 let response = stack.call(request).await.unwrap_or_else(|never| match never {});
                 let (mut head, body) = response.into_parts();
@@ -207,6 +209,7 @@ impl Transport {
     ) -> Result<Response<Full<Bytes>>, Error> {
         let address = *self.upstreams.get(&routed.cluster.to_string()).ok_or(Error::new(Reason::NoHealthyUpstream))?;
         let mut request = routed.request;
+        Progress::note(request.extensions(), |known| known.attempts = routed.attempt.number + 1);
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from(path.expect("a routed request has a path"));
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&address).and_then(Vec::pop);
@@ -231,4 +234,3 @@ async fn connect(address: SocketAddr) -> Result<http1::SendRequest<RequestBody>,
     tokio::spawn(connection);
     Ok(sender)
 }
-

@@ -40,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A difference counts when it is there again each of so many times: timeouts are real time.
 const AGAIN: usize = 3;
 /// Cases that are shrunk and printed, per kind of difference and in all.
-const PRINTED_PER_KIND: usize = 2;
-const PRINTED: usize = 10;
+const PRINTED_PER_KIND: usize = 1;
+const PRINTED: usize = 12;
 
 /// What to play.
 #[derive(Clone, Debug)]
@@ -232,7 +232,7 @@ impl Referee {
     ) -> Option<Vec<Difference>> {
         let (mut envoy, mut ours) = first;
         for round in 0.. {
-            let (found, excused) = judge(request, &envoy, &ours);
+            let (found, excused) = judge(batch.mode, request, &envoy, &ours);
             if found.is_empty() {
                 report.passing += u64::from(round > 0);
                 for reason in excused {
@@ -269,7 +269,7 @@ impl Referee {
             istio::virtual_service(&table)["spec"],
             printable(&bytes(&request, "1")),
         );
-        for Difference { field, envoy, ours } in judge(&request, &envoy, &ours).0 {
+        for Difference { field, envoy, ours } in judge(mode, &request, &envoy, &ours).0 {
             text.push_str(&format!("  {field}\n    Envoy: {envoy}\n    mesh:  {ours}\n"));
         }
         Ok(text)
@@ -281,7 +281,7 @@ impl Referee {
         }
         for _ in 0..2 {
             let (envoy, ours) = self.player(mode).play(request, &self.records, &self.next).await;
-            if judge(request, &envoy, &ours).0.is_empty() {
+            if judge(mode, request, &envoy, &ours).0.is_empty() {
                 return false;
             }
         }
@@ -290,10 +290,10 @@ impl Referee {
 }
 
 /// Differences that are not accepted, and the reasons of those that are.
-fn judge(request: &Request, envoy: &Outcome, ours: &Outcome) -> (Vec<Difference>, Vec<&'static str>) {
+fn judge(mode: usize, request: &Request, envoy: &Outcome, ours: &Outcome) -> (Vec<Difference>, Vec<&'static str>) {
     let mut excused = Vec::new();
     let mut found = differences(envoy, ours);
-    found.retain(|difference| match accepted::reason(request, envoy, ours, difference) {
+    found.retain(|difference| match accepted::reason(MODES[mode].1, request, envoy, ours, difference) {
         Some(reason) => {
             excused.push(reason);
             false
@@ -334,7 +334,9 @@ fn bytes(request: &Request, case: &str) -> Vec<u8> {
         bytes.extend_from_slice(b"\r\n");
     }
     let plan = upstream::plan_text(&request.plan);
-    bytes.extend_from_slice(format!("{CASE}: {case}\r\n{PLAN}: {plan}\r\n{ROLL_HEADER}: {}\r\n", request.roll).as_bytes());
+    bytes.extend_from_slice(
+        format!("{CASE}: {case}\r\n{PLAN}: {plan}\r\n{ROLL_HEADER}: {}\r\n", request.roll).as_bytes(),
+    );
     if !request.body.is_empty() {
         bytes.extend_from_slice(format!("content-length: {}\r\n", request.body.len()).as_bytes());
     }

@@ -272,10 +272,8 @@ fn retry_policy(retries: &Retries) -> Value {
 // TranslateFault
 fn fault(fault: &Fault) -> Value {
     let share = |percent: Percent| json!({"numerator": percent.unwrap_or(0) * 10_000, "denominator": "MILLION"});
-    let mut to = Map::from_iter([(
-        "@type".into(),
-        json!(format!("{TYPE}envoy.extensions.filters.http.fault.v3.HTTPFault")),
-    )]);
+    let mut to =
+        Map::from_iter([("@type".into(), json!(format!("{TYPE}envoy.extensions.filters.http.fault.v3.HTTPFault")))]);
     if let Some((delay, percent)) = &fault.delay {
         to.insert("delay".into(), json!({"fixed_delay": seconds(*delay), "percentage": share(*percent)}));
     }

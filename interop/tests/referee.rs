@@ -11,7 +11,10 @@ fn number(variable: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_decide_as_envoy_does() {
     let Some(envoy) = find() else {
-        assert!(std::env::var_os("MESH_REQUIRE_TOOLS").is_none(), "Envoy is required (MESH_REQUIRE_TOOLS): run interop/envoy.sh");
+        assert!(
+            std::env::var_os("MESH_REQUIRE_TOOLS").is_none(),
+            "Envoy is required (MESH_REQUIRE_TOOLS): run interop/envoy.sh"
+        );
         eprintln!("SKIPPED: Envoy is not installed; interop/envoy.sh does that");
         return;
     };
