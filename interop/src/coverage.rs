@@ -4,18 +4,47 @@ use std::collections::BTreeMap;
 
 use crate::{
     compare::Outcome,
+    generate::RETRY_ON,
     model::{Abort, Action, Headers, Match, Request, Rule, Step, Table, Text},
 };
 
 /// Cases per feature.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Coverage {
     counts: BTreeMap<String, u64>,
     cases: u64,
     specific: u64,
 }
 
+/// What a run has to exercise, so that a feature that never came up is seen: at 0.
+fn expected() -> Vec<String> {
+    let texts = ["exact", "prefix", "regex"];
+    let mut all: Vec<String> = Vec::new();
+    for field in ["uri", "scheme", "method", "authority", "headers", "withoutHeaders", "queryParams"] {
+        all.extend(texts.map(|kind| format!("match: {field} {kind}")));
+    }
+    all.extend(["headers", "withoutHeaders", "queryParams"].map(|field| format!("match: {field} present")));
+    all.extend(["ignoreUriCase", "port", "without match"].map(|feature| format!("match: {feature}")));
+    for level in ["rule", "destination", "weighted"] {
+        for direction in ["request", "response"] {
+            all.extend(["set", "add", "remove"].map(|verb| format!("action: {level} {direction} headers {verb}")));
+        }
+    }
+    all.extend(["one destination", "weighted destinations", "timeout"].map(|feature| format!("action: {feature}")));
+    for kind in ["delay", "abort HTTP", "abort gRPC"] {
+        all.extend([0, 100].map(|percent| format!("fault: {kind} at {percent} %")));
+    }
+    all.extend(RETRY_ON.map(|word| format!("retry: on {word}")));
+    all.extend(["happened", "default policy", "off", "perTryTimeout"].map(|feature| format!("retry: {feature}")));
+    all
+}
+
 impl Coverage {
+    pub(crate) fn new() -> Self {
+        let counts = expected().into_iter().map(|feature| (feature, 0)).collect();
+        Self { counts, cases: 0, specific: 0 }
+    }
+
     /// Count a case.
     pub(crate) fn add(&mut self, table: &Table, request: &Request, envoy: &Outcome) {
         self.cases += 1;

@@ -12,12 +12,16 @@
 //!   compare ◀─ status, route, cluster, flags, attempts, headers, body, and what each attempt looked like
 //! ```
 //!
+//! That it would notice is proved with [`Bug`]s: switched on, our side compiles something else, and a match finds it.
+//!
 //! `interop/envoy.sh` installs the binary. `cargo run -p mesh-interop -- --cases 100000` plays longer than CI does;
 //! `--seed` plays a printed seed again. Accepted differences stand in `accepted.rs`, with a reason each.
 
 mod accepted;
+mod bugs;
 mod compare;
 mod coverage;
+mod derive;
 mod dice;
 mod envoy;
 mod generate;
@@ -31,5 +35,6 @@ mod translate;
 mod upstream;
 mod wire;
 
+pub use bugs::Bug;
 pub use envoy::find;
 pub use referee::{Options, Report, run};

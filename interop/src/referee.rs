@@ -16,8 +16,10 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     accepted,
+    bugs::Bug,
     compare::{Difference, Outcome, differences, printable},
     coverage::Coverage,
+    derive,
     dice::Dice,
     envoy::{Envoy, MODES},
     generate,
@@ -55,6 +57,8 @@ pub struct Options {
     pub cases: usize,
     /// The same seed is the same cases.
     pub seed: u64,
+    /// A bug for our side, to see that it is found: the match ends with the first difference.
+    pub bug: Option<Bug>,
 }
 
 /// How it went. Displays as a person wants to read it.
@@ -112,10 +116,10 @@ pub async fn run(options: &Options) -> io::Result<Report> {
     let began = Instant::now();
     let mut referee = Referee::start(options).await?;
     let mut report = Report::default();
-    let mut coverage = Coverage::default();
+    let mut coverage = Coverage::new();
     let mut kinds: HashMap<String, usize> = HashMap::new();
     let mut seeds = Dice::new(options.seed);
-    while report.cases < options.cases as u64 {
+    while report.cases < options.cases as u64 && !(options.bug.is_some() && report.different > 0) {
         let mut dice = Dice::new(seeds.roll());
         let batch = Batch::generate(&mut dice);
         referee.push(&batch.tables, batch.mode).await?;
@@ -125,12 +129,17 @@ pub async fn run(options: &Options) -> io::Result<Report> {
             coverage.add(&batch.tables[request.table], request, &envoy);
             let Some(found) = referee.settle(&batch, request, (envoy, ours), &mut report).await else { continue };
             report.different += 1;
+            if options.bug.is_some() && report.different > 1 {
+                continue;
+            }
             let fields: Vec<_> = found.iter().map(|difference| difference.field).collect();
             let printed = kinds.entry(fields.join(", ")).or_default();
             if *printed < PRINTED_PER_KIND && report.examples.len() < PRINTED {
                 *printed += 1;
                 let table = &batch.tables[request.table];
-                report.examples.push(referee.minimal(table.clone(), request.clone(), batch.mode).await?);
+                report
+                    .examples
+                    .push(referee.minimal(table.clone(), request.clone(), batch.mode, found[0].field).await?);
                 referee.push(&batch.tables, batch.mode).await?;
             }
         }
@@ -155,7 +164,7 @@ impl Batch {
         let mode = if dice.chance(70) { 0 } else { 1 + dice.below(MODES.len() - 1) };
         let tables: Vec<_> = (0..TABLES).map(|number| generate::table(dice, number)).collect();
         let for_table = |table| (0..REQUESTS).map(move |_| table).collect::<Vec<&Table>>();
-        let requests = tables.iter().flat_map(for_table).map(|table| generate::request(dice, table)).collect();
+        let requests = tables.iter().flat_map(for_table).map(|table| derive::request(dice, table)).collect();
         Self { mode, tables, requests }
     }
 }
@@ -172,6 +181,7 @@ struct Player {
 struct Referee {
     envoy: Envoy,
     ours: Ours,
+    bug: Option<Bug>,
     records: Arc<(Record, Record)>,
     next: Arc<AtomicU64>,
 }
@@ -183,11 +193,15 @@ impl Referee {
         let our_upstreams = upstreams(&records.1).await?;
         let envoy = Envoy::start(&options.envoy, &options.directory, &envoy_upstreams).await?;
         let ours = Ours::start(our_upstreams).await?;
-        Ok(Self { envoy, ours, records, next: Arc::default() })
+        Ok(Self { envoy, ours, bug: options.bug, records, next: Arc::default() })
     }
 
     async fn push(&mut self, tables: &[Table], mode: usize) -> io::Result<()> {
-        self.ours.push(tables, MODES[mode].1).map_err(io::Error::other)?;
+        let mut compiled = tables.to_vec();
+        if let Some(bug) = self.bug {
+            compiled.iter_mut().for_each(|table| bug.infect(table));
+        }
+        self.ours.push(&compiled, MODES[mode].1).map_err(io::Error::other)?;
         self.envoy.push(tables).await
     }
 
@@ -248,11 +262,17 @@ impl Referee {
         None
     }
 
-    /// Leave things out while the sides still differ.
-    async fn minimal(&mut self, mut table: Table, mut request: Request, mode: usize) -> io::Result<String> {
+    /// Leave things out while the sides still differ in a field.
+    async fn minimal(
+        &mut self,
+        mut table: Table,
+        mut request: Request,
+        mode: usize,
+        field: &str,
+    ) -> io::Result<String> {
         'smaller: loop {
             for (less_table, less_request) in shrink::smaller(&table, &request) {
-                if self.still_differs(&less_table, &less_request, mode).await {
+                if self.still_differs(&less_table, &less_request, mode, field).await {
                     (table, request) = (less_table, less_request);
                     continue 'smaller;
                 }
@@ -275,13 +295,13 @@ impl Referee {
         Ok(text)
     }
 
-    async fn still_differs(&mut self, table: &Table, request: &Request, mode: usize) -> bool {
+    async fn still_differs(&mut self, table: &Table, request: &Request, mode: usize, field: &str) -> bool {
         if self.push(std::slice::from_ref(table), mode).await.is_err() {
             return false;
         }
         for _ in 0..2 {
             let (envoy, ours) = self.player(mode).play(request, &self.records, &self.next).await;
-            if judge(mode, request, &envoy, &ours).0.is_empty() {
+            if judge(mode, request, &envoy, &ours).0.iter().all(|difference| difference.field != field) {
                 return false;
             }
         }

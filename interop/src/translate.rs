@@ -27,7 +27,7 @@ pub(crate) fn route_configuration(name: &str, port: u16, tables: &[Table], versi
         {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": version}}}]}));
     // buildCatchAllVirtualHost
     hosts.push(json!({"name": "allow_any", "domains": ["*"], "include_request_attempt_count": true, "routes": [
-        {"name": "allow_any", "match": {"prefix": "/"}, "route": {"cluster": "PassthroughCluster", "timeout": "0s"}}]}));
+        {"name": "allow_any", "match": {"prefix": "/"}, "route": {"cluster": "PassthroughCluster", "timeout": "0s", "max_grpc_timeout": "0s"}}]}));
     let reveal: Vec<_> = REVEALED
         .iter()
         .map(|(key, value)| {
@@ -75,7 +75,7 @@ fn virtual_host(table: &Table, port: u16) -> Option<Value> {
             return None;
         }
         // "If every entry is filtered out statically the VS counts as absent": BuildDefaultHTTPOutboundRoute
-        let action = json!({"cluster": format!("outbound|{port}||{full}"), "timeout": "0s",
+        let action = json!({"cluster": format!("outbound|{port}||{full}"), "timeout": "0s", "max_grpc_timeout": "0s",
                             "retry_policy": retry_policy(&Retries { attempts: 2, ..Retries::default() })});
         routes.push(json!({"name": "default", "match": {"prefix": "/"}, "route": action}));
     }

@@ -152,7 +152,7 @@ impl Connection {
             read_body(&mut stream, &mut buffer, &head, true).await?
         };
         let closes = head.value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        if !closes && head.value("content-length").or(head.value("transfer-encoding")).is_some() {
+        if !closes && ["content-length", "transfer-encoding"].iter().any(|name| head.value(name).is_some()) {
             self.stream = Some(stream);
         }
         Ok(Answer { status, headers: head.headers, body })
