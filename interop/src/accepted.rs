@@ -4,6 +4,7 @@ use mesh_core::path::PathNormalization;
 
 use crate::{
     compare::{Difference, Outcome},
+    istio::UPSTREAMS,
     model::Request,
 };
 
@@ -60,11 +61,7 @@ pub(crate) fn reason(
         return Some("Envoy merges a path of nothing but slashes into two of them, we into one");
     }
     match difference.field {
-        _ if ours.says("x-o-flags") == "NC" && envoy.says("x-o-flags") != "NC" => {
-            let injected = ["FI", "DI", "DI,FI", "DI,NC"].contains(&&*envoy.says("x-o-flags"));
-            injected.then_some("a rule's fault is not injected where its destination does not exist: 503 (NC) at once")
-        }
-        "cluster" if envoy.says("x-o-flags") == "NC" && difference.envoy == "-" => {
+        "cluster" if difference.envoy == "-" && !exists(&difference.ours) => {
             Some("of a cluster that does not exist Envoy has no name to tell; we tell the one that the rule asked for")
         }
         "body" | "response headers" if error_text(envoy).is_some() => {
@@ -78,6 +75,13 @@ pub(crate) fn reason(
         }
         _ => None,
     }
+}
+
+/// Is there a cluster of this name?
+fn exists(name: &str) -> bool {
+    UPSTREAMS.iter().any(|(service, ports)| {
+        ports.iter().any(|port| name == format!("outbound|{port}||{service}.default.svc.cluster.local"))
+    })
 }
 
 /// Is there a `%` that begins no escape, with an escape right behind it?

@@ -46,7 +46,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     if dice.chance(8) {
         request.headers.push((b"content-type".to_vec(), b"application/grpc".to_vec()));
         if dice.chance(40) {
-            let timeout = dice.pick(&["100m", "20S", "1H", "m", "123456789m"]);
+            let timeout = dice.pick(&["250m", "20S", "1H", "m", "123456789m"]);
             request.headers.push((b"grpc-timeout".to_vec(), timeout.as_bytes().to_vec()));
         }
     }
@@ -101,7 +101,7 @@ fn method(dice: &mut Dice, entry: &Match) -> String {
             let starting: Vec<_> = METHODS.iter().filter(|method| method.starts_with(&**prefix)).collect();
             (**dice.pick(&starting)).into()
         }
-        Some(value) => String::from_utf8(sample(dice, value, true)).expect("ASCII"),
+        Some(value) => String::from_utf8(sample(dice, value, true)).expect("methods are ASCII"),
         None => (*dice.pick(&METHODS)).into(),
     }
 }

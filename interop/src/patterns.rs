@@ -14,7 +14,7 @@ const fn pattern(regex: &'static str, yes: &'static [&'static str], no: &'static
 }
 
 /// Of paths.
-pub(crate) static PATHS: [Pattern; 12] = [
+pub(crate) static PATHS: [Pattern; 18] = [
     pattern(".*", &["/", "/any/thing"], &[]),
     pattern("/re/[0-9]+", &["/re/7", "/re/123"], &["/re/", "/re/7/", "/re/x"]),
     pattern("(?i)/inl/[a-z]+", &["/INL/Abc", "/inl/x"], &["/inl/7"]),
@@ -26,11 +26,17 @@ pub(crate) static PATHS: [Pattern; 12] = [
     pattern(r"/ends\z", &["/ends"], &["/ends/"]),
     pattern(r"/q/.*\.(json|xml)", &["/q/a.json", "/q/.xml", "/q/x/y.json"], &["/q/json", "/q/a.json5"]),
     pattern("/enc/(%2F|%3B)x", &["/enc/%2Fx", "/enc/%3Bx"], &["/enc//x", "/enc/;x"]),
+    pattern(r"/posix/[[:alpha:]]+[[:^digit:]]?", &["/posix/ab", "/posix/a-"], &["/posix/1"]),
+    pattern(r"/quote/\Qa.b*\E", &["/quote/a.b*"], &["/quote/aXb"]),
+    pattern(r"/lazy/.*?/(end|endless)", &["/lazy/x/end", "/lazy//endless"], &["/lazy/x/en"]),
+    pattern(r"/oct\057\x61(?-i:b)", &["/oct/ab"], &["/oct/aB"]),
+    pattern(r"(?i)/word\b.\Bx*", &["/WORD-X", "/word-"], &["/words"]),
+    pattern(r"(/alt|/other(?:/x)?|)/tail$", &["/alt/tail", "/tail", "/other/x/tail"], &["/othertail"]),
     pattern("/rep(/[a-f]{2}){2,3}", &["/rep/ab/cd", "/rep/aa/bb/cc"], &["/rep/ab", "/rep/ab/cd/"]),
 ];
 
 /// Of header values, parameters, methods and authorities.
-pub(crate) static VALUES: [Pattern; 8] = [
+pub(crate) static VALUES: [Pattern; 12] = [
     pattern(".*", &["", "anything, at all"], &[]),
     pattern(".+", &["x", "a b"], &[""]),
     pattern("v[0-9]+(-canary)?", &["v1", "v22-canary"], &["v", "V1", "v1-canary-2"]),
@@ -38,6 +44,10 @@ pub(crate) static VALUES: [Pattern; 8] = [
     pattern("(?i)gold|silver", &["GOLD", "silver"], &["golden", "bronze"]),
     pattern(r"\d{1,3}(\.\d{1,3}){3}", &["10.0.0.1"], &["10.0.0", "10.0.0.1000"]),
     pattern("[^a-m]*", &["xyz", ""], &["xaz"]),
+    pattern(r"caf..", &["caf\u{e9}", "cafes"], &["caf", "caf\u{e9}s"]),
+    pattern(r"\W+", &["--", "\u{e9}"], &["a-"]),
+    pattern(r"[^\x00-\x7f]{2}", &["\u{e9}"], &["e", "\u{65e5}"]),
+    pattern(r"(?P<key>[a-z]+)=(?P<value>[^;]*);?", &["k=v", "k=;"], &["=v", "K=v"]),
     pattern(r"a\x2eb|c\tb", &["a.b"], &["aXb"]),
 ];
 

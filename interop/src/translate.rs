@@ -27,7 +27,8 @@ pub(crate) fn route_configuration(name: &str, port: u16, tables: &[Table], versi
         {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": version}}}]}));
     // buildCatchAllVirtualHost
     hosts.push(json!({"name": "allow_any", "domains": ["*"], "include_request_attempt_count": true, "routes": [
-        {"name": "allow_any", "match": {"prefix": "/"}, "route": {"cluster": "PassthroughCluster", "timeout": "0s", "max_grpc_timeout": "0s"}}]}));
+        {"name": "allow_any", "match": {"prefix": "/"},
+         "route": {"cluster": "PassthroughCluster", "timeout": "0s", "max_grpc_timeout": "0s"}}]}));
     let reveal: Vec<_> = REVEALED
         .iter()
         .map(|(key, value)| {

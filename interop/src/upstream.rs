@@ -18,7 +18,7 @@ use tokio::{
 use crate::{model::Step, wire};
 
 /// How long an upstream that hangs takes to answer after all.
-const HANG: Duration = Duration::from_millis(400);
+const HANG: Duration = Duration::from_millis(700);
 
 /// The header that names the case.
 pub(crate) const CASE: &str = "x-case";
