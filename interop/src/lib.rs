@@ -30,6 +30,7 @@ mod model;
 mod ours;
 mod patterns;
 mod referee;
+mod report;
 mod shrink;
 mod translate;
 mod upstream;
@@ -37,4 +38,5 @@ mod wire;
 
 pub use bugs::Bug;
 pub use envoy::find;
-pub use referee::{Options, Report, run};
+pub use referee::run;
+pub use report::{Options, Report};
