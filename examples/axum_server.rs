@@ -35,11 +35,12 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let metrics = TcpListener::bind("127.0.0.1:0").await?;
     println!("greeter-v1 on {}, metrics on http://{}/metrics", listener.local_addr()?, metrics.local_addr()?);
 
+    // Signals are caught from here on, before anybody is told that the service is there.
+    let leaving = mesh.shutdown_on_signal();
     mesh.register(&workloads, listener.local_addr()?)?;
     // Until Ctrl-C or SIGTERM; then out of discovery first, and what is in flight is finished. With an accept loop of
     // your own, the same inbound stack is a layer: `app.layer(mesh.inbound_layer())`.
-    let (served, observed, _) =
-        tokio::join!(mesh.serve(listener, app), mesh.serve_observability(metrics), mesh.shutdown_on_signal());
+    let (served, observed, _) = tokio::join!(mesh.serve(listener, app), mesh.serve_observability(metrics), leaving);
     served.and(observed).map_err(Into::into)
 }
 

@@ -7,11 +7,13 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     error::Error,
+    io::{self, IsTerminal as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -61,8 +63,19 @@ async fn main() -> ExitCode {
     // What eight meshes in one process would each say, `welcome` and `report_issues` say once.
     let quiet = "warn,mesh_tls::source::dev_ca=error,mesh::config=off";
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
 
+    let mut stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            report(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     let options = arguments.options();
     let state = options.state.clone();
     let running = match bookinfo::start(options).await {
@@ -75,12 +88,12 @@ async fn main() -> ExitCode {
     welcome(&running, &state);
     tokio::select! {
         () = report_issues(&running) => {}
-        () = stop_signal() => {}
+        () = stop.requested() => {}
     }
     println!("\nFinishing the requests at hand. Ctrl-C again ends at once.");
     tokio::select! {
         () = running.shutdown() => ExitCode::SUCCESS,
-        () = stop_signal() => ExitCode::FAILURE,
+        () = stop.requested() => ExitCode::FAILURE,
     }
 }
 
@@ -113,12 +126,16 @@ fn welcome(running: &Running, state: &Path) {
 /// Say what is wrong with the configuration, now and whenever it changes. Each service reads the same files; each issue
 /// is worth one line.
 async fn report_issues(running: &Running) {
-    let mut known = BTreeSet::new();
+    let mut known = BTreeMap::new();
     loop {
         let issues = running.services.iter().flat_map(|service| service.mesh().issues());
-        let issues: BTreeSet<String> = issues.map(|issue| issue.to_string()).collect();
-        for issue in issues.difference(&known) {
-            eprintln!("{issue}");
+        // In the order of files and lines.
+        let issues: BTreeMap<_, _> =
+            issues.map(|issue| ((Arc::clone(&issue.source), issue.position, issue.path.clone()), issue)).collect();
+        for (place, issue) in &issues {
+            if known.get(place) != Some(issue) {
+                eprintln!("{issue}");
+            }
         }
         if issues.is_empty() && !known.is_empty() {
             eprintln!("Configuration is in order again.");
@@ -128,19 +145,38 @@ async fn report_issues(running: &Running) {
     }
 }
 
-async fn stop_signal() {
-    let interrupt = async { drop(tokio::signal::ctrl_c().await) };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+/// SIGTERM and Ctrl-C, caught from the moment this is made: before anybody is told that the services are there.
+#[cfg(unix)]
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
+    }
+}
+
+#[cfg(not(unix))]
+struct Stop;
+
+#[cfg(not(unix))]
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn requested(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
     }
 }

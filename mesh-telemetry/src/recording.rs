@@ -218,7 +218,14 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if !self.recorded {
+        if self.recorded {
+            return;
+        }
+        // A reply made here was whole when it was handed over: not reading its body is nobody's going away.
+        let local = self.code != 0 && !matches!(self.details, "" | "via_upstream");
+        if local {
+            self.complete();
+        } else {
             // envoy: whoever asked went away; 0 when no response had begun.
             self.flags.insert(ResponseFlag::DownstreamConnectionTermination);
             self.details = "downstream_remote_disconnect";

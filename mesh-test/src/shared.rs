@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use crate::say;
+
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// A file or folder of the shared data: below `MESH_SHARED`, else below `../shared` beside the workspace.
@@ -27,6 +29,6 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         "shared data {path:?} is required (MESH_REQUIRE_SHARED) and not there (MESH_SHARED)"
     );
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-    eprintln!("SKIPPED ({count}): shared data {path:?} is not there; set MESH_SHARED");
+    say(&format!("SKIPPED ({count}): shared data {path:?} is not there; set MESH_SHARED"));
     None
 }

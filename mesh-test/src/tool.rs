@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::say;
+
 /// A program that we did not write, to test against: found in `PATH`.
 ///
 /// `None` where it is absent, which a test treats as a skip: it is printed. With `MESH_REQUIRE_TOOLS=1` (CI) absence is
@@ -16,7 +18,7 @@ pub fn tool(name: &str) -> Option<PathBuf> {
             std::env::var_os("MESH_REQUIRE_TOOLS").is_none(),
             "{name} is required (MESH_REQUIRE_TOOLS) and not in PATH"
         );
-        eprintln!("SKIPPED: {name} is not in PATH");
+        say(&format!("SKIPPED: {name} is not in PATH"));
     }
     found
 }

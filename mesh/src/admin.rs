@@ -46,11 +46,18 @@ fn answer(mesh: &Inner, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         "/" if read => text(StatusCode::OK, PLAIN, INDEX.into()),
-        "/issues" if read => text(StatusCode::OK, PLAIN, format!("{}\n", mesh.issues())),
+        "/issues" if read => text(StatusCode::OK, PLAIN, issues(mesh)),
         "/clusters" if read => text(StatusCode::OK, PLAIN, clusters(mesh)),
         "/certs" if read => text(StatusCode::OK, PLAIN, certs(mesh)),
-        _ => observability::answer(mesh, request),
+        "/metrics" | "/ready" | "/live" => observability::answer(mesh, request),
+        _ if read => text(StatusCode::NOT_FOUND, PLAIN, INDEX.into()),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "GET only\n".into()),
     }
+}
+
+fn issues(mesh: &Inner) -> String {
+    let issues = mesh.issues();
+    if issues.is_empty() { "none\n".into() } else { format!("{issues}\n") }
 }
 
 fn is_local(request: &Request<Incoming>) -> bool {

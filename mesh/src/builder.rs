@@ -1,6 +1,7 @@
 //! Starting a mesh: who I am, where config and identity come from.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -154,7 +155,9 @@ impl Dangerous {
 }
 
 /// Why a mesh did not start.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is its `Display`: a `main` that returns it shows the text meant for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Configuration has errors. Displays all issues, warnings too, one a line.
@@ -169,4 +172,10 @@ pub enum StartError {
     /// Roots given for egress are not certificates.
     #[error("egress roots: {0}")]
     EgressRoots(#[source] mesh_core::BoxError),
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -28,7 +28,11 @@ type Name = (Arc<str>, u16);
 
 /// What names resolved to last.
 #[derive(Debug, Default)]
-pub(crate) struct Dns(HashMap<Name, Vec<SocketAddr>>);
+pub(crate) struct Dns {
+    known: HashMap<Name, Vec<SocketAddr>>,
+    /// Names whose last lookup failed: said once, not every few seconds.
+    failing: BTreeSet<Name>,
+}
 
 impl Dns {
     /// Look up every name of the registry once, and put the addresses in force.
@@ -37,7 +41,8 @@ impl Dns {
             .flat_map(|(service, port)| service.endpoints(port.number))
             .filter_map(|e| name(&e))
             .collect();
-        self.0.retain(|name, _| wanted.contains(name));
+        self.known.retain(|name, _| wanted.contains(name));
+        self.failing.retain(|name| wanted.contains(name));
         let mut lookups = JoinSet::new();
         for name in wanted {
             let resolve = Arc::clone(resolve);
@@ -49,14 +54,11 @@ impl Dns {
         while let Some(lookup) = lookups.join_next().await {
             match lookup {
                 Ok((name, Ok(addresses))) if !addresses.is_empty() => {
-                    self.0.insert(name, addresses);
+                    self.failing.remove(&name);
+                    self.known.insert(name, addresses);
                 }
-                Ok((name, Ok(_))) => {
-                    tracing::warn!(target: "mesh::dns", host = %name.0, "no addresses: the last answer stays");
-                }
-                Ok((name, Err(error))) => {
-                    tracing::warn!(target: "mesh::dns", host = %name.0, %error, "lookup failed: the last answer stays");
-                }
+                Ok((name, Ok(_))) => self.failed(name, &"no addresses"),
+                Ok((name, Err(error))) => self.failed(name, &error),
                 Err(error) => tracing::warn!(target: "mesh::dns", %error, "the resolver failed"),
             }
         }
@@ -67,11 +69,17 @@ impl Dns {
         }
     }
 
+    fn failed(&mut self, name: Name, why: &dyn std::fmt::Display) {
+        if self.failing.insert(name.clone()) {
+            tracing::warn!(target: "mesh::dns", host = %name.0, error = %why, "lookup failed: the last answer stays");
+        }
+    }
+
     /// Addresses in the place of the names that have been answered.
     fn expand(&self, named: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
         let mut expanded = Vec::with_capacity(named.len());
         for endpoint in named {
-            match name(endpoint).and_then(|name| self.0.get(&name)) {
+            match name(endpoint).and_then(|name| self.known.get(&name)) {
                 Some(addresses) => expanded.extend(addresses.iter().map(|address| {
                     let mut resolved = Endpoint::clone(endpoint);
                     resolved.address = (*address).into();

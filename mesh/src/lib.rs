@@ -55,6 +55,7 @@ mod observability;
 mod outbound;
 mod register;
 mod serve;
+mod signal;
 
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};

@@ -1,6 +1,7 @@
 //! The handle of a running mesh.
 
 use std::{
+    future::Future,
     io,
     net::SocketAddr,
     path::Path,
@@ -33,6 +34,7 @@ use crate::{
     outbound::Outbound,
     register::Registration,
     serve::{self, Drain, Phase},
+    signal,
 };
 
 /// A running mesh: discovery, routes, policy and identity of one workload. Clones are the same mesh.
@@ -201,9 +203,15 @@ impl Mesh {
     }
 
     /// Shut down when the process is told to end (SIGTERM, or Ctrl-C), with 30 s of grace: Kubernetes' own.
-    pub async fn shutdown_on_signal(&self) -> bool {
-        signal().await;
-        self.shutdown(Duration::from_secs(30)).await
+    ///
+    /// The process listens for signals from this call on, not only when the future is polled: call it before
+    /// [`register`](Self::register), or a signal that comes early ends the process on the spot.
+    pub fn shutdown_on_signal(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (mesh, signal) = (self.clone(), signal::listen());
+        async move {
+            signal.await;
+            mesh.shutdown(Duration::from_secs(30)).await
+        }
     }
 
     /// The endpoints of a service's port that this mesh knows now, healthy or not. A short name is one of the own
@@ -281,28 +289,6 @@ impl Inner {
         }
         None
     }
-}
-
-/// Resolves when the process is told to end.
-async fn signal() {
-    let interrupted = async {
-        // No handler can be installed: then the default one ends the process anyway.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                () = interrupted => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    interrupted.await;
 }
 
 mod tasks {

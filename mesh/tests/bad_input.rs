@@ -33,7 +33,7 @@ const BAD: [(&str, &str, &str, &str); 8] = [
         "wrong type",
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: a\n",
         "5:10: error: VirtualService default/a hosts: ",
-        "wrong type: found string \"a\", expected a sequence",
+        "wrong type: found string \"a\", expected a list",
     ),
     (
         "weight -1",

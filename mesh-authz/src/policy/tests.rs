@@ -71,7 +71,7 @@ fn errors_say_where_and_what() {
         ),
         ("  rules:\n  - to: [{operation: null}]", "rules[0].to[0]: `to.operation` must not be nil, found at rule 0"),
         ("  rules:\n  - to: [{operation: {paths: []}}]", "`to.operation` must not be empty, found at rule 0"),
-        ("  rules: [null]", "rules[0]: wrong type: found null, expected struct RuleSpec"),
+        ("  rules: [null]", "rules[0]: wrong type: found null, expected an object"),
         (
             "  rules:\n  - from:\n    - source:\n        principals: [a, \"\"]",
             "7:25: error: AuthorizationPolicy shop/p rules[0].from[0].source.principals[1]: empty value not allowed, found in principals",
@@ -82,7 +82,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "  rules: [{from: [{source: {principals: a}}]}]",
-            "source.principals: wrong type: found string \"a\", expected a sequence",
+            "source.principals: wrong type: found string \"a\", expected a list",
         ),
         ("  rules: [{from: [{source: {principal: [a]}}]}]", "unknown field `principal`"),
         (

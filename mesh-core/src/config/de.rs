@@ -55,7 +55,27 @@ impl de::Error for DecodeError {
             }
             _ => "",
         };
-        Self::custom(format_args!("wrong type: found {found}, expected {expected}{hint}"))
+        Self::custom(format_args!("wrong type: found {found}, expected {}{hint}", plain(expected)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::custom(format_args!("invalid value: {found}, expected {}", plain(expected)))
+    }
+}
+
+/// What is expected, to somebody who writes YAML and not Rust.
+fn plain(expected: &dyn de::Expected) -> String {
+    let expected = expected.to_string();
+    match expected.as_str() {
+        "i32" | "i64" => "an integer".into(),
+        "u16" => "an integer from 0 to 65535".into(),
+        "u32" | "u64" => "an integer, 0 or more".into(),
+        "f64" => "a number".into(),
+        "a sequence" => "a list".into(),
+        _ => match expected.strip_prefix("struct ") {
+            Some(_) => "an object".into(),
+            None => expected,
+        },
     }
 }
 

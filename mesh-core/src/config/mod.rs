@@ -21,7 +21,7 @@
 //! assert!(documents[0].decode::<Spec>(&mut issues).is_none());
 //! assert_eq!(
 //!     issues.to_string(),
-//!     "a.yaml:4:11: error: Thing default/a weight: invalid value: integer `-1`, expected u32",
+//!     "a.yaml:4:11: error: Thing default/a weight: invalid value: integer `-1`, expected an integer, 0 or more",
 //! );
 //! ```
 

@@ -83,8 +83,11 @@ fn bad_input_says_where() {
         ),
         ("{hosts: ['a b.com']}", "t.yaml:4:16: error: ServiceEntry default/e hosts[0]: invalid host \"a b.com\""),
         ("{hosts: [a.com], bogus: 1}", "t.yaml:4:24: error: ServiceEntry default/e: unknown field `bogus`"),
-        ("{hosts: a.com}", "hosts: wrong type: found string \"a.com\", expected a sequence"),
-        ("{hosts: [a.com], ports: [{number: 99999}]}", "ports[0].number: invalid value: integer `99999`, expected u16"),
+        ("{hosts: a.com}", "hosts: wrong type: found string \"a.com\", expected a list"),
+        (
+            "{hosts: [a.com], ports: [{number: 99999}]}",
+            "ports[0].number: invalid value: integer `99999`, expected an integer from 0 to 65535",
+        ),
         ("{hosts: [a.com], location: INSIDE}", "location: unknown variant `INSIDE`"),
     ] {
         let (_, issues) = registry(&format!("\nkind: ServiceEntry\nmetadata: {{name: e}}\nspec: {spec}\n"));

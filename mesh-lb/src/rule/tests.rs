@@ -69,7 +69,7 @@ fn says_what_is_wrong_and_where() {
         ),
         (
             "host: a\ntrafficPolicy: {outlierDetection: {consecutive5xxErrors: -1}}",
-            "invalid value: integer `-1`, expected u32",
+            "invalid value: integer `-1`, expected an integer, 0 or more",
         ),
         (
             "host: a\ntrafficPolicy: {outlierDetection: {consecutiveLocalOriginFailures: 2}}",

@@ -11,8 +11,8 @@ use std::{
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use mesh_core::{
-    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Reason, ResponseFlag, RetryPermit, Routed,
-    clock,
+    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Progress, Reason, ResponseFlag, RetryPermit,
+    Routed, clock,
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -70,12 +70,14 @@ where
 {
     pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy>>, cap: usize, roll: Roll) -> Self {
         let Routed { request, cluster, policy, attempt } = routed;
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let (again, body) =
             if policy.retry().is_none_or(|retry| retry.retries() == 0 && retry.per_try_timeout().is_none()) {
                 (None, ReplayBody::once(body))
             } else {
                 let (replay, body) = Replay::new(body, cap);
+                // An attempt that is cut off cannot say where it went: the balancer notes it here.
+                head.extensions.get_or_insert_default::<Progress>();
                 let head = Request::from_parts(head.clone(), ());
                 let (cluster, policy) = (cluster.clone(), Arc::clone(&policy));
                 (Some(Again { head, replay, cluster, policy, tried: Vec::new(), permit: None, roll }), body)
@@ -217,7 +219,13 @@ where
                     Poll::Pending => {
                         let Some(limit) = limit.as_pin_mut() else { return Poll::Pending };
                         ready!(limit.poll(cx));
-                        Err(Error::new(Reason::PerTryTimeout))
+                        let mut error = Error::new(Reason::PerTryTimeout);
+                        let progress = this.again.as_ref().and_then(|again| again.head.extensions().get::<Progress>());
+                        if let Some(so_far) = progress.map(Progress::so_far) {
+                            let exchange = error.exchange_mut();
+                            (exchange.cluster, exchange.endpoint) = (so_far.cluster, so_far.endpoint);
+                        }
+                        Err(error)
                     }
                 },
             };

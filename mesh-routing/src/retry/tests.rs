@@ -209,6 +209,39 @@ async fn per_try_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hung_is_avoided_like_one_that_failed() {
+    // istio HTTPRetry.retryIgnorePreviousHosts: retries "will ignore previously tried hosts", however they were tried.
+    let endpoint = Arc::new(mesh_core::Endpoint::new(mesh_core::EndpointAddress::new("10.0.0.1", 80)));
+    let hangs = Arc::clone(&endpoint);
+    let service = RetryLayer::new().with_roll(|| 0).layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
+        let hangs = Arc::clone(&hangs);
+        async move {
+            if routed.attempt.number == 0 {
+                // What a balancer does when it has picked.
+                mesh_core::Progress::note(routed.request.extensions(), |known| {
+                    known.endpoint = Some(Arc::clone(&hangs))
+                });
+                std::future::pending::<()>().await;
+            }
+            assert_eq!(routed.attempt.tried, [hangs]);
+            status(200)
+        }
+    }));
+    let retry = RetryPolicy::new(1, RetryOn::parse("5xx").unwrap()).with_per_try_timeout(Duration::from_millis(200));
+    let response = service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap();
+    assert_eq!(response.status(), 200);
+    // And when it was the last try, the error says where it went.
+    let hangs = Arc::clone(&endpoint);
+    let service = RetryLayer::new().layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
+        mesh_core::Progress::note(routed.request.extensions(), |known| known.endpoint = Some(Arc::clone(&hangs)));
+        std::future::pending::<Result<Response<Empty<Bytes>>, Error>>()
+    }));
+    let retry = RetryPolicy::new(0, RetryOn::parse("5xx").unwrap()).with_per_try_timeout(Duration::from_millis(200));
+    let error = service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap_err();
+    assert_eq!(error.exchange().endpoint.as_ref(), Some(&endpoint));
+}
+
+#[tokio::test(start_paused = true)]
 async fn waits_are_drawn_below_the_measured_bounds() {
     let started = Instant::now();
     let service =

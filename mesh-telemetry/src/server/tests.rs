@@ -224,7 +224,7 @@ fn client(sent: &Outgoing) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output =
     }
 }
 
-// DESIGN: trace context flows without application code copying trace headers.
+// Trace context flows without application code copying trace headers.
 #[tokio::test]
 async fn calls_of_the_handler_and_of_its_streamed_body_are_in_the_callers_trace() {
     let sent = Outgoing::default();

@@ -26,6 +26,29 @@ pub(crate) enum Model {
     MeshPolicy,
 }
 
+/// Istio's kinds of that group. Another one is a slip of the pen: its object would silently not be in force.
+const NETWORKING: [&str; 9] = [
+    "VirtualService",
+    "DestinationRule",
+    "ServiceEntry",
+    "WorkloadEntry",
+    "Gateway",
+    "Sidecar",
+    "EnvoyFilter",
+    "WorkloadGroup",
+    "ProxyConfig",
+];
+
+/// The versions of a group whose fields we know; `None` for a group that is not ours.
+fn versions(group: &str) -> Option<&'static [&'static str]> {
+    match group {
+        "networking.istio.io" => Some(&["v1", "v1beta1", "v1alpha3"]),
+        "security.istio.io" => Some(&["v1", "v1beta1"]),
+        "mesh.rs" => Some(&["v1"]),
+        _ => None,
+    }
+}
+
 /// What became of a document.
 pub(crate) enum Read {
     Model(Model),
@@ -45,6 +68,14 @@ pub(crate) fn is_security(document: &Document) -> bool {
 pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
     fn model<T>(read: Option<T>, wrap: impl FnOnce(Arc<T>) -> Model) -> Read {
         read.map_or(Read::Bad, |model| Read::Model(wrap(Arc::new(model))))
+    }
+    let version = document.api_version().rsplit('/').next().unwrap_or_default();
+    if let Some(versions) = versions(document.group())
+        && !versions.contains(&version)
+    {
+        let message = format!("unknown version {version:?} of {}: {}", document.group(), versions.join(", "));
+        issues.push(document.error("", message));
+        return Read::Bad;
     }
     match (document.group(), document.kind()) {
         ("networking.istio.io", "VirtualService") => {
@@ -84,6 +115,11 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
             model(MeshConfig::from_document(document, issues).filter(|_| retries.is_some()), Model::MeshConfig)
         }
         ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
+        ("networking.istio.io", kind) if !NETWORKING.contains(&kind) => {
+            let message = format!("unknown kind {kind} in networking.istio.io: {}", NETWORKING.join(", "));
+            issues.push(document.error("", message));
+            Read::Bad
+        }
         (group, kind) => {
             let known = [
                 "VirtualService",

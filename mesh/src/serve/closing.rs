@@ -97,8 +97,8 @@ mod tests {
         for (wait, peer_closes, expected) in [(false, false, 0), (true, true, 300), (true, false, 1000)] {
             let (server, mut client) = duplex(64);
             let start = Instant::now();
+            client.write_all(b"on its way").await.unwrap();
             let peer = tokio::spawn(async move {
-                client.write_all(b"on its way").await.unwrap();
                 assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "told at once");
                 sleep(Duration::from_millis(if peer_closes { 300 } else { 5000 })).await;
             });

@@ -16,7 +16,7 @@ use tokio::{sync::SetOnce, time::timeout};
 use tower::ServiceExt as _;
 use tower_service::Service;
 
-use super::{Drain, Phase, counted::Counted, drain::OpenConnection};
+use super::{Drain, Phase, closing::Closing, counted::Counted, drain::OpenConnection};
 use crate::{
     inbound::Inbound,
     mesh::Inner,
@@ -115,6 +115,7 @@ impl Context {
             }
         });
         let builder = builder(alpn);
+        let io = Closing::new(io, alpn == Some(Alpn::H2));
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         let mut connection = pin!(connection);
         // An h2 connection says GOAWAY as soon as the linger starts (twice: the first one names no last stream, so

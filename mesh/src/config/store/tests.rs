@@ -131,3 +131,21 @@ fn order_is_creation_time_then_file_order() {
         .update(&texts(&[("a", &(entry("x", "1.1.1.1") + old)), ("b", &entry("w", "2.2.2.2"))]), &mut issues);
     assert_eq!(addresses(&store), ["4.4.4.4", "1.1.1.1", "2.2.2.2"]);
 }
+
+#[test]
+fn a_misspelt_kind_or_version_of_istios_is_an_error() {
+    for (yaml, says) in [
+        (
+            entry("x", "1.1.1.1").replace("kind: WorkloadEntry", "kind: WorkloadEntri"),
+            "unknown kind WorkloadEntri in networking.istio.io",
+        ),
+        (
+            entry("x", "1.1.1.1").replace("istio.io/v1", "istio.io/v1beta9"),
+            "unknown version \"v1beta9\" of networking.istio.io",
+        ),
+    ] {
+        let mut issues = Issues::default();
+        let _ = Store::default().update(&texts(&[("a", &yaml)]), &mut issues);
+        assert!(issues.has_errors() && issues.to_string().contains(says), "{issues}");
+    }
+}
