@@ -28,6 +28,11 @@ doc:
 bookinfo *args:
     cargo run --release --example bookinfo -- {{ args }}
 
+# A real Envoy as the referee of routing: `just interop --cases 100000 --seed 7`.
+interop *args:
+    bash interop/envoy.sh
+    cargo run -p mesh-interop -- {{ args }}
+
 # Bans, licences, sources and duplicate versions (needs cargo-deny).
 deny:
     cargo deny check bans licenses sources

@@ -113,29 +113,33 @@ impl Error {
         self
     }
 
-    /// Read a layer's error: ours as it is, anything else as a connection that ended before it answered.
-    pub fn from_box(error: BoxError) -> Self {
-        match error.downcast::<Self>() {
-            Ok(ours) => *ours,
-            Err(other) => Self::new(Reason::Reset { request_sent: true }).with_source(other),
-        }
-    }
-
     /// Change the headers of the reply that is made of this, after all changes so far: what a rule says about
     /// responses, it says about local replies too.
     pub fn edit_reply(&mut self, edit: impl Fn(&mut HeaderMap) + Send + Sync + 'static) {
         self.0.edits.push(Box::new(edit));
     }
 
-    /// The body of the reply.
-    #[must_use]
-    pub fn body(&self) -> Bytes {
-        self.0.body.clone().unwrap_or_else(|| Bytes::from_static(self.0.reason.body().as_bytes()))
-    }
-
     pub(crate) fn edit_headers(&self, headers: &mut HeaderMap) {
         for edit in &self.0.edits {
             edit(headers);
+        }
+    }
+
+    /// The reply's body. What ended a retry is told apart from what ended the only attempt.
+    ///
+    /// measured on Envoy 1.40 (interop): after more than one attempt "retried and the latest reset reason".
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        let Inner { reason, exchange, body, .. } = &*self.0;
+        let said = || if exchange.attempts > 1 { reason.body_after_retries() } else { reason.body() };
+        body.clone().unwrap_or_else(|| Bytes::from_static(said().as_bytes()))
+    }
+
+    /// Read a layer's error: ours as it is, anything else as a connection that ended before it answered.
+    pub fn from_box(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(other) => Self::new(Reason::Reset { request_sent: true }).with_source(other),
         }
     }
 
@@ -262,6 +266,24 @@ impl Reason {
             | Self::Preflight
             | Self::BadRequest(_)
             | Self::RequestAborted => "",
+        }
+    }
+
+    fn body_after_retries(self) -> &'static str {
+        match self {
+            Self::Overflow => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: overflow"
+            }
+            Self::ConnectFailure => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure"
+            }
+            Self::RefusedStream => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote refused stream reset"
+            }
+            Self::Reset { .. } => {
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: connection termination"
+            }
+            _ => self.body(),
         }
     }
 

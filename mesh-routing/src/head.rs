@@ -29,10 +29,8 @@ impl<'a> RequestHead<'a> {
     pub fn new<B>(request: &'a Request<B>, normalization: PathNormalization) -> Result<Self, InvalidPath> {
         let uri = request.uri();
         let scheme = uri.scheme_str().unwrap_or("http");
-        let forwarded = request.headers().get("x-forwarded-proto").and_then(|proto| match proto.as_bytes() {
-            b"http" => Some("http"),
-            b"https" => Some("https"),
-            _ => None,
+        let forwarded = request.headers().get("x-forwarded-proto").and_then(|proto| {
+            ["http", "https"].into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(proto.as_bytes()))
         });
         let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let dialled = uri.authority().map(http::uri::Authority::as_str);
@@ -109,6 +107,16 @@ mod tests {
             ("a:x", "a:x", None),
         ] {
             assert_eq!(split_port(authority), (host, port), "{authority}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_the_forwarded_one() {
+        // measured on Envoy 1.40: `https`, `HTTPS` and `ws` in x-forwarded-proto
+        for (forwarded, scheme) in [("https", "https"), ("HTTPS", "https"), ("ws", "http")] {
+            let request = Request::get("http://a/").header("x-forwarded-proto", forwarded).body(()).unwrap();
+            let head = RequestHead::new(&request, PathNormalization::Base).unwrap();
+            assert_eq!((head.scheme, head.port), (scheme, 80), "{forwarded}");
         }
     }
 

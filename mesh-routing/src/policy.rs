@@ -23,6 +23,8 @@ pub struct RoutePolicy<C> {
     pub(crate) mirrors: Option<Arc<[Mirror<C>]>>,
     pub(crate) rewrite: Option<PathRewrite>,
     pub(crate) authority: Option<HeaderValue>,
+    /// Is upstream told the authority before?
+    pub(crate) tells_authority: bool,
     pub(crate) request_headers: Option<Arc<[HeaderOp]>>,
     pub(crate) response_headers: Option<Arc<[HeaderOp]>>,
 }
@@ -39,6 +41,7 @@ impl<C> Default for RoutePolicy<C> {
             mirrors: None,
             rewrite: None,
             authority: None,
+            tells_authority: true,
             request_headers: None,
             response_headers: None,
         }

@@ -34,7 +34,7 @@ pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
 
 /// Compile a pattern that is looked for anywhere, as in a regex rewrite.
 pub(crate) fn compile_search(pattern: &str) -> Result<Regex, String> {
-    build(&translate(pattern)?).map_err(|error| reason(&error))
+    engine(&translate(pattern)?).map_err(|error| reason(&error))
 }
 
 fn translate(pattern: &str) -> Result<String, String> {
@@ -53,6 +53,10 @@ fn reason(error: &regex::Error) -> String {
 }
 
 fn build(translated: &str) -> Result<Regex, regex::Error> {
+    engine(&whole(translated))
+}
+
+fn engine(translated: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(translated).unicode(false).size_limit(MAX_PROGRAM).build()
 }
 

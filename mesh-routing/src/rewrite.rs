@@ -205,7 +205,7 @@ mod tests {
         // measured on Envoy 1.40 (t2, rewrite): the rows `up=`
         let prefix = |text: &str| Some(StringMatch::Prefix(text.into()));
         let exact = Some(StringMatch::Exact("/ex".into()));
-        let any = Some(StringMatch::Regex(re2::compile("/re/.*").unwrap().into()));
+        let any = Some(StringMatch::Regex(Arc::new(re2::compile("/re/.*").unwrap())));
         for (matched, uri, path, up) in [
             (prefix("/pre"), "/new", "/pre", "/new"),
             (prefix("/pre"), "/new", "/pre/x", "/new/x"),

@@ -6,13 +6,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, header, uri::PathAndQuery};
-use mesh_core::{BoxError, ClusterHandle, ClusterName, Error, Exchange, Progress, Reason, Routed};
+use mesh_core::{BoxError, ClusterHandle, ClusterName, Error, Exchange, Progress, Reason, ResponseFlag, Routed, clock};
 use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -87,7 +89,10 @@ where
                 let state = State::Ready { service: self.inner.clone(), routed: Some(routed) };
                 RouterFuture { taken: Some(taken), state }
             }
-            Err(error) => RouterFuture { taken: None, state: State::Refused { error: Some(error) } },
+            Err(Refused { error, after }) => {
+                let delay = after.map(|after| sleep_until(clock::now() + after));
+                RouterFuture { taken: None, state: State::Refused { error: Some(error), delay } }
+            }
         }
     }
 }
@@ -96,7 +101,7 @@ where
 type Decided<B, C> = (Routed<Request<B>, C, Arc<RoutePolicy<C>>>, Taken<C>);
 
 impl<C: ClusterHandle> RouteLayer<C> {
-    fn decide<B>(&self, mut request: Request<B>) -> Result<Decided<B, C>, Error> {
+    fn decide<B>(&self, mut request: Request<B>) -> Result<Decided<B, C>, Refused> {
         let table = self.table.load();
         let head = RequestHead::new(&request, table.path_normalization())
             .map_err(|error| Error::new(Reason::BadRequest("path")).with_source(error))?;
@@ -109,19 +114,17 @@ impl<C: ClusterHandle> RouteLayer<C> {
                 answer.edit_reply(move |headers| {
                     headers.insert(header::LOCATION, location.clone());
                 });
-                return Err(Taken::new(policy, &request).failed(answer));
+                return Err(Taken::new(policy, &request).failed(answer).into());
             }
             Decision::DirectResponse(response, policy) => {
                 let answer = Error::answer(response.status, response.body.clone());
-                return Err(Taken::new(policy, &request).failed(answer));
+                return Err(Taken::new(policy, &request).failed(answer).into());
             }
         };
         let mut taken = Taken::new(destination.policy(), &request);
         taken.cluster = Some(Arc::clone(destination.name()));
         let Some(cluster) = destination.cluster().cloned() else {
-            // measured on Envoy 1.40 (t4): 503, empty body, NC; its CORS filter comes before.
-            let preflight = taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
-            return Err(taken.failed(preflight.unwrap_or_else(|| Error::new(Reason::NoCluster))));
+            return Err(self.no_cluster(&taken, &request));
         };
         let policy = destination.policy();
         // Upstream sees the path that was matched: otherwise it could read another one out of it.
@@ -132,7 +135,8 @@ impl<C: ClusterHandle> RouteLayer<C> {
         // envoy finalizePathHeader, measured (t2): with its query, and even where the rewrite changes nothing.
         let original_path = policy.rewrite.as_ref().map(|_| with_query(head.path.as_bytes(), head.query));
         // envoy updateAuthority, measured (t2, `/lh`): the one before, its port included.
-        let original_host = policy.authority.as_ref().map(|_| HeaderValue::from_str(head.authority));
+        let original_host = policy.authority.as_ref().filter(|_| policy.tells_authority);
+        let original_host = original_host.map(|_| HeaderValue::from_str(head.authority));
         if let Some(ops) = &policy.request_headers {
             header_ops::apply(ops, request.headers_mut());
         }
@@ -149,6 +153,32 @@ impl<C: ClusterHandle> RouteLayer<C> {
         }
         Progress::note(request.extensions(), |known| taken.note(known));
         Ok((Routed::new(request, cluster, Arc::clone(&taken.policy)), taken))
+    }
+
+    /// measured on Envoy 1.40 (t4): 503, empty body, NC. But faults come first (interop), and preflights are answered:
+    /// Envoy's fault and CORS filters stand before its router, which is what misses the cluster.
+    fn no_cluster<B>(&self, taken: &Taken<C>, request: &Request<B>) -> Refused {
+        let fault = taken.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
+        let preflight = || taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
+        let missing = || preflight().unwrap_or_else(|| Error::new(Reason::NoCluster));
+        let mut error = taken.failed(fault.abort.map_or_else(missing, Error::new));
+        if fault.delay.is_some() {
+            error.exchange_mut().flag(ResponseFlag::DelayInjected);
+        }
+        Refused { error, after: fault.delay }
+    }
+}
+
+/// A request that goes nowhere.
+struct Refused {
+    error: Error,
+    /// An injected delay comes first.
+    after: Option<Duration>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, after: None }
     }
 }
 
@@ -248,7 +278,7 @@ pin_project! {
     {
         Ready { service: S, routed: Option<R> },
         Call { #[pin] future: S::Future },
-        Refused { error: Option<Error> },
+        Refused { error: Option<Error>, #[pin] delay: Option<Sleep> },
     }
 }
 
@@ -269,7 +299,10 @@ where
         let mut this = self.project();
         let result = loop {
             match this.state.as_mut().project() {
-                StateProj::Refused { error } => {
+                StateProj::Refused { error, delay } => {
+                    if let Some(delay) = delay.as_pin_mut() {
+                        ready!(delay.poll(cx));
+                    }
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
                 StateProj::Ready { service, routed } => {

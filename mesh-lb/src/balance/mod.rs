@@ -122,6 +122,7 @@ where
         Progress::note(request.extensions(), |known| {
             known.endpoint = Some(Arc::clone(member.endpoint()));
             known.mutual_tls = false;
+            known.attempts = attempt.number + 1;
         });
         let deadline = request.extensions().get::<Deadline>().copied();
         let attempted = Attempted::new(in_flight, deadline);

@@ -203,6 +203,7 @@ mod tests {
         let s443 = of(|spec| (spec.scheme, spec.port) = ("https".into(), Some(443)));
         let s80 = of(|spec| (spec.scheme, spec.port) = ("https".into(), Some(80)));
         let prefix = |text: &str| Some(StringMatch::Prefix(text.into()));
+        let any = Some(StringMatch::Regex(Arc::new(crate::re2::compile("/redre.*").unwrap())));
         for (spec, matched, uri, location) in [
             (&p, exact(), "http://rd.test/p", "http://rd.test/newp"),
             (&p, exact(), "http://rd.test/p?a=1", "http://rd.test/newp?a=1"),
@@ -226,6 +227,10 @@ mod tests {
             (&h, exact(), "http://rd.test:80/h", "http://other.test/h"),
             (&h, exact(), "https://rd.test/h", "https://other.test/h"),
             (&s, exact(), "http://RD.test/s", "https://RD.test/s"),
+            // measured on Envoy 1.40: an exact match, a regex, and no match on the path at all
+            (&pf, exact(), "http://a.test:80/redp?a=1", "http://a.test:80/np?a=1"),
+            (&pf, any, "http://a.test:80/redre/a?b", "http://a.test:80/np?b"),
+            (&pf, None, "http://a.test:80/a/../%61?b", "http://a.test:80/npa?b"),
             // "`/` on `/ns` => `//x`"
             (&of(|spec| spec.prefix_rewrite = "/".into()), prefix("/ns"), "http://a/ns/x", "http://a//x"),
             // "`derivePort: FROM_REQUEST_PORT` = listener port"

@@ -32,8 +32,8 @@ impl CorsPolicy {
     ///
     /// measured on Envoy 1.40 (t4): exact, prefix and whole regex, with case; the origin comes back as it was sent.
     pub(crate) fn grant(self: &Arc<Self>, headers: &HeaderMap) -> Option<Grant> {
-        let origin = headers.get(header::ORIGIN).filter(|origin| self.allows(origin.as_bytes()))?;
-        Some(Grant { policy: Arc::clone(self), origin: origin.clone() })
+        let origin = origin(headers).filter(|origin| self.allows(origin.as_bytes()))?;
+        Some(Grant { policy: Arc::clone(self), origin })
     }
 
     /// envoy CORS: an entry that lets in `*` lets in every origin.
@@ -51,7 +51,7 @@ impl CorsPolicy {
         if method != Method::OPTIONS || !asks(header::ORIGIN) || !asks(header::ACCESS_CONTROL_REQUEST_METHOD) {
             return None;
         }
-        if !self.answers_unmatched && !headers.get(header::ORIGIN).is_some_and(|o| self.allows(o.as_bytes())) {
+        if !self.answers_unmatched && !origin(headers).is_some_and(|origin| self.allows(origin.as_bytes())) {
             return None;
         }
         let policy = Arc::clone(self);
@@ -73,6 +73,13 @@ impl CorsPolicy {
     fn credentials(&self) -> Option<HeaderValue> {
         self.credentials.then(|| HeaderValue::from_static("true"))
     }
+}
+
+/// measured on Envoy 1.40: several are one, joined with `,`; so that no list of origins passes for one of them.
+fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut all = headers.get_all(header::ORIGIN).iter();
+    let first = all.next()?.clone();
+    all.try_fold(first, |joined, next| HeaderValue::from_bytes(&[joined.as_bytes(), next.as_bytes()].join(&b','))).ok()
 }
 
 impl Grant {

@@ -66,6 +66,10 @@ async fn origins_are_answered_as_envoy_does() {
             ("GET", vec![("origin", "https://abc.re.test")], true, simple("https://abc.re.test")),
             ("GET", vec![("origin", "https://abc.re.test.evil")], true, String::new()),
             ("GET", vec![("origin", "HTTPS://OK.TEST")], true, String::new()),
+            // measured on Envoy 1.40, with raw requests: two origins, an empty one, no method asked for
+            ("GET", vec![("origin", ok), ("origin", bad)], true, String::new()),
+            ("OPTIONS", vec![("origin", ""), wants("GET")], true, String::new()),
+            ("OPTIONS", vec![("origin", bad), wants("")], true, String::new()),
         ] {
             assert_eq!(ask(rule, method, &headers).await, (200, upstream, said), "{name} {method} {headers:?}");
         }

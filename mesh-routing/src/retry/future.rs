@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::{ReplayBody, RetryPolicy, Verdict, replay::Replay};
-use crate::{Roll, RoutePolicy};
+use crate::{Roll, RoutePolicy, timeout};
 
 /// istio sets `include_request_attempt_count` on outbound virtual hosts.
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -197,8 +197,11 @@ where
                     Ok(()) => {
                         let mut routed = routed.take().expect("polled after completion");
                         let limit = this.again.as_ref().and_then(Again::policy).and_then(RetryPolicy::per_try_timeout);
+                        let whole = routed.request.extensions().get::<Deadline>().copied();
+                        let now = clock::now();
+                        timeout::tell(routed.request.headers_mut(), whole.map(|whole| whole.remaining(now)), limit);
                         let limit = limit.map(|timeout| {
-                            let deadline = clock::now() + timeout;
+                            let deadline = now + timeout;
                             shorten_deadline(&mut routed.request, deadline);
                             sleep_until(deadline)
                         });

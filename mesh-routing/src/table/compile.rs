@@ -207,7 +207,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         // measured on Envoy 1.40: its CORS filter looks at routes that forward; a redirect or a direct response gets none
         // of its headers, and answers a preflight like any other request.
         let answers = || {
-            let response_headers = some(in_order(&rule_headers.response, &own.response, 1));
+            let response_headers = some(in_order(&rule_headers.response, &own.response, false));
             Arc::new(RoutePolicy { response_headers, cors: None, ..policy.clone() })
         };
         let destinations = match &rule.action {
@@ -225,16 +225,17 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             rewrite: rewrite.and_then(|rewrite| rewrite.path(uri)),
             ..policy
         };
-        let count = destinations.len();
-        let mut compiled = Vec::with_capacity(count);
+        let mut compiled = Vec::with_capacity(destinations.len());
         for spec in destinations {
             // istio "authority precedence": rewrite.authority, the rule's headers, the destination's.
             let authority = rewrite.and_then(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
+                // measured on Envoy 1.40 (interop): a weighted cluster's own rewrite says nothing.
+                tells_authority: authority.is_some() || !rule.weighted,
                 authority: authority.or(spec.headers.request.authority.as_ref()).cloned(),
-                request_headers: some(in_order(&rule_headers.request, &spec.headers.request, count)),
-                response_headers: some(in_order(&rule_headers.response, &spec.headers.response, count)),
+                request_headers: some(in_order(&rule_headers.request, &spec.headers.request, rule.weighted)),
+                response_headers: some(in_order(&rule_headers.response, &spec.headers.response, rule.weighted)),
                 ..policy.clone()
             };
             let destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));

@@ -1,19 +1,42 @@
-//! The caller's own deadline.
+//! Deadlines in headers: the caller's own, and what is left of it for the upstream.
 
 use std::time::Duration;
 
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
 /// The timeout of a call: the route's, and for gRPC the caller's where that is shorter.
 ///
 /// measured on Envoy 1.40 (t3), Istio's `max_grpc_timeout`: the header is used when the route has no timeout, else
 /// the smaller of the two.
 pub(super) fn effective(route: Option<Duration>, headers: &HeaderMap) -> Option<Duration> {
-    let caller = headers.get("grpc-timeout").filter(|_| is_grpc(headers)).and_then(|value| parse(value.as_bytes()));
+    let caller = headers.get(GRPC_TIMEOUT).filter(|_| is_grpc(headers)).and_then(|value| parse(value.as_bytes()));
     match (route, caller) {
         (Some(route), Some(caller)) => Some(route.min(caller)),
         (route, caller) => route.or(caller),
     }
+}
+
+/// Tell the upstream how long it has for an attempt: the whole request's time that is left, or the try's where that is
+/// less. In milliseconds, rounded up, since 0 would be no limit.
+///
+/// envoy router FilterUtility::setTimeoutHeaders: `x-envoy-expected-rq-timeout-ms`, and for gRPC `grpc-timeout`.
+pub(crate) fn tell(headers: &mut HeaderMap, whole: Option<Duration>, attempt: Option<Duration>) {
+    let Some(expected) = whole.into_iter().chain(attempt).min() else { return };
+    let milliseconds = expected.as_nanos().div_ceil(1_000_000).max(1);
+    let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+    if is_grpc(headers) {
+        // At most 8 digits: in a larger unit where they are more.
+        let fits = [(1, 'm'), (1000, 'S'), (60_000, 'M'), (3_600_000, 'H')];
+        let fits = fits.into_iter().map(|(unit, letter)| (milliseconds / unit, letter)).find(|(n, _)| *n < 100_000_000);
+        let value = fits.and_then(|(n, letter)| HeaderValue::try_from(format!("{n}{letter}")).ok());
+        if let Some(value) = value {
+            headers.insert(GRPC_TIMEOUT, value);
+        }
+    }
+    headers.insert(EXPECTED, milliseconds.into());
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -46,6 +69,31 @@ fn parse(value: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn the_upstream_is_told_what_is_left() {
+        // measured on Envoy 1.40 (interop): a route's timeout of 20 s reaches a gRPC upstream as `20000m`.
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let days = Duration::from_secs(400_000);
+        for (whole, attempt, grpc, expected) in [
+            (Some(minute), None, "60000m", "60000"),
+            (Some(minute), Some(second), "1000m", "1000"),
+            (Some(second - Duration::from_micros(1)), Some(minute), "1000m", "1000"),
+            (None, Some(second), "1000m", "1000"),
+            (Some(Duration::ZERO), None, "1m", "1"),
+            (Some(days), None, "400000S", "400000000"),
+        ] {
+            let mut headers = HeaderMap::new();
+            tell(&mut headers, whole, attempt);
+            assert_eq!((headers.get(GRPC_TIMEOUT), &headers[EXPECTED]), (None, &HeaderValue::from_static(expected)));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            tell(&mut headers, whole, attempt);
+            assert_eq!(headers[GRPC_TIMEOUT], grpc);
+        }
+        let mut headers = HeaderMap::new();
+        tell(&mut headers, None, None);
+        assert!(headers.is_empty());
+    }
 
     #[test]
     fn the_shorter_of_route_and_caller() {

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use http_body::Body;
-use mesh_core::{BoxError, ClusterHandle, ClusterName, Deadline, Error, Reason, Routed, clock};
+use mesh_core::{BoxError, ClusterHandle, ClusterName, Deadline, Error, Progress, Reason, Routed, clock};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_layer::Layer;
@@ -66,7 +66,8 @@ where
         let limit = timeout.map(|timeout| {
             let deadline = clock::now() + timeout;
             routed.request.extensions_mut().insert(Deadline(deadline));
-            Limit { deadline, cluster: Arc::clone(routed.cluster.name()) }
+            let progress = routed.request.extensions().get::<Progress>().cloned();
+            Limit { deadline, cluster: Arc::clone(routed.cluster.name()), progress }
         });
         let sleep = limit.as_ref().map(|limit| sleep_until(limit.deadline));
         TimeoutFuture { inner: self.inner.call(routed), limit, sleep }
@@ -77,6 +78,16 @@ where
 struct Limit {
     deadline: Instant,
     cluster: Arc<ClusterName>,
+    progress: Option<Progress>,
+}
+
+impl Limit {
+    /// The attempts are told by whoever picks endpoints: the retry layer, which counts them, is dropped with the call.
+    fn error(&self) -> Error {
+        let mut error = Error::new(Reason::Timeout).with_cluster(&self.cluster);
+        error.exchange_mut().attempts = self.progress.as_ref().map_or(0, |progress| progress.so_far().attempts);
+        error
+    }
 }
 
 pin_project! {
@@ -108,9 +119,7 @@ where
             return Poll::Ready(Ok(response.map(|body| TimeoutBody::new(body, deadline))));
         }
         match (this.sleep.as_pin_mut().map(|sleep| sleep.poll(cx)), this.limit) {
-            (Some(Poll::Ready(())), Some(limit)) => {
-                Poll::Ready(Err(Error::new(Reason::Timeout).with_cluster(&limit.cluster)))
-            }
+            (Some(Poll::Ready(())), Some(limit)) => Poll::Ready(Err(limit.error())),
             _ => Poll::Pending,
         }
     }

@@ -79,6 +79,7 @@ fn merged(root: &Rule, delegation: &Delegate, rule: &Rule) -> Option<Rule> {
         name: joined(root.name.as_ref(), rule.name.as_ref()),
         matches,
         action,
+        weighted: rule.weighted,
         headers: rule.headers.clone().or_else(|| root.headers.clone()),
         timeout: rule.timeout.or(root.timeout),
         retries: match &rule.retries {

@@ -57,6 +57,8 @@ pub(crate) struct Rule {
     /// Any of them; none is a catch-all.
     pub(crate) matches: Vec<Arc<RouteMatch>>,
     pub(crate) action: Action,
+    /// Did it name several destinations, those of weight 0 included?
+    pub(crate) weighted: bool,
     pub(crate) headers: Option<Headers>,
     /// Given; `None` inside is no timeout.
     pub(crate) timeout: Option<Option<Duration>>,

@@ -134,6 +134,7 @@ impl Parser<'_> {
                 .map(|(i, entry)| Arc::new(self.entry(&format!("{path}.match[{i}]"), entry)))
                 .collect(),
             action: self.action(path, spec),
+            weighted: spec.route.len() > 1,
             headers: spec.headers.as_ref().map(|headers| self.headers(path, headers)),
             timeout,
             retries,

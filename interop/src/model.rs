@@ -1,0 +1,192 @@
+//! Rules and requests, in a form that belongs to neither side: [`istio`](crate::istio) writes them as the VirtualService
+//! that we compile, [`translate`](crate::translate) as the routes that Envoy runs.
+
+use crate::patterns::Pattern;
+
+/// The ports of every generated service: routes are compiled per port, and `match.port` compares with it.
+pub(crate) const PORTS: [u16; 2] = [80, 9080];
+
+/// What a value must be.
+#[derive(Clone, Debug)]
+pub(crate) enum Text {
+    Exact(String),
+    Prefix(String),
+    Regex(&'static Pattern),
+    /// Headers and query parameters only: there is one.
+    Present,
+}
+
+impl Text {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Exact(_) => "exact",
+            Self::Prefix(_) => "prefix",
+            Self::Regex(_) => "regex",
+            Self::Present => "present",
+        }
+    }
+}
+
+/// A `match` entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Match {
+    pub(crate) uri: Option<Text>,
+    pub(crate) ignore_case: bool,
+    pub(crate) scheme: Option<Text>,
+    pub(crate) method: Option<Text>,
+    pub(crate) authority: Option<Text>,
+    pub(crate) headers: Vec<(String, Text)>,
+    pub(crate) without: Vec<(String, Text)>,
+    pub(crate) query: Vec<(String, Text)>,
+    pub(crate) port: Option<u16>,
+}
+
+impl Match {
+    /// Does it let every request of some port through?
+    pub(crate) fn is_catch_all(&self) -> bool {
+        let any_path = match &self.uri {
+            None => true,
+            Some(Text::Prefix(prefix)) => prefix.is_empty() || prefix == "/",
+            Some(Text::Regex(pattern)) => pattern.regex == ".*",
+            Some(_) => false,
+        };
+        any_path
+            && self.scheme.is_none()
+            && self.method.is_none()
+            && self.authority.is_none()
+            && self.headers.is_empty()
+            && self.without.is_empty()
+            && self.query.is_empty()
+    }
+}
+
+/// Header operations of one level and direction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Operations {
+    pub(crate) set: Vec<(String, String)>,
+    pub(crate) add: Vec<(String, String)>,
+    pub(crate) remove: Vec<String>,
+}
+
+impl Operations {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Headers {
+    pub(crate) request: Operations,
+    pub(crate) response: Operations,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Destination {
+    pub(crate) host: String,
+    pub(crate) subset: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) headers: Headers,
+}
+
+/// What a rule does with a request. A further action is a variant here, an arm in `istio`, `translate`, `generate` and
+/// `coverage`.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Route(Vec<Destination>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Retries {
+    pub(crate) attempts: u32,
+    pub(crate) on: Vec<&'static str>,
+    pub(crate) per_try_ms: Option<u64>,
+    pub(crate) backoff_ms: Option<u64>,
+}
+
+/// A share of requests: faults are at 0 or at 100 %, or say nothing, which is 0.
+pub(crate) type Percent = Option<u32>;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Abort {
+    Http(u16),
+    Grpc(&'static str, u8),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fault {
+    pub(crate) delay: Option<(u64, Percent)>,
+    pub(crate) abort: Option<(Abort, Percent)>,
+}
+
+impl Fault {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.delay.is_none() && self.abort.is_none()
+    }
+}
+
+/// An `http` rule.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) matches: Vec<Match>,
+    pub(crate) action: Action,
+    pub(crate) headers: Headers,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) retries: Option<Retries>,
+    pub(crate) fault: Fault,
+}
+
+/// A VirtualService.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) number: usize,
+    /// A wildcard host that no service has, instead of the host of the table's own service.
+    pub(crate) wildcard: bool,
+    pub(crate) rules: Vec<Rule>,
+}
+
+impl Table {
+    /// `t7`.
+    pub(crate) fn service(&self) -> String {
+        format!("t{}", self.number)
+    }
+
+    /// The host as its VirtualService spells it: short or in full, which is the same.
+    pub(crate) fn host(&self) -> String {
+        match (self.wildcard, self.number % 2) {
+            (true, _) => format!("*.w{}.test", self.number),
+            (false, 0) => self.service(),
+            (false, _) => format!("{}.default.svc.cluster.local", self.service()),
+        }
+    }
+}
+
+/// What an upstream does with an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Status(u16),
+    /// 200 with this `grpc-status` in the headers.
+    Grpc(u8),
+    /// 503 with `x-envoy-ratelimited`.
+    RateLimited,
+    /// End the connection instead of answering.
+    Close,
+    /// Answer 200, after longer than any short timeout.
+    Hang,
+}
+
+/// A request, as bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) table: usize,
+    pub(crate) port: u16,
+    pub(crate) method: String,
+    pub(crate) target: Vec<u8>,
+    pub(crate) host: Vec<u8>,
+    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) roll: u64,
+    /// What upstreams do, attempt by attempt; the last is repeated.
+    pub(crate) plan: Vec<Step>,
+}

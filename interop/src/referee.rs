@@ -1,0 +1,330 @@
+//! The match: batches of tables, the same bytes to both sides, and what came of them.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    accepted,
+    bugs::Bug,
+    compare::{Difference, Outcome, differences, printable},
+    coverage::Coverage,
+    derive,
+    dice::Dice,
+    envoy::{Envoy, MODES},
+    generate,
+    istio::{self, UPSTREAMS},
+    model::{Request, Table},
+    ours::Ours,
+    report::{Options, Report},
+    shrink,
+    translate::ROLL_HEADER,
+    upstream::{self, CASE, PLAN, Record},
+    wire::Connection,
+};
+
+/// Tables that are in force together, and requests for each: a batch is one push to each side.
+const TABLES: usize = 40;
+const REQUESTS: usize = 25;
+/// Requests under way at a time.
+const WORKERS: usize = 12;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// A difference counts when it is there again each of so many times: timeouts are real time.
+const AGAIN: usize = 3;
+/// Cases that are shrunk and printed, per kind of difference and in all.
+const PRINTED_PER_KIND: usize = 1;
+const PRINTED: usize = 12;
+
+/// Play.
+///
+/// # Errors
+/// When a side cannot be started or does not take a table.
+pub async fn run(options: &Options) -> io::Result<Report> {
+    let began = Instant::now();
+    let mut referee = Referee::start(options).await?;
+    let mut report = Report::default();
+    let mut coverage = Coverage::new();
+    let mut kinds: HashMap<String, usize> = HashMap::new();
+    let mut seeds = Dice::new(options.seed);
+    while report.cases < options.cases as u64 && !(options.bug.is_some() && report.different > 0) {
+        let mut dice = Dice::new(seeds.roll());
+        let batch = Batch::generate(&mut dice);
+        referee.push(&batch.tables, batch.mode).await?;
+        for (index, envoy, ours) in referee.play_all(&batch).await {
+            let request = &batch.requests[index];
+            report.cases += 1;
+            coverage.add(&batch.tables[request.table], request, &envoy);
+            let Some(found) = referee.settle(&batch, request, (envoy, ours), &mut report).await else { continue };
+            report.different += 1;
+            if options.bug.is_some() && report.different > 1 {
+                continue;
+            }
+            let fields: Vec<_> = found.iter().map(|difference| difference.field).collect();
+            let printed = kinds.entry(fields.join(", ")).or_default();
+            if *printed < PRINTED_PER_KIND && report.examples.len() < PRINTED {
+                *printed += 1;
+                let table = &batch.tables[request.table];
+                report
+                    .examples
+                    .push(referee.minimal(table.clone(), request.clone(), batch.mode, found[0].field).await?);
+                referee.push(&batch.tables, batch.mode).await?;
+            }
+        }
+    }
+    report.specific_percent = coverage.specific_percent();
+    report.features.clone_from(coverage.counts());
+    report.took = began.elapsed();
+    Ok(report)
+}
+
+/// Tables that are in force together, and the requests for them.
+#[derive(Clone, Debug)]
+struct Batch {
+    mode: usize,
+    tables: Vec<Table>,
+    requests: Vec<Request>,
+}
+
+impl Batch {
+    fn generate(dice: &mut Dice) -> Self {
+        // Istio's default most of the time.
+        let mode = if dice.chance(70) { 0 } else { 1 + dice.below(MODES.len() - 1) };
+        let tables: Vec<_> = (0..TABLES).map(|number| generate::table(dice, number)).collect();
+        let for_table = |table| (0..REQUESTS).map(move |_| table).collect::<Vec<&Table>>();
+        let requests = tables.iter().flat_map(for_table).map(|table| derive::request(dice, table)).collect();
+        Self { mode, tables, requests }
+    }
+}
+
+/// Connections to both sides.
+#[derive(Debug)]
+struct Player {
+    envoy: HashMap<u16, Connection>,
+    ours: HashMap<u16, Connection>,
+}
+
+/// Both sides, running.
+#[derive(Debug)]
+struct Referee {
+    envoy: Envoy,
+    ours: Ours,
+    bug: Option<Bug>,
+    records: Arc<(Record, Record)>,
+    next: Arc<AtomicU64>,
+}
+
+impl Referee {
+    async fn start(options: &Options) -> io::Result<Self> {
+        let records = Arc::new((Record::default(), Record::default()));
+        let envoy_upstreams = upstreams(&records.0).await?;
+        let our_upstreams = upstreams(&records.1).await?;
+        let envoy = Envoy::start(&options.envoy, &options.directory, &envoy_upstreams).await?;
+        let ours = Ours::start(our_upstreams).await?;
+        Ok(Self { envoy, ours, bug: options.bug, records, next: Arc::default() })
+    }
+
+    async fn push(&mut self, tables: &[Table], mode: usize) -> io::Result<()> {
+        let mut compiled = tables.to_vec();
+        if let Some(bug) = self.bug {
+            compiled.iter_mut().for_each(|table| bug.infect(table));
+        }
+        self.ours.push(&compiled, MODES[mode].1).map_err(io::Error::other)?;
+        self.envoy.push(tables).await
+    }
+
+    fn player(&self, mode: usize) -> Player {
+        let ports = crate::model::PORTS;
+        let envoy = ports.map(|port| (port, Connection::new(self.envoy.address(MODES[mode].0, port))));
+        let ours = ports.map(|port| (port, Connection::new(self.ours.address(port))));
+        Player { envoy: HashMap::from(envoy), ours: HashMap::from(ours) }
+    }
+
+    /// All requests of a batch, several at a time; results in their order.
+    async fn play_all(&self, batch: &Batch) -> Vec<(usize, Outcome, Outcome)> {
+        let batch = Arc::new(batch.clone());
+        let (position, results) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let mut workers = JoinSet::new();
+        for _ in 0..WORKERS {
+            let mut player = self.player(batch.mode);
+            let (batch, position, results) = (Arc::clone(&batch), Arc::clone(&position), Arc::clone(&results));
+            let (records, next) = (Arc::clone(&self.records), Arc::clone(&self.next));
+            workers.spawn(async move {
+                loop {
+                    let index = position.fetch_add(1, Ordering::Relaxed);
+                    let Some(request) = batch.requests.get(index) else { return };
+                    let (envoy, ours) = player.play(request, &records, &next).await;
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((index, envoy, ours));
+                }
+            });
+        }
+        while workers.join_next().await.is_some() {}
+        let mut results = std::mem::take(&mut *results.lock().unwrap_or_else(PoisonError::into_inner));
+        results.sort_by_key(|(index, ..)| *index);
+        results
+    }
+
+    /// The differences that stay when the case is played again, without the accepted ones.
+    async fn settle(
+        &self,
+        batch: &Batch,
+        request: &Request,
+        first: (Outcome, Outcome),
+        report: &mut Report,
+    ) -> Option<Vec<Difference>> {
+        let (mut envoy, mut ours) = first;
+        for round in 0.. {
+            let (found, excused) = judge(batch.mode, request, &envoy, &ours);
+            if found.is_empty() {
+                report.passing += u64::from(round > 0);
+                for reason in excused {
+                    *report.accepted.entry(reason).or_default() += 1;
+                }
+                return None;
+            }
+            if round + 1 == AGAIN {
+                return Some(found);
+            }
+            (envoy, ours) = self.player(batch.mode).play(request, &self.records, &self.next).await;
+        }
+        None
+    }
+
+    /// Leave things out while the sides still differ in a field.
+    async fn minimal(
+        &mut self,
+        mut table: Table,
+        mut request: Request,
+        mode: usize,
+        field: &str,
+    ) -> io::Result<String> {
+        'smaller: loop {
+            for (less_table, less_request) in shrink::smaller(&table, &request) {
+                if self.still_differs(&less_table, &less_request, mode, field).await {
+                    (table, request) = (less_table, less_request);
+                    continue 'smaller;
+                }
+            }
+            break;
+        }
+        self.push(std::slice::from_ref(&table), mode).await?;
+        let (envoy, ours) = self.player(mode).play(&request, &self.records, &self.next).await;
+        let mut text = format!(
+            "DIFFERENCE (pathNormalization {:?}, port {}, upstreams answer {:?})\n  rules: {}\n  request: {}\n",
+            MODES[mode].1,
+            request.port,
+            upstream::plan_text(&request.plan),
+            istio::virtual_service(&table)["spec"],
+            printable(&bytes(&request, "1")),
+        );
+        for Difference { field, envoy, ours } in judge(mode, &request, &envoy, &ours).0 {
+            text.push_str(&format!("  {field}\n    Envoy: {envoy}\n    mesh:  {ours}\n"));
+        }
+        Ok(text)
+    }
+
+    async fn still_differs(&mut self, table: &Table, request: &Request, mode: usize, field: &str) -> bool {
+        if self.push(std::slice::from_ref(table), mode).await.is_err() {
+            return false;
+        }
+        for _ in 0..2 {
+            let (envoy, ours) = self.player(mode).play(request, &self.records, &self.next).await;
+            if judge(mode, request, &envoy, &ours).0.iter().all(|difference| difference.field != field) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Differences that are not accepted, and the reasons of those that are.
+fn judge(mode: usize, request: &Request, envoy: &Outcome, ours: &Outcome) -> (Vec<Difference>, Vec<&'static str>) {
+    let mut excused = Vec::new();
+    let mut found = differences(envoy, ours);
+    found.retain(|difference| match accepted::reason(MODES[mode].1, request, envoy, ours, difference) {
+        Some(reason) => {
+            excused.push(reason);
+            false
+        }
+        None => true,
+    });
+    excused.dedup();
+    (found, excused)
+}
+
+impl Player {
+    async fn play(&mut self, request: &Request, records: &(Record, Record), next: &AtomicU64) -> (Outcome, Outcome) {
+        let case = next.fetch_add(1, Ordering::Relaxed).to_string();
+        let bytes = bytes(request, &case);
+        let head_only = request.method == "HEAD";
+        let side = async |connection: Option<&mut Connection>, record: &Record| {
+            let connection = connection.expect("both ports have one");
+            let answer = tokio::time::timeout(PATIENCE, connection.exchange(&bytes, head_only)).await;
+            Outcome { answer: answer.ok().and_then(Result::ok), seen: record.take(&case) }
+        };
+        let envoy = side(self.envoy.get_mut(&request.port), &records.0);
+        let ours = side(self.ours.get_mut(&request.port), &records.1);
+        tokio::join!(envoy, ours)
+    }
+}
+
+/// The request as it goes to both sides.
+fn bytes(request: &Request, case: &str) -> Vec<u8> {
+    let mut bytes = format!("{} ", request.method).into_bytes();
+    bytes.extend_from_slice(&request.target);
+    bytes.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    bytes.extend_from_slice(&request.host);
+    bytes.extend_from_slice(b"\r\n");
+    for (name, value) in &request.headers {
+        bytes.extend_from_slice(name);
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let plan = upstream::plan_text(&request.plan);
+    bytes.extend_from_slice(
+        format!("{CASE}: {case}\r\n{PLAN}: {plan}\r\n{ROLL_HEADER}: {}\r\n", request.roll).as_bytes(),
+    );
+    if !request.body.is_empty() {
+        bytes.extend_from_slice(format!("content-length: {}\r\n", request.body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&request.body);
+    bytes
+}
+
+/// One side's upstreams, by the names of their clusters.
+async fn upstreams(record: &Record) -> io::Result<HashMap<String, SocketAddr>> {
+    let mut all = HashMap::new();
+    for (name, ports) in UPSTREAMS {
+        for port in ports {
+            let address = if name == "dead" {
+                // Bound and given up: nobody listens there.
+                tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?
+            } else {
+                upstream::listen(label(name, *port), record.clone()).await?
+            };
+            all.insert(format!("outbound|{port}||{name}.default.svc.cluster.local"), address);
+        }
+    }
+    all.insert("PassthroughCluster".into(), upstream::listen("passthrough", record.clone()).await?);
+    Ok(all)
+}
+
+fn label(name: &str, port: u16) -> &'static str {
+    match (name, port) {
+        ("a", _) => "a",
+        ("b", _) => "b",
+        ("c", 80) => "c:80",
+        _ => "c:8080",
+    }
+}

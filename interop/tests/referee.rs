@@ -1,0 +1,48 @@
+//! A short match against Envoy in every `cargo test`; `.ci/run` and `cargo run -p mesh-interop` play longer.
+
+use std::path::PathBuf;
+
+use mesh_interop::{Bug, Options, find, run};
+use mesh_test::Scratch;
+
+/// `MESH_INTEROP_CASES` for more, `MESH_INTEROP_SEED` for others.
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Envoy, or a visible skip.
+fn envoy() -> Option<PathBuf> {
+    let found = find();
+    if found.is_none() {
+        let required = std::env::var_os("MESH_REQUIRE_TOOLS").is_some();
+        assert!(!required, "Envoy is required (MESH_REQUIRE_TOOLS) and not installed: run interop/envoy.sh");
+        eprintln!("SKIPPED: Envoy is not installed; interop/envoy.sh does that");
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_decide_as_envoy_does() {
+    let Some(envoy) = envoy() else { return };
+    let directory = Scratch::new();
+    let (cases, seed) = (number("MESH_INTEROP_CASES", 2000), number("MESH_INTEROP_SEED", 1));
+    let cases = usize::try_from(cases).unwrap();
+    println!("seed {seed}");
+    let options = Options { envoy, directory: directory.path().to_owned(), cases, seed, bug: None };
+    let report = run(&options).await.unwrap();
+    println!("{report}");
+    assert_eq!(report.different, 0, "seed {seed}\n{report}");
+    assert!(report.specific_percent >= 60, "only {} % matched a rule that is no catch-all", report.specific_percent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bugs_in_a_compiler_are_found() {
+    let Some(envoy) = envoy() else { return };
+    for bug in Bug::ALL {
+        let directory = Scratch::new();
+        let (envoy, directory) = (envoy.clone(), directory.path().to_owned());
+        let report = run(&Options { envoy, directory, cases: 20_000, seed: 1, bug: Some(bug) }).await.unwrap();
+        assert!(report.different > 0, "{bug:?} was not found in {} cases", report.cases);
+        println!("{bug:?} was found within {} cases:\n{}", report.cases, report.examples.concat());
+    }
+}
