@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::{ClusterName, Exchange, ResponseFlag};
@@ -48,6 +49,13 @@ pub enum Reason {
         /// The gRPC status the rule names.
         u8,
     ),
+    /// The route answers by itself, with a redirect or a `directResponse`: its status. See [`Error::answer`].
+    Answered(
+        /// The status the rule names.
+        StatusCode,
+    ),
+    /// A CORS preflight, answered by the rule's policy: 200, empty body.
+    Preflight,
     /// The local rate limit: 429, `RL`.
     RateLimited,
     /// Authorization refused: 403 `RBAC: access denied`.
@@ -69,6 +77,7 @@ struct Inner {
     reason: Reason,
     exchange: Exchange,
     source: Option<BoxError>,
+    body: Option<Bytes>,
     edits: Vec<HeaderEdit>,
 }
 
@@ -78,7 +87,16 @@ impl Error {
     /// An error without a cause below it.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
-        Self(Box::new(Inner { reason, exchange: reason.exchange(), source: None, edits: Vec::new() }))
+        let exchange = reason.exchange();
+        Self(Box::new(Inner { reason, exchange, source: None, body: None, edits: Vec::new() }))
+    }
+
+    /// The route's own answer: nothing failed, and nothing is sent. The reply is made where all others are.
+    #[must_use]
+    pub fn answer(status: StatusCode, body: Bytes) -> Self {
+        let mut answer = Self::new(Reason::Answered(status));
+        answer.0.body = Some(body);
+        answer
     }
 
     /// With the cause below it.
@@ -95,31 +113,33 @@ impl Error {
         self
     }
 
+    /// Read a layer's error: ours as it is, anything else as a connection that ended before it answered.
+    pub fn from_box(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(other) => Self::new(Reason::Reset { request_sent: true }).with_source(other),
+        }
+    }
+
     /// Change the headers of the reply that is made of this, after all changes so far: what a rule says about
     /// responses, it says about local replies too.
     pub fn edit_reply(&mut self, edit: impl Fn(&mut HeaderMap) + Send + Sync + 'static) {
         self.0.edits.push(Box::new(edit));
     }
 
-    pub(crate) fn edit_headers(&self, headers: &mut HeaderMap) {
-        for edit in &self.0.edits {
-            edit(headers);
-        }
-    }
-
-    /// The reply's body. What ended a retry is told apart from what ended the only attempt.
+    /// The body of the reply. What ended a retry is told apart from what ended the only attempt.
     ///
     /// measured on Envoy 1.40 (interop): after more than one attempt "retried and the latest reset reason".
     #[must_use]
-    pub fn body(&self) -> &'static str {
-        if self.0.exchange.attempts > 1 { self.0.reason.body_after_retries() } else { self.0.reason.body() }
+    pub fn body(&self) -> Bytes {
+        let reason = self.0.reason;
+        let usual = || if self.0.exchange.attempts > 1 { reason.body_after_retries() } else { reason.body() };
+        self.0.body.clone().unwrap_or_else(|| Bytes::from_static(usual().as_bytes()))
     }
 
-    /// Read a layer's error: ours as it is, anything else as a connection that ended before it answered.
-    pub fn from_box(error: BoxError) -> Self {
-        match error.downcast::<Self>() {
-            Ok(ours) => *ours,
-            Err(other) => Self::new(Reason::Reset { request_sent: true }).with_source(other),
+    pub(crate) fn edit_headers(&self, headers: &mut HeaderMap) {
+        for edit in &self.0.edits {
+            edit(headers);
         }
     }
 
@@ -155,9 +175,9 @@ impl Reason {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Blackhole => StatusCode::BAD_GATEWAY,
             Self::Timeout | Self::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::FaultAbort(status) => status,
+            Self::FaultAbort(status) | Self::Answered(status) => status,
             // measured on Envoy 1.40 (t4): grpcStatus on a plain HTTP request is HTTP 200 with a text body.
-            Self::FaultAbortGrpc(_) => StatusCode::OK,
+            Self::FaultAbortGrpc(_) | Self::Preflight => StatusCode::OK,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Denied => StatusCode::FORBIDDEN,
             Self::BadRequest(_) | Self::RequestAborted => StatusCode::BAD_REQUEST,
@@ -186,7 +206,12 @@ impl Reason {
             Self::Timeout | Self::PerTryTimeout => ResponseFlag::UpstreamRequestTimeout,
             Self::FaultAbort(_) | Self::FaultAbortGrpc(_) => ResponseFlag::FaultInjected,
             Self::RateLimited => ResponseFlag::RateLimited,
-            Self::Blackhole | Self::Denied | Self::BadRequest(_) | Self::NotReady => return None,
+            Self::Blackhole
+            | Self::Answered(_)
+            | Self::Preflight
+            | Self::Denied
+            | Self::BadRequest(_)
+            | Self::NotReady => return None,
         })
     }
 
@@ -195,7 +220,8 @@ impl Reason {
     pub fn details(self) -> &'static str {
         match self {
             Self::NoRoute => "route_not_found",
-            Self::Blackhole => "direct_response",
+            Self::Blackhole | Self::Answered(_) => "direct_response",
+            Self::Preflight => "cors_response",
             Self::NoCluster => "cluster_not_found",
             Self::NoHealthyUpstream => "no_healthy_upstream",
             Self::Overflow => "upstream_reset_before_response_started{overflow}",
@@ -213,7 +239,7 @@ impl Reason {
         }
     }
 
-    /// Envoy's body, byte for byte where it was measured.
+    /// Envoy's body, byte for byte where it was measured. A route's own answer brings its own: [`Error::body`].
     #[must_use]
     pub fn body(self) -> &'static str {
         match self {
@@ -233,7 +259,13 @@ impl Reason {
             Self::RateLimited => "local_rate_limited",
             Self::Denied => "RBAC: access denied",
             Self::NotReady => "mesh policy not ready",
-            Self::NoRoute | Self::Blackhole | Self::NoCluster | Self::BadRequest(_) | Self::RequestAborted => "",
+            Self::NoRoute
+            | Self::Blackhole
+            | Self::NoCluster
+            | Self::Answered(_)
+            | Self::Preflight
+            | Self::BadRequest(_)
+            | Self::RequestAborted => "",
         }
     }
 
@@ -284,6 +316,8 @@ impl fmt::Display for Reason {
             Self::PerTryTimeout => f.write_str("per-try timeout"),
             Self::FaultAbort(status) => write!(f, "injected abort {}", status.as_u16()),
             Self::FaultAbortGrpc(status) => write!(f, "injected gRPC abort {status}"),
+            Self::Answered(status) => write!(f, "answered by the route with {}", status.as_u16()),
+            Self::Preflight => f.write_str("CORS preflight"),
             Self::RateLimited => f.write_str("local rate limit"),
             Self::Denied => f.write_str("access denied"),
             Self::BadRequest(what) => write!(f, "bad request: {what}"),

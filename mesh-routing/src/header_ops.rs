@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 /// `headers` as YAML has it.
@@ -136,9 +136,7 @@ pub(crate) fn in_order(rule: &Operations, destination: &Operations, weighted: bo
             HeaderOp::Add(..) => 2,
         });
     }
-    // istio route.go: "authority precedence": the rule's, else the destination's.
-    let authority = rule.authority.as_ref().or(destination.authority.as_ref());
-    ops.into_iter().chain(authority.map(|a| HeaderOp::Set(HOST, a.clone()))).collect()
+    ops.into()
 }
 
 /// Run them.
@@ -199,7 +197,8 @@ mod tests {
         let mut headers = HeaderMap::from_iter([(HeaderName::from_static("a"), HeaderValue::from_static("0"))]);
         apply(&in_order(&compiled.request, &Operations::default(), false), &mut headers);
         assert_eq!(headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(headers["host"], "other");
+        assert_eq!(compiled.request.authority.unwrap(), "other");
+        assert!(!headers.contains_key("host"));
         assert_eq!(headers["p"], "5%");
     }
 

@@ -1,4 +1,5 @@
-//! VirtualService in a tower stack: match, split, time out, retry and inject faults, decided as Istio and Envoy do.
+//! VirtualService in a tower stack: match, split, redirect, rewrite, mirror, time out, retry and inject faults, decided
+//! as Istio and Envoy do.
 //!
 //! Not a proxy and not a load balancer: it decides which *cluster* a request goes to and how, and hands it on as a
 //! [`Routed`](mesh_core::Routed) request. Something inside picks an endpoint (mesh-lb), or an HTTP client that finds its
@@ -9,10 +10,12 @@
 //!  Registry ───────┼─▶ RouteTable::compile ──▶ Arc<ArcSwap<RouteTable>>      one atomic swap per change
 //!  MeshConfig ─────┘                                 │
 //!                                                    ▼
-//!  http::Request ─▶ LocalReply ─▶ Router ─▶ FaultInjector ─▶ Timeout ─▶ Retry ─▶ endpoint, connection
-//!                                 host, first match,   delay,   whole request,  per attempt: timeout,
-//!                                 header operations,   abort    body included   back-off, replayed body
-//!                                 weighted draw
+//!  http::Request ─▶ LocalReply ─▶ Router ─▶ FaultInjector ─▶ Cors ─▶ Mirroring ─▶ Timeout ─▶ Retry ─▶ endpoint
+//!                                 │          delay, abort   preflight  copies    whole      per attempt: timeout,
+//!                                 │                         answered   elsewhere request,   back-off, replayed body
+//!                                 │                                              body included
+//!                                 host, first match, redirect or direct response,
+//!                                 weighted draw, rewrite, header operations
 //! ```
 //!
 //! ```
@@ -23,8 +26,8 @@
 //! use mesh_core::{ClusterName, LocalReplyLayer, MeshConfig, ToAuthority, Workload};
 //! use mesh_core::config::{Document, Issues};
 //! use mesh_core::registry::Registry;
-//! use mesh_routing::{CompileInput, FaultLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer, RouteTable, TimeoutLayer};
-//! use mesh_routing::VirtualService;
+//! use mesh_routing::{CompileInput, RetryPolicy, RouteTable, VirtualService};
+//! use mesh_routing::{CorsLayer, FaultLayer, MirrorBody, MirrorLayer, ReplayBody, RetryLayer, RouteLayer, TimeoutLayer};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! let yaml = "
@@ -62,10 +65,12 @@
 //!     .layer(LocalReplyLayer)
 //!     .layer(RouteLayer::new(Arc::new(ArcSwap::from_pointee(table))))
 //!     .layer(FaultLayer::new())
+//!     .layer(CorsLayer::new())
+//!     .layer(MirrorLayer::new())
 //!     .layer(TimeoutLayer::new())
 //!     .layer(RetryLayer::new())
 //!     .layer(ToAuthority)
-//!     .service(service_fn(|request: Request<ReplayBody<Full<&'static [u8]>>>| async move {
+//!     .service(service_fn(|request: Request<ReplayBody<MirrorBody<Full<&'static [u8]>>>>| async move {
 //!         let upstream = request.uri().authority().unwrap().to_string();
 //!         Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from(upstream))))
 //!     }));
@@ -78,18 +83,20 @@
 //! # });
 //! ```
 //!
-//! What a rule may say that is read and reported but not enforced yet: rewrite, mirrors, corsPolicy, `tls` and `tcp`,
-//! retryRemoteLocalities. A rule that redirects, answers directly or delegates is refused, because doing something
-//! else instead would be worse than keeping the last good version.
+//! What a rule may say that is read and reported but not enforced: `tls` and `tcp`, retryRemoteLocalities, statPrefix.
 
+mod answer;
+mod cors;
 mod fault;
 mod head;
 mod header_ops;
 mod matcher;
+mod mirror;
 mod percent;
 mod policy;
 mod re2;
 mod retry;
+mod rewrite;
 mod router;
 mod string_match;
 mod table;
@@ -97,12 +104,15 @@ mod time;
 mod timeout;
 mod virtual_service;
 
+pub use answer::{DirectResponse, Redirect};
+pub use cors::{Cors, CorsFuture, CorsLayer, CorsPolicy};
 pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
 pub use head::RequestHead;
+pub use mirror::{MirrorBody, MirrorLayer, Mirroring};
 pub use policy::{Roll, RoutePolicy};
 pub use retry::{BackOff, InvalidRetryOn, ReplayBody, Retry, RetryFuture, RetryLayer, RetryOn, RetryPolicy, Verdict};
 pub use router::{RouteLayer, Router, RouterFuture};
-pub use table::{CompileInput, Destination, Route, RouteTable};
+pub use table::{CompileInput, Decision, Destination, Route, RouteTable};
 pub use timeout::{Timeout, TimeoutBody, TimeoutFuture, TimeoutLayer};
 pub use virtual_service::VirtualService;
 

@@ -37,6 +37,8 @@ pub(crate) struct Source {
     pub(crate) namespace: Option<Arc<str>>,
     /// The entry's own `gateways`: does the list contain `mesh`?
     pub(crate) mesh_gateway: Option<bool>,
+    /// The list itself, which a delegate's is compared with.
+    pub(crate) gateways: Arc<[String]>,
 }
 
 impl Source {

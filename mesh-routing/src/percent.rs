@@ -21,8 +21,18 @@ impl Percent {
         if value != 0.0 && !(0.0001..=100.0).contains(&value) {
             return Err(format!("percentage {value} is neither 0.0, nor in range [0.0001, 100.0]"));
         }
+        Ok(Self::truncated(value))
+    }
+
+    /// The same of a value between 0 and 100 that may have more digits than Envoy counts.
+    pub(crate) fn truncated(value: f64) -> Self {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
-        Ok(Self((value * 10_000.0) as u32))
+        Self((value * 10_000.0) as u32)
+    }
+
+    /// Of nothing?
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
     }
 
     /// Is this draw within the share?

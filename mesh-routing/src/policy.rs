@@ -2,24 +2,50 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{Fault, RetryPolicy, header_ops::HeaderOp};
+use http::HeaderValue;
+
+use crate::{CorsPolicy, Fault, RetryPolicy, header_ops::HeaderOp, mirror::Mirror, rewrite::PathRewrite};
 
 /// A source of random draws: each call gives 64 uniform bits. `rand::random` unless a test says otherwise.
 pub type Roll = fn() -> u64;
 
-/// A route's policy: it rides with the routed request to the fault, timeout and retry layers.
-#[derive(Clone, Debug, Default)]
-pub struct RoutePolicy {
+/// A route's policy: it rides with the routed request to the fault, CORS, mirror, timeout and retry layers.
+///
+/// `C` is the cluster's handle (see [`ClusterHandle`](mesh_core::ClusterHandle)): mirrors point at clusters too.
+#[derive(Clone, Debug)]
+pub struct RoutePolicy<C> {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) virtual_service: Option<Arc<str>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) fault: Option<Fault>,
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
+    pub(crate) mirrors: Option<Arc<[Mirror<C>]>>,
+    pub(crate) rewrite: Option<PathRewrite>,
+    pub(crate) authority: Option<HeaderValue>,
     pub(crate) request_headers: Option<Arc<[HeaderOp]>>,
     pub(crate) response_headers: Option<Arc<[HeaderOp]>>,
 }
 
-impl RoutePolicy {
+impl<C> Default for RoutePolicy<C> {
+    fn default() -> Self {
+        Self {
+            name: None,
+            virtual_service: None,
+            timeout: None,
+            retry: None,
+            fault: None,
+            cors: None,
+            mirrors: None,
+            rewrite: None,
+            authority: None,
+            request_headers: None,
+            response_headers: None,
+        }
+    }
+}
+
+impl<C> RoutePolicy<C> {
     /// The route's name: a rule's `name`, with a match's `name` after a dot; `default` for a service that no
     /// VirtualService names, `allow_any` for a host outside the registry.
     #[must_use]
@@ -49,6 +75,17 @@ impl RoutePolicy {
     #[must_use]
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+
+    /// Which origins may read the answers.
+    #[must_use]
+    pub fn cors(&self) -> Option<&Arc<CorsPolicy>> {
+        self.cors.as_ref()
+    }
+
+    /// The clusters that get copies.
+    pub fn mirrors(&self) -> impl Iterator<Item = &C> {
+        self.mirrors.iter().flat_map(|mirrors| mirrors.iter()).map(|mirror| &mirror.cluster)
     }
 
     /// A policy made in code, without a VirtualService.

@@ -21,22 +21,27 @@ const MAX_PROGRAM: usize = 1 << 20;
 const CLASS_SPACE: &str = r"\x09\x0a\x0c\x0d\x20";
 const CLASS_NOT_SPACE: &str = r"\x00-\x08\x0b\x0e-\x1f\x21-\xff";
 
-/// Compile a pattern for a full match.
+/// Compile a pattern for a full match: Envoy's safe_regex matches the whole value.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    compile_as(pattern, |translated| format!(r"\A(?:{translated})\z"))
+}
+
+/// Compile a pattern that is looked for anywhere, as in a regex rewrite.
+pub(crate) fn compile_search(pattern: &str) -> Result<Regex, String> {
+    compile_as(pattern, |translated| translated)
+}
+
+fn compile_as(pattern: &str, place: impl FnOnce(String) -> String) -> Result<Regex, String> {
     if pattern.len() > MAX_LENGTH {
         return Err(format!("regex is too large, max length allowed is {MAX_LENGTH}"));
     }
     let translated = Translator { rest: pattern.as_bytes(), out: String::with_capacity(pattern.len() * 2) }.run()?;
-    build(&translated).map_err(|error| match error {
+    let builder = RegexBuilder::new(&place(translated)).unicode(false).size_limit(MAX_PROGRAM).build();
+    builder.map_err(|error| match error {
         // Its message shows our spelling of the pattern: only its last line says what is wrong.
         regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
         other => other.to_string(),
     })
-}
-
-/// Anchored at both ends: Envoy's safe_regex matches the whole value.
-fn build(translated: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!(r"\A(?:{translated})\z")).unicode(false).size_limit(MAX_PROGRAM).build()
 }
 
 struct Translator<'a> {

@@ -1,6 +1,7 @@
 //! The router: decides about a request once, and hands it inward with the decision.
 
 use std::{
+    borrow::Cow,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -9,14 +10,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, uri::PathAndQuery};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, header, uri::PathAndQuery};
 use mesh_core::{BoxError, ClusterHandle, ClusterName, Error, Exchange, Progress, Reason, ResponseFlag, Routed, clock};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{RequestHead, Roll, RoutePolicy, RouteTable, header_ops};
+use crate::{RequestHead, Roll, RoutePolicy, RouteTable, cors::Grant, header_ops, table::Decision};
 
 /// Routes requests by the table in force. See the [crate's documentation](crate).
 #[derive(Debug)]
@@ -70,12 +72,12 @@ impl<C, S: Clone> Clone for Router<C, S> {
 impl<B, C, S, R> Service<Request<B>> for Router<C, S>
 where
     C: ClusterHandle,
-    S: Service<Routed<Request<B>, C, Arc<RoutePolicy>>, Response = Response<R>> + Clone,
+    S: Service<Routed<Request<B>, C, Arc<RoutePolicy<C>>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
 {
     type Response = Response<R>;
     type Error = Error;
-    type Future = RouterFuture<S, Routed<Request<B>, C, Arc<RoutePolicy>>>;
+    type Future = RouterFuture<S, Routed<Request<B>, C, Arc<RoutePolicy<C>>>, C>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -96,38 +98,69 @@ where
 }
 
 /// A routed request, with what its response is told.
-type Decided<B, C> = (Routed<Request<B>, C, Arc<RoutePolicy>>, Taken);
+type Decided<B, C> = (Routed<Request<B>, C, Arc<RoutePolicy<C>>>, Taken<C>);
 
 impl<C: ClusterHandle> RouteLayer<C> {
     fn decide<B>(&self, mut request: Request<B>) -> Result<Decided<B, C>, Refused> {
         let table = self.table.load();
         let head = RequestHead::new(&request, table.path_normalization())
             .map_err(|error| Error::new(Reason::BadRequest("path")).with_source(error))?;
-        let destination = table.route(&head, self.roll)?;
-        let taken = Taken { cluster: Arc::clone(destination.name()), policy: Arc::clone(destination.policy()) };
-        let Some(cluster) = destination.cluster().cloned() else {
-            return Err(self.no_cluster(&taken));
+        let destination = match table.route(&head, self.roll)? {
+            Decision::Forward(destination) => destination,
+            Decision::Redirect(redirect, policy) => {
+                let location = HeaderValue::from_maybe_shared(Bytes::from(redirect.location(&head)));
+                let location = location.map_err(|error| bad_path(error.into()))?;
+                let mut answer = Error::answer(redirect.status(), Bytes::new());
+                answer.edit_reply(move |headers| {
+                    headers.insert(header::LOCATION, location.clone());
+                });
+                return Err(Taken::new(policy, &request).failed(answer).into());
+            }
+            Decision::DirectResponse(response, policy) => {
+                let answer = Error::answer(response.status, response.body.clone());
+                return Err(Taken::new(policy, &request).failed(answer).into());
+            }
         };
+        let mut taken = Taken::new(destination.policy(), &request);
+        taken.cluster = Some(Arc::clone(destination.name()));
+        let Some(cluster) = destination.cluster().cloned() else {
+            return Err(self.no_cluster(&taken, &request));
+        };
+        let policy = destination.policy();
         // Upstream sees the path that was matched: otherwise it could read another one out of it.
-        let rewritten = matches!(head.path, std::borrow::Cow::Owned(_)).then(|| match head.query {
-            Some(query) => format!("{}?{query}", head.path),
-            None => head.path.to_string(),
-        });
-        if let Some(path) = rewritten {
+        let path = match &policy.rewrite {
+            Some(rewrite) => Some(with_query(&rewrite.apply(&head.path), head.query)),
+            None => matches!(head.path, Cow::Owned(_)).then(|| with_query(head.path.as_bytes(), head.query)),
+        };
+        // envoy finalizePathHeader, measured (t2): with its query, and even where the rewrite changes nothing.
+        let original_path = policy.rewrite.as_ref().map(|_| with_query(head.path.as_bytes(), head.query));
+        // envoy updateAuthority, measured (t2, `/lh`): the one before, its port included.
+        let original_host = policy.authority.as_ref().map(|_| HeaderValue::from_str(head.authority));
+        if let Some(ops) = &policy.request_headers {
+            header_ops::apply(ops, request.headers_mut());
+        }
+        if let Some(authority) = &policy.authority {
+            let headers = request.headers_mut();
+            headers.insert(header::HOST, authority.clone());
+            headers.extend(original_host.and_then(Result::ok).map(|host| (ORIGINAL_HOST, host)));
+        }
+        if let Some(path) = path {
             set_path(&mut request, path)?;
         }
-        if let Some(ops) = &taken.policy.request_headers {
-            header_ops::apply(ops, request.headers_mut());
+        if let Some(Ok(path)) = original_path.map(HeaderValue::from_maybe_shared) {
+            request.headers_mut().insert(ORIGINAL_PATH, path);
         }
         Progress::note(request.extensions(), |known| taken.note(known));
         Ok((Routed::new(request, cluster, Arc::clone(&taken.policy)), taken))
     }
 
-    /// measured on Envoy 1.40 (t4): 503, empty body, NC. But faults come first (interop): Envoy's fault filter stands
-    /// before its router, which is what misses the cluster.
-    fn no_cluster(&self, taken: &Taken) -> Refused {
+    /// measured on Envoy 1.40 (t4): 503, empty body, NC. But faults come first (interop), then CORS: Envoy's filters
+    /// stand before its router, which is what misses the cluster.
+    fn no_cluster<B>(&self, taken: &Taken<C>, request: &Request<B>) -> Refused {
         let fault = taken.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
-        let mut error = taken.note_error(Error::new(fault.abort.unwrap_or(Reason::NoCluster)));
+        let preflight = || taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
+        let error = fault.abort.map(Error::new).or_else(preflight);
+        let mut error = taken.failed(error.unwrap_or_else(|| Error::new(Reason::NoCluster)));
         if fault.delay.is_some() {
             error.exchange_mut().flag(ResponseFlag::DelayInjected);
         }
@@ -148,34 +181,77 @@ impl From<Error> for Refused {
     }
 }
 
-fn set_path<B>(request: &mut Request<B>, path: String) -> Result<(), Error> {
-    let bad = |error: http::Error| Error::new(Reason::BadRequest("path")).with_source(error);
-    let path = PathAndQuery::from_maybe_shared(bytes::Bytes::from(path)).map_err(|error| bad(error.into()))?;
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+
+fn with_query(path: &[u8], query: Option<&str>) -> Bytes {
+    let mut whole = path.to_vec();
+    if let Some(query) = query {
+        whole.push(b'?');
+        whole.extend_from_slice(query.as_bytes());
+    }
+    whole.into()
+}
+
+fn bad_path(error: http::Error) -> Error {
+    Error::new(Reason::BadRequest("path")).with_source(error)
+}
+
+fn set_path<B>(request: &mut Request<B>, path: Bytes) -> Result<(), Error> {
+    let path = PathAndQuery::from_maybe_shared(path).map_err(|error| bad_path(error.into()))?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.path_and_query = Some(path);
-    *request.uri_mut() = http::Uri::from_parts(parts).map_err(|error| bad(error.into()))?;
+    *request.uri_mut() = http::Uri::from_parts(parts).map_err(|error| bad_path(error.into()))?;
     Ok(())
 }
 
 /// The route that was taken.
 #[derive(Debug)]
-struct Taken {
-    cluster: Arc<ClusterName>,
-    policy: Arc<RoutePolicy>,
+struct Taken<C> {
+    /// `None` where the route answers by itself.
+    cluster: Option<Arc<ClusterName>>,
+    policy: Arc<RoutePolicy<C>>,
+    /// The origin that may read the answer.
+    grant: Option<Grant>,
 }
 
-impl Taken {
+impl<C> Taken<C> {
+    fn new<B>(policy: &Arc<RoutePolicy<C>>, request: &Request<B>) -> Self {
+        let grant = policy.cors().and_then(|cors| cors.grant(request.headers()));
+        Self { cluster: None, policy: Arc::clone(policy), grant }
+    }
+
     fn note(&self, exchange: &mut Exchange) {
-        exchange.cluster.get_or_insert_with(|| Arc::clone(&self.cluster));
+        if let Some(cluster) = &self.cluster {
+            exchange.cluster.get_or_insert_with(|| Arc::clone(cluster));
+        }
         exchange.route = self.policy.name().cloned();
     }
 
-    fn note_error(&self, mut error: Error) -> Error {
-        self.note(error.exchange_mut());
+    fn answered<B>(&self, response: &mut Response<B>) {
+        self.note(Exchange::of(response));
         if let Some(ops) = &self.policy.response_headers {
-            // measured on Envoy 1.40 (interop): a route's response headers are put on local replies too.
+            header_ops::apply(ops, response.headers_mut());
+        }
+        // After the operations: Envoy's CORS filter stands outside of its router.
+        if let Some(grant) = &self.grant {
+            grant.apply(response.headers_mut());
+        }
+    }
+
+    /// What a rule says about responses, it says about replies made here. measured on Envoy 1.40: redirects, direct
+    /// responses, 503, 504 and injected aborts carry the rule's headers, the answer to a preflight does not; an abort,
+    /// which comes from outside of the CORS filter, says nothing about origins.
+    fn failed(&self, mut error: Error) -> Error {
+        self.note(error.exchange_mut());
+        let reason = error.reason();
+        if let Some(ops) = self.policy.response_headers.as_ref().filter(|_| reason != Reason::Preflight) {
             let ops = Arc::clone(ops);
             error.edit_reply(move |headers| header_ops::apply(&ops, headers));
+        }
+        let outside_cors = matches!(reason, Reason::FaultAbort(_) | Reason::FaultAbortGrpc(_) | Reason::RateLimited);
+        if let Some(grant) = self.grant.clone().filter(|_| !outside_cors) {
+            error.edit_reply(move |headers| grant.apply(headers));
         }
         error
     }
@@ -183,11 +259,11 @@ impl Taken {
 
 pin_project! {
     /// The future of [`Router`].
-    pub struct RouterFuture<S, R>
+    pub struct RouterFuture<S, R, C>
     where
         S: Service<R>,
     {
-        taken: Option<Taken>,
+        taken: Option<Taken<C>>,
         #[pin]
         state: State<S, R>,
     }
@@ -205,13 +281,13 @@ pin_project! {
     }
 }
 
-impl<S: Service<R>, R> std::fmt::Debug for RouterFuture<S, R> {
+impl<S: Service<R>, R, C> std::fmt::Debug for RouterFuture<S, R, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RouterFuture").field("taken", &self.taken).finish_non_exhaustive()
+        f.debug_struct("RouterFuture").finish_non_exhaustive()
     }
 }
 
-impl<S, R, B> Future for RouterFuture<S, R>
+impl<S, R, B, C> Future for RouterFuture<S, R, C>
 where
     S: Service<R, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -241,13 +317,10 @@ where
         let taken = this.taken.as_ref().expect("a request that was sent has its route");
         Poll::Ready(match result {
             Ok(mut response) => {
-                taken.note(Exchange::of(&mut response));
-                if let Some(ops) = &taken.policy.response_headers {
-                    header_ops::apply(ops, response.headers_mut());
-                }
+                taken.answered(&mut response);
                 Ok(response)
             }
-            Err(error) => Err(taken.note_error(error)),
+            Err(error) => Err(taken.failed(error)),
         })
     }
 }

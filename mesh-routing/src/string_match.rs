@@ -36,6 +36,11 @@ pub(crate) enum Kind {
 }
 
 impl StringMatchSpec {
+    /// Is nothing asked for?
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The field that is set, for the place of an error: `.regex`; nothing where it is not one alone.
     pub(crate) fn field(&self) -> &'static str {
         match (&self.exact, &self.prefix, &self.regex) {

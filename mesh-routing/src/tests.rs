@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full, channel::Channel};
 use mesh_core::{
-    ClusterName, Deadline, Error, Exchange, MeshConfig, Reason, Routed, Workload,
+    BoxError, ClusterName, Deadline, Error, Exchange, LocalReplyLayer, MeshConfig, Reason, Routed, Workload,
     config::{Document, Issues},
     registry::Registry,
 };
@@ -22,12 +22,12 @@ use tokio::time::Instant;
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
 
 use crate::{
-    CompileInput, FaultLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer, RoutePolicy, RouteTable, TimeoutLayer,
-    VirtualService,
+    CompileInput, CorsLayer, FaultLayer, MirrorBody, MirrorLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer,
+    RoutePolicy, RouteTable, TimeoutLayer, VirtualService,
 };
 
-type Name = Arc<ClusterName>;
-type Inner = Routed<Request<ReplayBody<Empty<Bytes>>>, Name, Arc<RoutePolicy>>;
+pub(crate) type Name = Arc<ClusterName>;
+type Inner = To<ReplayBody<MirrorBody<Empty<Bytes>>>>;
 
 fn table(http: &str) -> RouteTable<Name> {
     let yaml = format!(
@@ -50,21 +50,32 @@ fn table(http: &str) -> RouteTable<Name> {
     RouteTable::compile(&input, &mut clusters, &mut issues)
 }
 
+/// A request on its way to an upstream, with a body as the layers left it.
+pub(crate) type To<B> = Routed<Request<B>, Name, Arc<RoutePolicy<Name>>>;
+
+/// The same, as a layer wants it.
+pub(crate) fn shared(http: &str) -> Arc<ArcSwap<RouteTable<Name>>> {
+    Arc::new(ArcSwap::from_pointee(table(http)))
+}
+
 /// The whole stack over a service; the count is of the requests that reached it.
 async fn send<B, F>(
     http: &str,
     request: Request<Empty<Bytes>>,
-    serve: impl Fn(Inner) -> F + Clone,
+    serve: impl Fn(Inner) -> F + Clone + Send + 'static,
 ) -> (Result<Response<crate::TimeoutBody<B>>, Error>, u32)
 where
-    F: Future<Output = Result<Response<B>, Error>>,
-    B: http_body::Body,
+    F: Future<Output = Result<Response<B>, Error>> + Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     let hits = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&hits);
     let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(Arc::new(ArcSwap::from_pointee(table(http)))))
+        .layer(RouteLayer::new(shared(http)))
         .layer(FaultLayer::new())
+        .layer(CorsLayer::new())
+        .layer(MirrorLayer::new())
         .layer(TimeoutLayer::new())
         .layer(RetryLayer::new())
         .service(service_fn(move |routed: Inner| {
@@ -140,6 +151,130 @@ async fn headers_are_shaped_both_ways() {
     })
     .await;
     assert_eq!(outcome.unwrap().headers()["z"], "2");
+}
+
+/// What upstream gets: path with query, and the headers that a rewrite leaves behind.
+async fn rewritten(rule: &str, uri: &str) -> (String, String, String, String) {
+    let mut request = get();
+    *request.uri_mut() = uri.parse().unwrap();
+    let (outcome, hits) = send(rule, request, |routed| async move {
+        let header = |name| routed.request.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
+        let up = routed.request.uri().path_and_query().unwrap().to_string();
+        let told = [up, header("host"), header("x-envoy-original-path"), header("x-envoy-original-host")];
+        Ok(Response::new(Full::<Bytes>::from(told.join(" "))))
+    })
+    .await;
+    assert_eq!(hits, 1);
+    let body = outcome.unwrap().collect().await.unwrap().to_bytes();
+    let told: Vec<_> = std::str::from_utf8(&body).unwrap().split(' ').map(str::to_owned).collect();
+    (told[0].clone(), told[1].clone(), told[2].clone(), told[3].clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_tells_what_was_before() {
+    // measured on Envoy 1.40 (t2, rewrite): up, host, orig-path; `/lh` for the original host
+    let prefix = format!("{{match: [{{uri: {{prefix: /pre}}}}], rewrite: {{uri: /new}}, {TO}}}");
+    let regex = format!("{{rewrite: {{uriRegexRewrite: {{match: one, rewrite: two}}}}, {TO}}}");
+    let host = format!("{{rewrite: {{authority: new.host.test}}, {TO}}}");
+    for (rule, uri, up, authority, path, before) in [
+        (&prefix, "http://a/pre/x?q=1", "/new/x?q=1", "-", "/pre/x?q=1", "-"),
+        (&prefix, "http://a/pre?q=1", "/new?q=1", "-", "/pre?q=1", "-"),
+        (&prefix, "http://a/./pre/%61", "/new/a", "-", "/pre/a", "-"),
+        (&regex, "http://a/one?one=1", "/two?one=1", "-", "/one?one=1", "-"),
+        // `/service/foo`: nothing to replace, and told all the same
+        (&regex, "http://a/other", "/other", "-", "/other", "-"),
+        (&host, "http://a:80/host/a", "/host/a", "new.host.test", "-", "a:80"),
+    ] {
+        let expected = (up.to_owned(), authority.to_owned(), path.to_owned(), before.to_owned());
+        assert_eq!(rewritten(rule, uri).await, expected, "{uri}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_closest_authority_wins() {
+    // istio applyHTTPRouteDestination: "`rewrite.authority` > rule headers set > destination (only if no rule-level)"
+    let headers = |host| format!("headers: {{request: {{set: {{host: {host}}}}}}}");
+    let to = format!("route: [{{destination: {{host: a}}, {}}}]", headers("destination"));
+    let rule = format!("{{rewrite: {{authority: rewrite}}, {}, {to}}}", headers("rule"));
+    assert_eq!(rewritten(&rule, "http://a/").await.1, "rewrite");
+    assert_eq!(rewritten(&format!("{{{}, {to}}}", headers("rule")), "http://a/").await.1, "rule");
+    assert_eq!(rewritten(&format!("{{{to}}}"), "http://a/").await.1, "destination");
+}
+
+/// The reply that a request gets without any upstream.
+async fn answer(rule: &str, request: Request<Empty<Bytes>>) -> (http::response::Parts, Bytes) {
+    let upstream = service_fn(|_: To<Empty<Bytes>>| async {
+        Err::<Response<Empty<Bytes>>, _>(Error::new(Reason::NoHealthyUpstream))
+    });
+    let stack = ServiceBuilder::new()
+        .layer(LocalReplyLayer)
+        .layer(RouteLayer::new(shared(rule)))
+        .layer(FaultLayer::new())
+        .service(upstream);
+    let (parts, body) = stack.oneshot(request).await.unwrap().into_parts();
+    (parts, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn a_redirect_is_answered_here() {
+    // measured on Envoy 1.40 (t2, redirect): the code, an absolute location, no body; `/c` is 308
+    let rule = "{name: r, match: [{uri: {prefix: /pf}}], redirect: {prefixRewrite: /np}, \
+                headers: {response: {set: {x-rule: '1'}}}}";
+    let (parts, body) = answer(rule, Request::get("http://a/pf/x?a=1").body(Empty::new()).unwrap()).await;
+    assert_eq!((parts.status.as_u16(), body.len()), (301, 0));
+    assert_eq!(parts.headers["location"], "http://a/np/x?a=1");
+    assert_eq!(parts.headers["x-rule"], "1");
+    assert!(!parts.headers.contains_key("content-type"));
+    let exchange = parts.extensions.get::<Exchange>().unwrap();
+    assert_eq!((exchange.flags.to_string().as_str(), exchange.details, exchange.attempts), ("-", "direct_response", 0));
+    assert_eq!((exchange.route.as_deref(), exchange.cluster.is_none()), (Some("r"), true));
+    let (parts, _) = answer("{redirect: {uri: /x, redirectCode: 308}}", get()).await;
+    assert_eq!(parts.status, 308);
+    // "x-forwarded-proto sets :scheme for matching and Location"
+    let mut request = get();
+    request.headers_mut().insert("x-forwarded-proto", "https".parse().unwrap());
+    let (parts, _) = answer("{match: [{scheme: {exact: https}}], redirect: {authority: other.test}}", request).await;
+    assert_eq!(parts.headers["location"], "https://other.test/x");
+}
+
+#[tokio::test]
+async fn a_direct_response_is_answered_here() {
+    // measured on Envoy 1.40 (t2, direct response)
+    let (parts, body) = answer("{directResponse: {status: 418, body: {string: teapot}}}", get()).await;
+    assert_eq!((parts.status.as_u16(), &*body), (418, &b"teapot"[..]));
+    assert_eq!(
+        (&parts.headers["content-type"], &parts.headers["content-length"]),
+        (&"text/plain".parse().unwrap(), &"6".parse().unwrap())
+    );
+    let json = "{directResponse: {status: 200, body: {bytes: e30=}}, \
+                headers: {response: {set: {content-type: application/json}}}}";
+    let (parts, body) = answer(json, get()).await;
+    assert_eq!((&parts.headers["content-type"], &*body), (&"application/json".parse().unwrap(), &b"{}"[..]));
+    let (parts, _) = answer("{directResponse: {status: 204}}", get()).await;
+    assert!(!parts.headers.contains_key("content-length") && !parts.headers.contains_key("content-type"));
+    // measured on Envoy 1.40: a gRPC caller gets the gRPC form
+    let mut call = get();
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let (parts, body) = answer("{directResponse: {status: 503, body: {string: later}}}", call).await;
+    assert_eq!((parts.status.as_u16(), body.len()), (200, 0));
+    assert_eq!(
+        (&parts.headers["grpc-status"], &parts.headers["grpc-message"]),
+        (&"14".parse().unwrap(), &"later".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn what_a_rule_says_of_responses_holds_for_replies_made_here() {
+    // measured on Envoy 1.40 (t4): its decision headers are response header operations, and are read on injected
+    // aborts, NC and UH.
+    for (action, status) in [
+        (TO.to_owned(), 503),
+        ("route: [{destination: {host: a, subset: gone}}]".to_owned(), 503),
+        (format!("fault: {{abort: {{httpStatus: 555, percentage: {{value: 100}}}}}}, {TO}"), 555),
+    ] {
+        let (parts, _) = answer(&format!("{{{action}, headers: {{response: {{add: {{x-o: '1'}}}}}}}}"), get()).await;
+        assert_eq!((parts.status.as_u16(), parts.headers.get("x-o").is_some()), (status, true), "{action}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,7 +391,7 @@ async fn the_timeout_ends_all_attempts() {
 async fn the_timeout_covers_the_body_and_not_an_upgrade() {
     for (status, ends) in [(200, true), (101, false)] {
         let rule = format!("{{timeout: 1s, {TO}}}");
-        let (outcome, _) = send(&rule, get(), |routed: Inner| async move {
+        let (outcome, _) = send(&rule, get(), move |routed: Inner| async move {
             let deadline = routed.request.extensions().get::<Deadline>().unwrap();
             assert_eq!(deadline.remaining(Instant::now()), Duration::from_secs(1));
             let (sender, body) = Channel::<Bytes, Infallible>::new(1);
@@ -278,10 +413,10 @@ async fn the_timeout_covers_the_body_and_not_an_upgrade() {
 
 #[tokio::test]
 async fn a_layer_applied_twice_shares_its_table() {
-    let shared = Arc::new(ArcSwap::from_pointee(table(&format!("{{{TO}}}"))));
+    let shared = shared(&format!("{{{TO}}}"));
     let layer = RouteLayer::new(Arc::clone(&shared));
     let inner = || {
-        service_fn(|routed: Routed<Request<()>, Name, Arc<RoutePolicy>>| async move {
+        service_fn(|routed: Routed<Request<()>, Name, Arc<RoutePolicy<Name>>>| async move {
             Ok::<_, Infallible>(Response::new(routed.cluster.subset.clone()))
         })
     };
@@ -311,18 +446,20 @@ async fn a_body_need_not_be_sync_for_the_stack_to_be_send() {
         }
     }
     let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(Arc::new(ArcSwap::from_pointee(table(&format!("{{{TO}}}"))))))
+        .layer(RouteLayer::new(shared(&format!("{{{TO}}}"))))
         .layer(FaultLayer::new())
+        .layer(CorsLayer::new())
+        .layer(MirrorLayer::new())
         .layer(TimeoutLayer::new())
         .layer(RetryLayer::new())
-        .service(service_fn(|routed: Routed<Request<ReplayBody<NotSync>>, Name, Arc<RoutePolicy>>| async move {
+        .service(service_fn(|routed: To<ReplayBody<MirrorBody<NotSync>>>| async move {
             let body = routed.request.into_body().collect().await.map_err(Error::from_box)?;
             Ok::<_, Error>(Response::new(Full::new(body.to_bytes())))
         }));
-    fn shared<T: Clone + Send + Sync + 'static>(service: T) -> T {
+    fn is_shared<T: Clone + Send + Sync + 'static>(service: T) -> T {
         service
     }
     let request = Request::post("http://a/").body(NotSync(std::cell::Cell::new(3))).unwrap();
-    let call = tokio::spawn(shared(stack).oneshot(request));
+    let call = tokio::spawn(is_shared(stack).oneshot(request));
     assert_eq!(call.await.unwrap().unwrap().collect().await.unwrap().to_bytes(), "...");
 }

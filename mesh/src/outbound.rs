@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_core::{BoxError, LocalReplyLayer, Workload, identity::SpiffeId};
 use mesh_lb::{BalanceLayer, Cluster};
-use mesh_routing::{FaultLayer, RetryLayer, RouteLayer, RouteTable, TimeoutLayer};
+use mesh_routing::{CorsLayer, FaultLayer, MirrorLayer, RetryLayer, RouteLayer, RouteTable, TimeoutLayer};
 use mesh_telemetry::{ClientTelemetry, ClientTelemetryLayer};
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -35,10 +35,14 @@ macro_rules! outbound {
             .layer(ClientTelemetryLayer::new($telemetry))
             // The only place that turns an error into a response: outside of it nothing fails.
             .layer(LocalReplyLayer)
-            // Decides once, on one snapshot: virtual host, rule, destination.
+            // Decides once, on one snapshot: virtual host, rule, destination. Redirects and direct responses end here.
             .layer(RouteLayer::new($routes))
             // Outside timeout and retry: an injected delay is not the upstream's (istio HTTPFaultInjection).
             .layer(FaultLayer::new())
+            // Inside of faults, outside of everything that sends: Envoy's order (fault, cors, router).
+            .layer(CorsLayer::new())
+            // As the request goes out, and outside of its timeout: a copy has its own, and nobody waits for it.
+            .layer(MirrorLayer::new())
             // The whole request, all tries and the response body.
             .layer(TimeoutLayer::new())
             // Replays the request within its cluster, within the cluster's budget.
@@ -50,11 +54,18 @@ macro_rules! outbound {
     };
 }
 
-type Stack = mesh_telemetry::ClientTelemetryService<
+type Stack = Through<Connector>;
+
+/// The layers of [`outbound!`] around something that sends.
+type Through<S> = mesh_telemetry::ClientTelemetryService<
     mesh_core::LocalReplies<
         mesh_routing::Router<
             Cluster,
-            mesh_routing::FaultInjector<mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<Connector>>>>,
+            mesh_routing::FaultInjector<
+                mesh_routing::Cors<
+                    mesh_routing::Mirroring<mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<S>>>>,
+                >,
+            >,
         >,
     >,
 >;
@@ -107,18 +118,7 @@ impl Outbound {
 pub struct OutboundLayer(Arc<Inner>);
 
 /// The service of [`OutboundLayer`].
-pub type WithoutConnections<S> = Held<
-    mesh_telemetry::ClientTelemetryService<
-        mesh_core::LocalReplies<
-            mesh_routing::Router<
-                Cluster,
-                mesh_routing::FaultInjector<
-                    mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<mesh_lb::WithEndpoint<S>>>>,
-                >,
-            >,
-        >,
-    >,
->;
+pub type WithoutConnections<S> = Held<Through<mesh_lb::WithEndpoint<S>>>;
 
 impl<S> tower::Layer<S> for OutboundLayer {
     type Service = WithoutConnections<S>;

@@ -20,7 +20,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(super) fn reply(error: &Error, mut headers: HeaderMap) -> LocalReply {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(HeaderName::from_static("grpc-status"), status(error.reason()).into());
-    if let Ok(message) = HeaderValue::from_str(&encode(error.body()))
+    if let Ok(message) = HeaderValue::from_str(&encode(&error.body()))
         && !message.is_empty()
     {
         headers.insert(HeaderName::from_static("grpc-message"), message);
@@ -45,9 +45,9 @@ fn status(reason: Reason) -> u16 {
 }
 
 /// gRPC over HTTP/2, Percent-Encoded: printable ASCII but `%` stands for itself.
-fn encode(message: &str) -> String {
+fn encode(message: &[u8]) -> String {
     let mut encoded = String::with_capacity(message.len());
-    for byte in message.bytes() {
+    for byte in message.iter().copied() {
         if matches!(byte, b' '..=b'~') && byte != b'%' {
             encoded.push(char::from(byte));
         } else {

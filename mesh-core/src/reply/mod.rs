@@ -30,7 +30,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -61,22 +61,30 @@ impl LocalReply {
             // envoy router: a breaker's reply carries `x-envoy-overloaded: true`.
             headers.insert(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
         }
+        error.edit_headers(&mut headers);
         if grpc {
             return grpc::reply(error, headers);
         }
-        let body = Bytes::from_static(error.body().as_bytes());
-        headers.insert(header::CONTENT_LENGTH, body.len().into());
-        if !body.is_empty() {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        let (status, body) = (reason.status(), error.body());
+        // measured on Envoy 1.40 (t2): a directResponse of 204 has no content-length, one of 555 has 0.
+        headers.remove(header::CONTENT_LENGTH);
+        if status != StatusCode::NO_CONTENT {
+            headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
-        Self { status: reason.status(), headers, body }
+        if body.is_empty() {
+            // measured on Envoy 1.40: not even where the rule sets one.
+            headers.remove(header::CONTENT_TYPE);
+        } else {
+            // t2: the rule's own content-type stays.
+            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));
+        }
+        Self { status, headers, body }
     }
 
     fn into_response<B>(self, error: &Error) -> Response<ReplyBody<B>> {
         let mut response = Response::new(ReplyBody::local(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        error.edit_headers(response.headers_mut());
         response.extensions_mut().insert(error.exchange().clone());
         response
     }
@@ -118,7 +126,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let grpc = grpc::is_grpc(request.headers());
-        ResponseFuture { inner: self.inner.call(request), grpc, error: std::marker::PhantomData }
+        let head = request.method() == Method::HEAD;
+        ResponseFuture { inner: self.inner.call(request), grpc, head, error: std::marker::PhantomData }
     }
 }
 
@@ -129,6 +138,7 @@ pin_project! {
         #[pin]
         inner: F,
         grpc: bool,
+        head: bool,
         error: std::marker::PhantomData<fn() -> E>,
     }
 }
@@ -147,7 +157,12 @@ where
             Err(error) => {
                 let error = Error::from_box(error.into());
                 tracing::debug!(target: "mesh::reply", %error, cause = error.source().map(tracing::field::display), "local reply");
-                LocalReply::new(&error, *this.grpc).into_response(&error)
+                let mut reply = LocalReply::new(&error, *this.grpc);
+                if *this.head {
+                    // measured on Envoy 1.40 (t2): the headers of a GET, no body (RFC 9110 9.3.2).
+                    reply.body = Bytes::new();
+                }
+                reply.into_response(&error)
             }
         }))
     }

@@ -88,3 +88,37 @@ async fn a_foreign_error_is_a_connection_that_ended() {
     assert_eq!(response.status(), 503);
     assert!(Exchange::of(&mut response.map(drop)).flags.contains(ResponseFlag::UpstreamConnectionTermination));
 }
+
+#[tokio::test]
+async fn a_route_answers_with_what_it_says() {
+    // Measured on Envoy 1.40 (t2, direct response): `/b 418 'teapot'`, `/n 204` without content-length, `/ct` with its
+    // own content-type, `/555` with content-length 0, `HEAD /b` with content-length 6 and no body.
+    let answer = |method: &str, status: u16, body: &'static str, content_type: Option<&'static str>| {
+        let failing = service_fn(move |_: Request<()>| async move {
+            let mut error = Error::answer(StatusCode::from_u16(status).unwrap(), Bytes::from_static(body.as_bytes()));
+            error.edit_reply(move |headers| {
+                if let Some(content_type) = content_type {
+                    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+                }
+            });
+            Err::<Response<Empty<Bytes>>, _>(error)
+        });
+        let request = Request::builder().method(method).uri("http://a/").body(()).unwrap();
+        async move {
+            let (parts, body) = LocalReplyLayer.layer(failing).oneshot(request).await.unwrap().into_parts();
+            let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            let exchange = parts.extensions.get::<Exchange>().unwrap();
+            assert_eq!((exchange.flags.to_string().as_str(), exchange.details), ("-", "direct_response"));
+            let body = body.collect().await.unwrap().to_bytes();
+            (parts.status.as_u16(), body, header("content-type"), header("content-length"))
+        }
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(answer("GET", 418, "teapot", None).await, (418, "teapot".into(), some("text/plain"), some("6")));
+    assert_eq!(answer("HEAD", 418, "teapot", None).await, (418, "".into(), some("text/plain"), some("6")));
+    assert_eq!(answer("GET", 204, "", None).await, (204, "".into(), None, None));
+    assert_eq!(answer("GET", 555, "", None).await, (555, "".into(), None, some("0")));
+    assert_eq!(answer("GET", 200, "", Some("application/json")).await, (200, "".into(), None, some("0")));
+    let json = answer("GET", 200, "{}", Some("application/json")).await;
+    assert_eq!(json, (200, "{}".into(), some("application/json"), some("2")));
+}

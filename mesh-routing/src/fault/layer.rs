@@ -59,20 +59,20 @@ pub struct FaultInjector<S> {
     roll: Roll,
 }
 
-impl<B, C, S, R> Service<Routed<Request<B>, C, Arc<RoutePolicy>>> for FaultInjector<S>
+impl<B, C, S, R> Service<Routed<Request<B>, C, Arc<RoutePolicy<C>>>> for FaultInjector<S>
 where
-    S: Service<Routed<Request<B>, C, Arc<RoutePolicy>>, Response = Response<R>> + Clone,
+    S: Service<Routed<Request<B>, C, Arc<RoutePolicy<C>>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
 {
     type Response = Response<R>;
     type Error = Error;
-    type Future = FaultFuture<S, Routed<Request<B>, C, Arc<RoutePolicy>>>;
+    type Future = FaultFuture<S, Routed<Request<B>, C, Arc<RoutePolicy<C>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(|error| Error::from_box(error.into()))
     }
 
-    fn call(&mut self, routed: Routed<Request<B>, C, Arc<RoutePolicy>>) -> Self::Future {
+    fn call(&mut self, routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>) -> Self::Future {
         let decision = routed.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
         let (delayed, state) = match (decision.delay, decision.abort) {
             (Some(delay), abort) => {

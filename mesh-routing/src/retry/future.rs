@@ -24,7 +24,7 @@ use crate::{Roll, RoutePolicy, timeout};
 /// istio sets `include_request_attempt_count` on outbound virtual hosts.
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-type Inner<B, C> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy>>;
+type Inner<B, C> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy<C>>>;
 
 pin_project! {
     /// The future of [`Retry`](super::Retry).
@@ -55,7 +55,7 @@ struct Again<B, C> {
     head: Request<()>,
     replay: Replay<B>,
     cluster: C,
-    policy: Arc<RoutePolicy>,
+    policy: Arc<RoutePolicy<C>>,
     tried: Vec<Arc<Endpoint>>,
     /// Held while a retry is under way.
     permit: Option<RetryPermit>,
@@ -68,7 +68,7 @@ where
     B: Body,
     C: ClusterHandle,
 {
-    pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy>>, cap: usize, roll: Roll) -> Self {
+    pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>, cap: usize, roll: Roll) -> Self {
         let Routed { request, cluster, policy, attempt } = routed;
         let (mut head, body) = request.into_parts();
         let (again, body) =

@@ -66,11 +66,11 @@ pub struct Retry<S> {
     roll: Roll,
 }
 
-impl<B, C, S, R> Service<Routed<Request<B>, C, Arc<RoutePolicy>>> for Retry<S>
+impl<B, C, S, R> Service<Routed<Request<B>, C, Arc<RoutePolicy<C>>>> for Retry<S>
 where
     B: Body,
     C: ClusterHandle,
-    S: Service<Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy>>, Response = Response<R>> + Clone,
+    S: Service<Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy<C>>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
 {
     type Response = Response<R>;
@@ -81,7 +81,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, routed: Routed<Request<B>, C, Arc<RoutePolicy>>) -> Self::Future {
+    fn call(&mut self, routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>) -> Self::Future {
         RetryFuture::new(self.inner.clone(), routed, self.cap, self.roll)
     }
 }

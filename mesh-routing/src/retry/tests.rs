@@ -21,18 +21,18 @@ use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{BackOff, ReplayBody, RetryLayer, RetryOn, RetryPolicy, Verdict, replay::Replay};
-use crate::RoutePolicy;
 
 type Name = Arc<ClusterName>;
 type Outcome = fn() -> Result<Response<()>, Error>;
-type Inner<B, C = Name> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy>>;
+type RoutePolicy<C = Name> = crate::RoutePolicy<C>;
+type Inner<B, C = Name> = Routed<Request<ReplayBody<B>>, C, Arc<RoutePolicy<C>>>;
 
 fn routed<B>(body: B, policy: RoutePolicy) -> Routed<Request<B>, Name, Arc<RoutePolicy>> {
     let request = Request::post("http://a/b").body(body).unwrap();
     Routed::new(request, Arc::new(ClusterName::passthrough()), Arc::new(policy))
 }
 
-fn policy(retries: u32, on: &str) -> RoutePolicy {
+fn policy<C>(retries: u32, on: &str) -> RoutePolicy<C> {
     RoutePolicy::default().with_retry(RetryPolicy::new(retries, RetryOn::parse(on).unwrap()))
 }
 

@@ -2,14 +2,14 @@
 //!
 //! A table is immutable and is replaced as a whole, so that no request is routed by half of a change. Looking a
 //! request up takes two steps: the host and port give a virtual host, and the first of its routes that matches gives
-//! the destination. Neither allocates.
+//! the decision. Neither allocates.
 
 mod compile;
 mod hosts;
 mod route;
 
 pub use compile::CompileInput;
-pub use route::{Destination, Route};
+pub use route::{Decision, Destination, Route};
 
 use std::sync::Arc;
 
@@ -35,21 +35,22 @@ impl<C> RouteTable<C> {
         self.path_normalization
     }
 
-    /// Decide where a request goes. Pure: `roll` is asked for 64 random bits where a route has several destinations.
+    /// Decide what becomes of a request. Pure: `roll` is asked for 64 random bits where a route has several
+    /// destinations.
     ///
     /// # Errors
     /// [`Reason::NoRoute`] when no rule of the host matches, [`Reason::Blackhole`] for a host outside the registry
     /// under REGISTRY_ONLY.
-    pub fn route(&self, head: &RequestHead<'_>, roll: impl FnOnce() -> u64) -> Result<&Destination<C>, Error> {
+    pub fn route(&self, head: &RequestHead<'_>, roll: impl FnOnce() -> u64) -> Result<Decision<'_, C>, Error> {
         match self.hosts.find(head.host(), head.port()) {
             // istio networking/v1alpha3 VirtualService.http: "The first rule matching an incoming request is used."
             Some(host) => match host.route(head) {
-                Some(route) => Ok(route.draw(roll)),
+                Some(route) => Ok(route.decide(roll)),
                 // measured on Envoy 1.40 (t1): routes exist but none matches: 404, empty body, NR.
                 None => Err(Error::new(Reason::NoRoute)),
             },
             // istio buildCatchAllVirtualHost
-            None => self.passthrough.as_ref().ok_or_else(|| Error::new(Reason::Blackhole)),
+            None => self.passthrough.as_ref().map(Decision::Forward).ok_or_else(|| Error::new(Reason::Blackhole)),
         }
     }
 

@@ -1,10 +1,10 @@
-//! Virtual hosts, their routes and destinations.
+//! Virtual hosts, their routes and what routes do.
 
 use std::sync::Arc;
 
 use mesh_core::ClusterName;
 
-use crate::{RequestHead, RoutePolicy, matcher::RouteMatch};
+use crate::{DirectResponse, Redirect, RequestHead, RoutePolicy, matcher::RouteMatch};
 
 /// The routes of a host, in order.
 #[derive(Debug)]
@@ -30,9 +30,35 @@ impl<C> VirtualHost<C> {
     }
 }
 
-/// What a rule does: it sends requests to one of its destinations. There is always one.
+/// A route: what becomes of the requests it takes.
 #[derive(Debug)]
 pub struct Route<C> {
+    action: Action<C>,
+}
+
+/// istio networking/v1alpha3 HTTPRoute: one of route, redirect and directResponse.
+#[derive(Debug)]
+pub(super) enum Action<C> {
+    Forward(Destinations<C>),
+    Redirect(Redirect, Arc<RoutePolicy<C>>),
+    DirectResponse(DirectResponse, Arc<RoutePolicy<C>>),
+}
+
+/// What becomes of one request.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Decision<'a, C> {
+    /// It is sent to this destination.
+    Forward(&'a Destination<C>),
+    /// The caller is told to ask elsewhere.
+    Redirect(&'a Redirect, &'a Arc<RoutePolicy<C>>),
+    /// The caller is told this.
+    DirectResponse(&'a DirectResponse, &'a Arc<RoutePolicy<C>>),
+}
+
+/// Where a route may send requests. There is always one destination.
+#[derive(Debug)]
+pub(super) struct Destinations<C> {
     first: Destination<C>,
     /// Further ones, each with the end of its interval of weights; the first's begins at 0.
     others: Box<[(u64, Destination<C>)]>,
@@ -44,10 +70,39 @@ pub struct Route<C> {
 pub struct Destination<C> {
     pub(super) name: Arc<ClusterName>,
     pub(super) cluster: Option<C>,
-    pub(super) policy: Arc<RoutePolicy>,
+    pub(super) policy: Arc<RoutePolicy<C>>,
 }
 
 impl<C> Route<C> {
+    pub(super) fn new(action: Action<C>) -> Self {
+        Self { action }
+    }
+
+    /// To one destination, whatever its weight.
+    pub(super) fn to(destination: Destination<C>) -> Self {
+        Self::new(Action::Forward(Destinations::new((1, destination), [])))
+    }
+
+    /// Decide about a request. `roll` is asked for 64 random bits where there are several destinations.
+    pub fn decide(&self, roll: impl FnOnce() -> u64) -> Decision<'_, C> {
+        match &self.action {
+            Action::Forward(destinations) => Decision::Forward(destinations.draw(roll)),
+            Action::Redirect(redirect, policy) => Decision::Redirect(redirect, policy),
+            Action::DirectResponse(response, policy) => Decision::DirectResponse(response, policy),
+        }
+    }
+
+    /// All destinations; none of a route that answers by itself.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination<C>> {
+        let destinations = match &self.action {
+            Action::Forward(destinations) => Some(destinations),
+            Action::Redirect(..) | Action::DirectResponse(..) => None,
+        };
+        destinations.into_iter().flat_map(Destinations::all)
+    }
+}
+
+impl<C> Destinations<C> {
     pub(super) fn new(first: (u64, Destination<C>), others: impl IntoIterator<Item = (u64, Destination<C>)>) -> Self {
         let mut end = first.0;
         let others = others.into_iter().map(|(weight, destination)| {
@@ -58,10 +113,8 @@ impl<C> Route<C> {
         Self { first_end: first.0, first: first.1, others }
     }
 
-    /// Draw a destination.
-    ///
     /// measured on Envoy 1.40 (t2) and its router_check table: `random % total`, intervals [begin, end) in order.
-    pub fn draw(&self, roll: impl FnOnce() -> u64) -> &Destination<C> {
+    fn draw(&self, roll: impl FnOnce() -> u64) -> &Destination<C> {
         let Some((total, last)) = self.others.last() else { return &self.first };
         let at = roll() % (*total).max(1);
         if at < self.first_end {
@@ -70,8 +123,7 @@ impl<C> Route<C> {
         self.others.iter().find(|(end, _)| at < *end).map_or(last, |(_, destination)| destination)
     }
 
-    /// All destinations.
-    pub fn destinations(&self) -> impl Iterator<Item = &Destination<C>> {
+    fn all(&self) -> impl Iterator<Item = &Destination<C>> {
         std::iter::once(&self.first).chain(self.others.iter().map(|(_, destination)| destination))
     }
 }
@@ -91,7 +143,7 @@ impl<C> Destination<C> {
 
     /// The route's policy.
     #[must_use]
-    pub fn policy(&self) -> &Arc<RoutePolicy> {
+    pub fn policy(&self) -> &Arc<RoutePolicy<C>> {
         &self.policy
     }
 }

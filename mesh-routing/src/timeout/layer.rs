@@ -46,10 +46,10 @@ pub struct Timeout<S> {
     inner: S,
 }
 
-impl<B, C, S, R> Service<Routed<Request<B>, C, Arc<RoutePolicy>>> for Timeout<S>
+impl<B, C, S, R> Service<Routed<Request<B>, C, Arc<RoutePolicy<C>>>> for Timeout<S>
 where
     C: ClusterHandle,
-    S: Service<Routed<Request<B>, C, Arc<RoutePolicy>>, Response = Response<R>>,
+    S: Service<Routed<Request<B>, C, Arc<RoutePolicy<C>>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
     R: Body,
 {
@@ -61,7 +61,7 @@ where
         self.inner.poll_ready(cx).map_err(|error| Error::from_box(error.into()))
     }
 
-    fn call(&mut self, mut routed: Routed<Request<B>, C, Arc<RoutePolicy>>) -> Self::Future {
+    fn call(&mut self, mut routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>) -> Self::Future {
         let timeout = grpc::effective(routed.policy.timeout(), routed.request.headers());
         let limit = timeout.map(|timeout| {
             let deadline = clock::now() + timeout;

@@ -8,7 +8,10 @@ use mesh_core::{
     registry::Visibility,
 };
 
-use crate::{Fault, RetryPolicy, header_ops::Headers, matcher::RouteMatch};
+use crate::{
+    CorsPolicy, DirectResponse, Fault, RetryPolicy, answer::RedirectRule, header_ops::Headers, matcher::RouteMatch,
+    percent::Percent, rewrite::Rewrite,
+};
 
 /// A VirtualService, checked and compiled.
 ///
@@ -53,13 +56,40 @@ pub(crate) struct Rule {
     pub(crate) name: Option<Arc<str>>,
     /// Any of them; none is a catch-all.
     pub(crate) matches: Vec<Arc<RouteMatch>>,
-    pub(crate) destinations: Vec<Destination>,
-    /// Did it name several, those of weight 0 included?
+    pub(crate) action: Action,
+    /// Did it name several destinations, those of weight 0 included?
     pub(crate) weighted: bool,
-    pub(crate) headers: Headers,
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) headers: Option<Headers>,
+    /// Given; `None` inside is no timeout.
+    pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) retries: Retries,
     pub(crate) fault: Option<Fault>,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
+    /// `mirror`, without its percentage: a delegate may take one from here and one from there.
+    pub(crate) mirror: Option<Destination>,
+    pub(crate) mirror_share: Option<Percent>,
+    pub(crate) mirrors: Option<Vec<(Destination, Percent)>>,
+}
+
+/// What a rule does. One of these, and never two.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// To one of these; there is at least one.
+    Forward(Vec<Destination>),
+    Redirect(RedirectRule),
+    DirectResponse(DirectResponse),
+    Delegate(Delegate),
+}
+
+/// Where the rules are that stand in this one's place.
+#[derive(Clone, Debug)]
+pub(crate) struct Delegate {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+    /// The root's own answer, which a delegated rule without one takes over.
+    pub(crate) direct_response: Option<DirectResponse>,
+    pub(crate) place: Place,
 }
 
 /// `retries` of a rule.
@@ -126,6 +156,24 @@ impl VirtualService {
 
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+}
+
+impl Rule {
+    /// Where a rule sends requests; nowhere when it answers by itself.
+    pub(crate) fn destinations(&self) -> &[Destination] {
+        match &self.action {
+            Action::Forward(destinations) => destinations,
+            Action::Redirect(_) | Action::DirectResponse(_) | Action::Delegate(_) => &[],
+        }
+    }
+
+    /// Who gets a copy of what share of the requests. istio MirrorPercent: all without a percentage.
+    pub(crate) fn mirrors(&self) -> impl Iterator<Item = (&Destination, Percent)> {
+        let share = self.mirror_share.unwrap_or(Percent::ALL);
+        let one = self.mirror.iter().map(move |destination| (destination, share));
+        let list = self.mirrors.iter().flatten().map(|(destination, share)| (destination, *share));
+        one.chain(list).filter(|(_, share)| !share.is_none())
     }
 }
 

@@ -10,12 +10,11 @@ use mesh_core::{
 };
 
 use super::{
-    model::{Destination, Host, Place, Retries, Rule, VirtualService},
+    model::{Host, Place, Retries, Rule, VirtualService},
     reachability,
-    spec::{DestinationSpec, HttpDestination, HttpMatch, HttpRoute, Spec},
+    spec::{HttpMatch, HttpRoute, Spec},
 };
 use crate::{
-    header_ops::{Headers, HeadersSpec},
     matcher::{Named, RouteMatch, Source},
     string_match::{Kind, StringMatchSpec},
     time,
@@ -31,20 +30,20 @@ pub(super) fn parse(document: &Document, issues: &mut Issues) -> Option<VirtualS
     (!parser.failed).then_some(virtual_service)
 }
 
-struct Parser<'a> {
-    document: &'a Document,
-    issues: &'a mut Issues,
-    failed: bool,
+pub(super) struct Parser<'a> {
+    pub(super) document: &'a Document,
+    pub(super) issues: &'a mut Issues,
+    pub(super) failed: bool,
 }
 
 impl Parser<'_> {
-    fn error(&mut self, path: impl Into<String>, message: impl Display) {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Display) {
         self.failed = true;
         self.issues.push(self.document.error(path, message.to_string()));
     }
 
     /// Unwrap, or note the error at a path.
-    fn at<T: Default>(&mut self, path: impl Into<String>, result: Result<T, impl Display>) -> T {
+    pub(super) fn at<T: Default>(&mut self, path: impl Into<String>, result: Result<T, impl Display>) -> T {
         result.unwrap_or_else(|message| {
             self.error(path, message);
             T::default()
@@ -54,6 +53,9 @@ impl Parser<'_> {
     fn virtual_service(&mut self, spec: &Spec) -> VirtualService {
         let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == MESH);
         let hosts = self.hosts(&spec.hosts, mesh);
+        if spec.hosts.is_empty() {
+            self.delegate(spec);
+        }
         if spec.http.is_empty() && !spec.tls.is_set() && !spec.tcp.is_set() {
             self.error("", "http, tcp or tls must be provided in virtual service");
         }
@@ -69,11 +71,22 @@ impl Parser<'_> {
         VirtualService { object: self.document.object().clone(), hosts, mesh, export_to, rules }
     }
 
-    fn hosts(&mut self, hosts: &[String], mesh: bool) -> Vec<Host> {
-        if hosts.is_empty() {
-            let message = "no hosts: a delegate; delegation is not supported yet, so that no request reaches its rules";
-            self.issues.push(self.document.warning("hosts", message));
+    /// One without hosts: its rules are for others to use.
+    fn delegate(&mut self, spec: &Spec) {
+        let of_root = [
+            ("gateways", !spec.gateways.is_empty(), "gateways"),
+            ("tls", spec.tls.is_set(), "tls route"),
+            ("tcp", spec.tcp.is_set(), "tcp route"),
+        ];
+        for (field, _, what) in of_root.into_iter().filter(|(_, given, _)| *given) {
+            self.error(field, format!("delegate virtual service must have no {what} specified"));
         }
+        for (index, _) in spec.http.iter().enumerate().filter(|(_, rule)| rule.delegate.is_some()) {
+            self.error(format!("http[{index}].delegate"), "delegate HTTP route cannot contain delegate");
+        }
+    }
+
+    fn hosts(&mut self, hosts: &[String], mesh: bool) -> Vec<Host> {
         let mut parsed: Vec<Host> = Vec::new();
         for (index, host) in hosts.iter().enumerate() {
             let path = format!("hosts[{index}]");
@@ -96,7 +109,6 @@ impl Parser<'_> {
     }
 
     fn rule(&mut self, path: &str, spec: &HttpRoute) -> Rule {
-        self.action(path, spec);
         let timeout = spec.timeout.as_deref().map(|text| self.at(format!("{path}.timeout"), time::timeout(text)));
         let retries = match spec.retries.as_ref().map(|retries| retries.compile()) {
             None => Retries::Default,
@@ -121,102 +133,26 @@ impl Parser<'_> {
                 .zip(&spec.r#match)
                 .map(|(i, entry)| Arc::new(self.entry(&format!("{path}.match[{i}]"), entry)))
                 .collect(),
-            destinations: self.destinations(path, &spec.route),
+            action: self.action(path, spec),
             weighted: spec.route.len() > 1,
-            headers: self.headers(path, &spec.headers),
-            timeout: timeout.flatten(),
+            headers: spec.headers.as_ref().map(|headers| self.headers(path, headers)),
+            timeout,
             retries,
             fault,
+            rewrite: spec.rewrite.as_ref().map(|rewrite| self.sub(path, "rewrite", rewrite.compile())),
+            cors: spec.cors_policy.as_ref().map(|cors| Arc::new(self.sub(path, "corsPolicy", cors.compile()))),
+            mirror: self.mirror(path, spec),
+            mirror_share: self.mirror_share(path, spec),
+            mirrors: self.mirrors(path, spec.mirrors.as_deref()),
         }
     }
 
-    /// A rule has one action. What we do not know how to do yet must not become something else.
-    fn action(&mut self, path: &str, spec: &HttpRoute) {
-        let actions = [
-            ("redirect", spec.redirect.is_set()),
-            ("direct_response", spec.direct_response.is_set()),
-            ("delegate", spec.delegate.is_set()),
-        ];
-        for (name, _) in actions.into_iter().filter(|(_, set)| *set) {
-            let field = if name == "direct_response" { "directResponse" } else { name };
-            let at = format!("{path}.{field}");
-            match name {
-                "delegate" if spec.route.is_empty() => self.error(at, "delegate is not supported yet"),
-                "delegate" => self.error(at, format!("root HTTP route {} must not specify route", spec.name)),
-                _ if spec.route.is_empty() => self.error(at, format!("{field} is not supported yet")),
-                _ => self.error(at, format!("HTTP route cannot contain both route and {name}")),
-            }
-        }
-        if spec.route.is_empty() && !actions.iter().any(|(_, set)| *set) {
-            self.error(path, "HTTP route, redirect or direct_response is required");
-        }
-    }
-
-    fn destinations(&mut self, rule: &str, specs: &[HttpDestination]) -> Vec<Destination> {
-        let mut parsed = Vec::with_capacity(specs.len());
-        for (index, spec) in specs.iter().enumerate() {
-            let path = format!("{rule}.route[{index}]");
-            let weight = u64::try_from(spec.weight).unwrap_or_else(|_| {
-                self.error(format!("{path}.weight"), format!("weight {} < 0", spec.weight));
-                0
-            });
-            let headers = self.headers(&path, &spec.headers);
-            match &spec.destination {
-                None => self.error(path, "destination is required"),
-                Some(destination) => parsed.extend(self.destination(&path, destination, weight, headers)),
-            }
-        }
-        if specs.len() > 1 && !self.failed {
-            // istio: "If there is only one destination in the rule, it will receive all traffic. Otherwise, if weight is
-            // 0, the destination will not receive any traffic."
-            parsed.retain(|destination| destination.weight > 0);
-            if parsed.is_empty() {
-                self.error(format!("{rule}.route"), "total destination weight = 0");
-            }
-        }
-        parsed
-    }
-
-    fn destination(
-        &mut self,
-        path: &str,
-        spec: &DestinationSpec,
-        weight: u64,
-        headers: Headers,
-    ) -> Option<Destination> {
-        let path = format!("{path}.destination");
-        let host = match HostPattern::resolve(&spec.host, self.document.namespace()) {
-            Ok(pattern) => pattern.to_string().into(),
-            Err(error) => {
-                self.error(format!("{path}.host"), format!("invalid destination host {}: {error}", spec.host));
-                return None;
-            }
-        };
-        if !spec.subset.is_empty() && !is_label(&spec.subset) {
-            self.error(format!("{path}.subset"), format!("subset name is invalid: {}", spec.subset));
-        }
-        let port = spec.port.as_ref().and_then(|port| self.port(&format!("{path}.port.number"), port.number));
-        let subset = some_name(&spec.subset);
-        let place =
-            Place::new(self.document, if subset.is_some() { format!("{path}.subset") } else { format!("{path}.host") });
-        Some(Destination { host, subset, port, weight, headers, place })
-    }
-
-    fn port(&mut self, path: &str, number: i64) -> Option<u16> {
+    pub(super) fn port(&mut self, path: &str, number: i64) -> Option<u16> {
         let port = u16::try_from(number).ok().filter(|port| *port > 0);
         if port.is_none() {
             self.error(path, format!("port number {number} must be in the range 1..65535"));
         }
         port
-    }
-
-    fn headers(&mut self, path: &str, spec: &HeadersSpec) -> Headers {
-        spec.compile().unwrap_or_else(|errors| {
-            for (field, message) in errors {
-                self.error(format!("{path}.headers.{field}"), message);
-            }
-            Headers::default()
-        })
     }
 
     fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
@@ -246,6 +182,7 @@ impl Parser<'_> {
             source: Source {
                 labels: spec.source_labels.clone(),
                 namespace: some_name(&spec.source_namespace),
+                gateways: spec.gateways.as_slice().into(),
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
         }
@@ -282,12 +219,12 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
     name.parse().map_err(|_| format!("header name {name} is not a valid header name"))
 }
 
-fn some_name(name: &str) -> Option<Arc<str>> {
+pub(super) fn some_name(name: &str) -> Option<Arc<str>> {
     (!name.is_empty()).then(|| name.into())
 }
 
 /// RFC 1123 label.
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     name.len() <= 63 && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }

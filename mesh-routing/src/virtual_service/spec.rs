@@ -9,7 +9,17 @@ use mesh_core::{
 };
 use serde::Deserialize;
 
-use crate::{fault::FaultSpec, header_ops::HeadersSpec, retry::RetrySpec, string_match::StringMatchSpec};
+use crate::{
+    answer::{DirectResponseSpec, RedirectSpec},
+    cors::CorsSpec,
+    fault::FaultSpec,
+    header_ops::HeadersSpec,
+    mirror::MirrorSpec,
+    percent::PercentSpec,
+    retry::RetrySpec,
+    rewrite::RewriteSpec,
+    string_match::StringMatchSpec,
+};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -28,20 +38,27 @@ pub(super) struct HttpRoute {
     pub(super) name: String,
     pub(super) r#match: Vec<HttpMatch>,
     pub(super) route: Vec<HttpDestination>,
-    pub(super) redirect: Unenforced,
-    pub(super) direct_response: Unenforced,
-    pub(super) delegate: Unenforced,
-    pub(super) rewrite: Unenforced,
+    pub(super) redirect: Option<RedirectSpec>,
+    pub(super) direct_response: Option<DirectResponseSpec>,
+    pub(super) delegate: Option<DelegateSpec>,
+    pub(super) rewrite: Option<RewriteSpec>,
     pub(super) timeout: Option<DurationText>,
     pub(super) retries: Option<RetrySpec>,
     pub(super) fault: Option<FaultSpec>,
-    pub(super) mirror: Unenforced,
-    pub(super) mirrors: Unenforced,
+    pub(super) mirror: Option<DestinationSpec>,
+    pub(super) mirrors: Option<Vec<MirrorSpec>>,
     #[serde(alias = "mirror_percent")]
-    pub(super) mirror_percent: Unenforced,
-    pub(super) mirror_percentage: Unenforced,
-    pub(super) cors_policy: Unenforced,
-    pub(super) headers: HeadersSpec,
+    pub(super) mirror_percent: Option<i64>,
+    pub(super) mirror_percentage: Option<PercentSpec>,
+    pub(super) cors_policy: Option<CorsSpec>,
+    pub(super) headers: Option<HeadersSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct DelegateSpec {
+    pub(super) name: String,
+    pub(super) namespace: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -73,7 +90,7 @@ pub(super) struct HttpDestination {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct DestinationSpec {
+pub(crate) struct DestinationSpec {
     pub(super) host: String,
     pub(super) subset: String,
     pub(super) port: Option<PortSelector>,
@@ -81,6 +98,6 @@ pub(super) struct DestinationSpec {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct PortSelector {
+pub(crate) struct PortSelector {
     pub(super) number: i64,
 }

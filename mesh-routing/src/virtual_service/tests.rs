@@ -116,9 +116,80 @@ fn bad_input_is_refused_with_istios_words_and_a_place() {
             "a delay needs fixedDelay",
         ),
         ("{name: x}".into(), "http[0]", "HTTP route, redirect or direct_response is required"),
-        ("{redirect: {uri: /b}}".into(), "http[0].redirect", "redirect is not supported yet"),
-        ("{directResponse: {status: 200}}".into(), "http[0].directResponse", "directResponse is not supported yet"),
-        ("{delegate: {name: b}}".into(), "http[0].delegate", "delegate is not supported yet"),
+        ("{redirect: {}}".into(), "http[0].redirect", "redirect must specify URI, authority, scheme, or port"),
+        ("{redirect: {uri: /b, redirectCode: 200}}".into(), "http[0].redirect.redirectCode", "must be 3xx"),
+        ("{redirect: {uri: /b, derivePort: NOPE}}".into(), "http[0].redirect.derivePort", "unknown variant `NOPE`"),
+        ("{directResponse: {status: 600}}".into(), "http[0].directResponse.status", "is not in range 200-599"),
+        ("{directResponse: {status: 200, body: {bytes: 'a b'}}}".into(), "http[0].directResponse.body.bytes", "base64"),
+        ("{delegate: {}}".into(), "http[0].delegate.name", "the name of a delegate virtual service is required"),
+        (
+            format!("{{name: x, {to}, delegate: {{name: b}}}}"),
+            "http[0].delegate",
+            "root HTTP route x must not specify route",
+        ),
+        (
+            "{name: x, redirect: {uri: /a}, delegate: {name: b}}".into(),
+            "http[0].delegate",
+            "root HTTP route x must not specify redirect",
+        ),
+        (
+            "{redirect: {uri: /b}, directResponse: {status: 200}}".into(),
+            "http[0].directResponse",
+            "HTTP route rule cannot contain both redirect and direct_response",
+        ),
+        (
+            "{redirect: {uri: /b}, fault: {abort: {httpStatus: 500}}}".into(),
+            "http[0].redirect",
+            "HTTP route cannot contain both fault and redirect",
+        ),
+        (
+            "{directResponse: {status: 200}, rewrite: {uri: /b}}".into(),
+            "http[0].directResponse",
+            "HTTP route rule cannot contain both rewrite and direct_response",
+        ),
+        (
+            format!("{{{to}, directResponse: {{status: 200}}}}"),
+            "http[0].directResponse",
+            "HTTP route cannot contain both route and direct_response",
+        ),
+        (format!("{{{to}, rewrite: {{}}}}"), "http[0].rewrite", "rewrite must specify at least one of URI"),
+        (
+            format!("{{{to}, rewrite: {{uriRegexRewrite: {{match: '(', rewrite: a}}}}}}"),
+            "http[0].rewrite.uriRegexRewrite.match",
+            "missing closing )",
+        ),
+        (
+            format!("{{{to}, mirror: {{host: b}}, mirrors: [{{destination: {{host: c}}}}]}}"),
+            "http[0].mirrors",
+            "HTTP route cannot contain both mirror and mirrors",
+        ),
+        (format!("{{{to}, mirrors: [{{}}]}}"), "http[0].mirrors[0]", "destination is required for mirrors"),
+        (format!("{{{to}, mirror: {{host: 'b c'}}}}"), "http[0].mirror.host", "invalid destination host b c"),
+        (
+            format!("{{{to}, mirror: {{host: b}}, mirrorPercentage: {{value: 101}}}}"),
+            "http[0].mirrorPercentage.value",
+            "mirror_percentage must have a max value of 100 (it has 101.000000)",
+        ),
+        (
+            format!("{{{to}, corsPolicy: {{allowMethods: [GET, get]}}}}"),
+            "http[0].corsPolicy.allowMethods[1]",
+            "\"get\" is not a supported HTTP method",
+        ),
+        (
+            format!("{{{to}, corsPolicy: {{allowOrigins: [{{}}]}}}}"),
+            "http[0].corsPolicy.allowOrigins[0]",
+            "is not a valid match type for CORS allow origins",
+        ),
+        (
+            format!("{{{to}, corsPolicy: {{maxAge: 1500ms}}}}"),
+            "http[0].corsPolicy.maxAge",
+            "max_age duration is accurate only to seconds precision",
+        ),
+        (
+            format!("{{{to}, corsPolicy: {{exposeHeaders: ['a b']}}}}"),
+            "http[0].corsPolicy.exposeHeaders[0]",
+            "header name a b is not a valid header name",
+        ),
         (
             format!("{{{to}, redirect: {{uri: /b}}}}"),
             "http[0].redirect",
@@ -168,16 +239,51 @@ fn hosts_are_checked() {
 #[test]
 fn what_is_not_enforced_is_reported() {
     let (read, issues) = rule(
-        "{route: [{destination: {host: a}}], rewrite: {uri: /x}, mirror: {host: b}, corsPolicy: {}, retries: {attempts: 1, retryRemoteLocalities: true}}",
+        "{match: [{statPrefix: x}], route: [{destination: {host: a}}], rewrite: {uri: /x}, mirror: {host: b}, corsPolicy: {}, \
+         retries: {attempts: 1, retryRemoteLocalities: true}}",
     );
     assert!(read.is_some());
-    for path in ["rewrite", "mirror", "corsPolicy", "retries.retryRemoteLocalities"] {
+    assert_eq!(issues.len(), 2, "{issues}");
+    for path in ["match[0].statPrefix", "retries.retryRemoteLocalities"] {
         let path = format!("http[0].{path}");
         assert!(
             issues.iter().any(|issue| issue.path == path && issue.severity == Severity::Warning),
             "{path}: {issues}"
         );
     }
+}
+
+#[test]
+fn a_delegate_is_one_without_hosts() {
+    // istio validation: "delegate virtual service must have no gateways/tls route/tcp route specified"
+    let http = "http: [{route: [{destination: {host: a}}]}]";
+    let (delegate, issues) = read(http);
+    assert!(delegate.is_some() && issues.is_empty(), "{issues}");
+    for (spec, message) in [
+        (format!("gateways: [mesh]\n{http}"), "delegate virtual service must have no gateways specified"),
+        (format!("tcp: []\n{http}"), "delegate virtual service must have no tcp route specified"),
+        ("http: [{delegate: {name: b}}]".into(), "delegate HTTP route cannot contain delegate"),
+    ] {
+        let (read, issues) = read(&spec);
+        assert!(read.is_none() && issues.to_string().contains(message), "{spec}: {issues}");
+    }
+}
+
+#[test]
+fn a_large_answer_is_warned_about() {
+    let (read, issues) =
+        rule(&format!("{{directResponse: {{status: 200, body: {{string: '{}'}}}}}}", "x".repeat(102_401)));
+    assert!(read.is_some());
+    assert!(issues.to_string().contains("large direct_responses may impact control plane performance"), "{issues}");
+}
+
+#[test]
+fn a_cors_policy_beside_an_answer_is_warned_about() {
+    let (read, issues) = rule("{redirect: {uri: /b}, corsPolicy: {allowOrigins: [{exact: a}]}}");
+    assert!(
+        read.is_some() && issues.to_string().contains("http[0].corsPolicy: has no effect beside redirect"),
+        "{issues}"
+    );
 }
 
 #[test]
