@@ -10,7 +10,7 @@ use crate::{
 
 /// Request headers that a proxy adds of itself and that a client in the caller's process does not: where the request came
 /// from, and what its host was before a rewrite.
-const REQUEST: [&str; 4] = ["x-forwarded-proto", "x-request-id", "x-envoy-internal", "x-envoy-original-host"];
+const REQUEST: [&str; 3] = ["x-forwarded-proto", "x-request-id", "x-envoy-internal"];
 
 /// Response headers that a proxy adds of itself, and `date`, which hyper's server adds.
 const RESPONSE: [&str; 2] = ["x-envoy-upstream-service-time", "date"];

@@ -27,8 +27,8 @@ use mesh_core::{
     registry::Registry,
 };
 use mesh_routing::{
-    CompileInput, FaultLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer, RoutePolicy, RouteTable, TimeoutLayer,
-    VirtualService,
+    CompileInput, CorsLayer, FaultLayer, MirrorBody, MirrorLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer,
+    RoutePolicy, RouteTable, TimeoutLayer, VirtualService,
 };
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -41,7 +41,7 @@ use crate::{
 };
 
 type Cluster = Arc<ClusterName>;
-type RequestBody = ReplayBody<Full<Bytes>>;
+type RequestBody = ReplayBody<MirrorBody<Full<Bytes>>>;
 
 thread_local! {
     /// The draw of the request that is being routed: the router decides before its `call` returns.
@@ -128,6 +128,8 @@ async fn serve(listener: TcpListener, port: u16, table: Arc<ArcSwap<RouteTable<C
         .layer(LocalReplyLayer)
         .layer(RouteLayer::new(table).with_roll(|| ROLL.get()))
         .layer(FaultLayer::new())
+        .layer(CorsLayer::new())
+        .layer(MirrorLayer::new())
         .layer(TimeoutLayer::new())
         .layer(RetryLayer::new())
         .service(transport);
@@ -187,7 +189,7 @@ struct Transport {
     idle: Arc<Mutex<HashMap<SocketAddr, Vec<http1::SendRequest<RequestBody>>>>>,
 }
 
-impl Service<Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy>>> for Transport {
+impl Service<Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy<Cluster>>>> for Transport {
     type Response = Response<Full<Bytes>>;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
@@ -196,7 +198,7 @@ impl Service<Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy>>> for Transp
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, routed: Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy>>) -> Self::Future {
+    fn call(&mut self, routed: Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy<Cluster>>>) -> Self::Future {
         let transport = self.clone();
         Box::pin(async move { transport.send(routed).await })
     }
@@ -205,7 +207,7 @@ impl Service<Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy>>> for Transp
 impl Transport {
     async fn send(
         &self,
-        routed: Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy>>,
+        routed: Routed<Request<RequestBody>, Cluster, Arc<RoutePolicy<Cluster>>>,
     ) -> Result<Response<Full<Bytes>>, Error> {
         let address =
             *self.upstreams.get(&routed.cluster.to_string()).ok_or_else(|| Error::new(Reason::NoHealthyUpstream))?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     istio::UPSTREAMS,
-    model::{Abort, Action, Destination, Fault, Match, Operations, Percent, Retries, Rule, Table, Text},
+    model::{Abort, Action, Destination, Fault, Match, Operations, Percent, Redirect, Retries, Rule, Table, Text},
 };
 
 const TYPE: &str = "type.googleapis.com/";
@@ -151,6 +151,16 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
             }
             to.insert("route".into(), action.into());
         }
+        Action::Redirect(spec) => {
+            to.insert("redirect".into(), redirect(spec));
+        }
+        Action::DirectResponse { status, body } => {
+            let mut answer = json!({"status": status});
+            if let Some(body) = body {
+                answer["body"] = json!({"inline_string": body});
+            }
+            to.insert("direct_response".into(), answer);
+        }
     }
     let requests: Vec<_> = route_level.iter().map(|headers| &headers.request).collect();
     let responses: Vec<_> = route_level.iter().map(|headers| &headers.response).collect();
@@ -160,6 +170,29 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
         to.insert("typed_per_filter_config".into(), json!({"envoy.filters.http.fault": fault(&rule.fault)}));
     }
     to.into()
+}
+
+// ApplyRedirect
+fn redirect(spec: &Redirect) -> Value {
+    let code = match spec.code {
+        None | Some(301) => "MOVED_PERMANENTLY",
+        Some(302) => "FOUND",
+        Some(303) => "SEE_OTHER",
+        Some(307) => "TEMPORARY_REDIRECT",
+        Some(_) => "PERMANENT_REDIRECT",
+    };
+    let mut to = json!({"response_code": code});
+    for (field, value) in [
+        ("path_redirect", json!(spec.uri)),
+        ("host_redirect", json!(spec.authority)),
+        ("scheme_redirect", json!(spec.scheme)),
+        ("port_redirect", json!(spec.port)),
+    ] {
+        if !value.is_null() {
+            to[field] = value;
+        }
+    }
+    to
 }
 
 // applyHTTPRouteDestination
@@ -177,8 +210,16 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
             action.insert("retry_policy".into(), retry_policy(retries));
         }
     }
-    // "authority precedence": rule set > rule add > destination (only if there is none at the rule)
-    let rule_authority = authority(&rule.headers.request);
+    let rewrite = rule.rewrite.as_ref();
+    if let Some(uri) = rewrite.and_then(|rewrite| rewrite.uri.as_ref()) {
+        action.insert("prefix_rewrite".into(), json!(uri));
+    }
+    if let Some((regex, substitution)) = rewrite.and_then(|rewrite| rewrite.regex) {
+        action.insert("regex_rewrite".into(), json!({"pattern": {"regex": regex}, "substitution": substitution}));
+    }
+    // "authority precedence": rewrite.authority > rule set > rule add > destination (only if there is none at the rule)
+    let rewritten = rewrite.and_then(|rewrite| rewrite.authority.as_deref());
+    let rule_authority = rewritten.or(authority(&rule.headers.request));
     if let Some(authority) = rule_authority {
         action.insert("host_rewrite_literal".into(), json!(authority));
     }

@@ -23,6 +23,8 @@ pub struct RoutePolicy<C> {
     pub(crate) mirrors: Option<Arc<[Mirror<C>]>>,
     pub(crate) rewrite: Option<PathRewrite>,
     pub(crate) authority: Option<HeaderValue>,
+    /// Is the upstream not told which host it was before?
+    pub(crate) forget_host: bool,
     pub(crate) request_headers: Option<Arc<[HeaderOp]>>,
     pub(crate) response_headers: Option<Arc<[HeaderOp]>>,
 }
@@ -39,6 +41,7 @@ impl<C> Default for RoutePolicy<C> {
             mirrors: None,
             rewrite: None,
             authority: None,
+            forget_host: false,
             request_headers: None,
             response_headers: None,
         }

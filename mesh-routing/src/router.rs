@@ -135,7 +135,8 @@ impl<C: ClusterHandle> RouteLayer<C> {
         // envoy finalizePathHeader, measured (t2): with its query, and even where the rewrite changes nothing.
         let original_path = policy.rewrite.as_ref().map(|_| with_query(head.path.as_bytes(), head.query));
         // envoy updateAuthority, measured (t2, `/lh`): the one before, its port included.
-        let original_host = policy.authority.as_ref().map(|_| HeaderValue::from_str(head.authority));
+        let original_host =
+            policy.authority.as_ref().filter(|_| !policy.forget_host).map(|_| HeaderValue::from_str(head.authority));
         if let Some(ops) = &policy.request_headers {
             header_ops::apply(ops, request.headers_mut());
         }

@@ -231,6 +231,9 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             let authority = rewrite.and_then(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
+                // measured on Envoy 1.40 (interop): x-envoy-original-host is of the route's rewrite, not of a weighted
+                // cluster's.
+                forget_host: rule.weighted && authority.is_none(),
                 authority: authority.or(spec.headers.request.authority.as_ref()).cloned(),
                 request_headers: some(in_order(&rule_headers.request, &spec.headers.request, rule.weighted)),
                 response_headers: some(in_order(&rule_headers.response, &spec.headers.response, rule.weighted)),
