@@ -3,8 +3,8 @@
 use crate::{
     dice::Dice,
     model::{
-        Abort, Action, Destination, Fault, Headers, Match, Operations, PORTS, Percent, Redirect, Retries, Rewrite,
-        Rule, Table, Text,
+        Abort, Action, Cors, Destination, Fault, Headers, Match, Operations, PORTS, Percent, Redirect, Retries,
+        Rewrite, Rule, Table, Text,
     },
     patterns,
 };
@@ -62,7 +62,7 @@ pub(crate) fn table(dice: &mut Dice, number: usize) -> Table {
 }
 
 fn rule(dice: &mut Dice, table: usize, index: usize, last: bool) -> Rule {
-    let catch_all = dice.chance(if last { 20 } else { 1 });
+    let catch_all = dice.chance(if last { 12 } else { 1 });
     let entries = if catch_all { 0 } else { 1 + dice.below(2) + dice.below(2) };
     let plain = dice.chance(30);
     let action = match dice.below(100) {
@@ -77,6 +77,7 @@ fn rule(dice: &mut Dice, table: usize, index: usize, last: bool) -> Rule {
         matches: (0..entries).map(|_| matches(dice, table)).collect(),
         action,
         rewrite: (forwards && dice.chance(20)).then(|| rewrite(dice)),
+        cors: dice.chance(12).then(|| cors(dice)),
         headers: if plain { Headers::default() } else { headers(dice) },
         timeout_ms: dice.chance(20).then(|| *dice.pick(&[SHORT_TIMEOUT, LONG_TIMEOUT, LONG_TIMEOUT])),
         retries: dice.chance(70).then(|| retries(dice)),
@@ -217,6 +218,24 @@ fn rewrite(dice: &mut Dice) -> Rewrite {
         to.authority = Some((*dice.pick(&["rewritten.test", "Other.test:81"])).into());
     }
     to
+}
+
+fn cors(dice: &mut Dice) -> Cors {
+    let origin = |dice: &mut Dice| match dice.below(3) {
+        0 => Text::Exact((*dice.pick(&["https://ok.test", "*"])).into()),
+        1 => Text::Prefix("https://pre.".into()),
+        _ => Text::Regex(&patterns::ORIGIN),
+    };
+    let list = |dice: &mut Dice, all: &[&'static str]| all[..dice.below(all.len() + 1)].to_vec();
+    Cors {
+        origins: (0..1 + dice.below(3)).map(|_| origin(dice)).collect(),
+        methods: list(dice, &["GET", "POST"]),
+        headers: list(dice, &["x-foo", "x-bar"]),
+        expose: list(dice, &["x-up", "x-one"]),
+        max_age: dice.chance(40).then_some(86_400),
+        credentials: *dice.pick(&[None, Some(true), Some(false)]),
+        unmatched: *dice.pick(&[None, Some("FORWARD"), Some("IGNORE")]),
+    }
 }
 
 fn destinations(dice: &mut Dice) -> Vec<Destination> {

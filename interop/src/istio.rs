@@ -66,6 +66,19 @@ fn rule(rule: &Rule) -> Value {
             [("uri", json!(spec.uri)), ("uriRegexRewrite", json!(regex)), ("authority", json!(spec.authority))];
         object.insert("rewrite".into(), given(fields));
     }
+    if let Some(cors) = &rule.cors {
+        let list = |list: &[&str]| if list.is_empty() { Value::Null } else { json!(list) };
+        let fields = [
+            ("allowOrigins", cors.origins.iter().map(text).collect()),
+            ("allowMethods", list(&cors.methods)),
+            ("allowHeaders", list(&cors.headers)),
+            ("exposeHeaders", list(&cors.expose)),
+            ("maxAge", json!(cors.max_age.map(|seconds| format!("{seconds}s")))),
+            ("allowCredentials", json!(cors.credentials)),
+            ("unmatchedPreflights", json!(cors.unmatched)),
+        ];
+        object.insert("corsPolicy".into(), given(fields));
+    }
     insert_headers(&mut object, &rule.headers);
     if let Some(timeout) = rule.timeout_ms {
         object.insert("timeout".into(), json!(milliseconds(timeout)));

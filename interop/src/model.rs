@@ -108,6 +108,19 @@ pub(crate) struct Redirect {
     pub(crate) code: Option<u16>,
 }
 
+/// Who may read answers from another origin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cors {
+    pub(crate) origins: Vec<Text>,
+    pub(crate) methods: Vec<&'static str>,
+    pub(crate) headers: Vec<&'static str>,
+    pub(crate) expose: Vec<&'static str>,
+    pub(crate) max_age: Option<u32>,
+    pub(crate) credentials: Option<bool>,
+    /// FORWARD, IGNORE or nothing.
+    pub(crate) unmatched: Option<&'static str>,
+}
+
 /// What becomes of a request before it is forwarded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rewrite {
@@ -153,6 +166,7 @@ pub(crate) struct Rule {
     pub(crate) matches: Vec<Match>,
     pub(crate) action: Action,
     pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) cors: Option<Cors>,
     pub(crate) headers: Headers,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) retries: Option<Retries>,

@@ -87,6 +87,9 @@ pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)>
         for headers in smaller_headers(&rule.headers) {
             variant(&|rule| rule.headers = headers.clone());
         }
+        if rule.cors.is_some() {
+            variant(&|rule| rule.cors = None);
+        }
         if rule.rewrite.is_some() {
             variant(&|rule| rule.rewrite = None);
         }

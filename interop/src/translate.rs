@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     istio::UPSTREAMS,
-    model::{Abort, Action, Destination, Fault, Match, Operations, Percent, Redirect, Retries, Rule, Table, Text},
+    model::{
+        Abort, Action, Cors, Destination, Fault, Match, Operations, Percent, Redirect, Retries, Rule, Table, Text,
+    },
 };
 
 const TYPE: &str = "type.googleapis.com/";
@@ -166,8 +168,15 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
     let responses: Vec<_> = route_level.iter().map(|headers| &headers.response).collect();
     header_operations(&mut to, "request", &requests);
     header_operations(&mut to, "response", &responses);
+    let mut filters = Map::new();
     if !rule.fault.is_empty() {
-        to.insert("typed_per_filter_config".into(), json!({"envoy.filters.http.fault": fault(&rule.fault)}));
+        filters.insert("envoy.filters.http.fault".into(), fault(&rule.fault));
+    }
+    if let Some(policy) = &rule.cors {
+        filters.insert("envoy.filters.http.cors".into(), cors(policy));
+    }
+    if !filters.is_empty() {
+        to.insert("typed_per_filter_config".into(), filters.into());
     }
     to.into()
 }
@@ -219,7 +228,7 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
     }
     // "authority precedence": rewrite.authority > rule set > rule add > destination (only if there is none at the rule)
     let rewritten = rewrite.and_then(|rewrite| rewrite.authority.as_deref());
-    let rule_authority = rewritten.or(authority(&rule.headers.request));
+    let rule_authority = rewritten.or_else(|| authority(&rule.headers.request));
     if let Some(authority) = rule_authority {
         action.insert("host_rewrite_literal".into(), json!(authority));
     }
@@ -309,6 +318,36 @@ fn retry_policy(retries: &Retries) -> Value {
         policy["retry_back_off"] = json!({"base_interval": seconds(base), "max_interval": seconds(base * 10)});
     }
     policy
+}
+
+// TranslateCORSPolicy
+fn cors(policy: &Cors) -> Value {
+    let origins: Vec<_> = policy
+        .origins
+        .iter()
+        .map(|origin| match origin {
+            Text::Exact(value) => json!({"exact": value}),
+            Text::Prefix(value) => json!({"prefix": value}),
+            Text::Regex(pattern) => json!({"safe_regex": {"regex": pattern.regex}}),
+            Text::Present => unreachable!("an origin is said"),
+        })
+        .collect();
+    let mut to = json!({
+        "@type": format!("{TYPE}envoy.extensions.filters.http.cors.v3.CorsPolicy"),
+        "allow_origin_string_match": origins,
+        "allow_methods": policy.methods.join(","),
+        "allow_headers": policy.headers.join(","),
+        "expose_headers": policy.expose.join(","),
+        "forward_not_matching_preflights": policy.unmatched != Some("IGNORE"),
+        "filter_enabled": {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    });
+    if let Some(seconds) = policy.max_age {
+        to["max_age"] = json!(seconds.to_string());
+    }
+    if let Some(credentials) = policy.credentials {
+        to["allow_credentials"] = json!(credentials);
+    }
+    to
 }
 
 // TranslateFault
