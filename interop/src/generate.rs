@@ -81,7 +81,7 @@ fn rule(dice: &mut Dice, table: usize, index: usize, last: bool) -> Rule {
         headers: if plain { Headers::default() } else { headers(dice) },
         timeout_ms: dice.chance(20).then(|| *dice.pick(&[SHORT_TIMEOUT, LONG_TIMEOUT, LONG_TIMEOUT])),
         retries: dice.chance(70).then(|| retries(dice)),
-        fault: if forwards && dice.chance(18) { fault(dice) } else { Fault::default() },
+        fault: if forwards && dice.chance(25) { fault(dice) } else { Fault::default() },
     }
 }
 
@@ -336,7 +336,7 @@ fn fault(dice: &mut Dice) -> Fault {
         fault.delay = Some((1 + dice.below(5) as u64, percent(dice)));
     }
     if fault.delay.is_none() || dice.chance(50) {
-        let abort = if dice.chance(35) {
+        let abort = if dice.chance(48) {
             let (name, code) = *dice.pick(&GRPC);
             Abort::Grpc(name, code)
         } else {
