@@ -61,6 +61,11 @@ pub(crate) fn reason(
         return Some("Envoy merges a path of nothing but slashes into two of them, we into one");
     }
     match difference.field {
+        "route" | "cluster" | "flags"
+            if difference.envoy == "-" && answered_preflight(request, envoy) && ours.seen.is_empty() =>
+        {
+            Some("Envoy's CORS filter answers a preflight without the headers that reveal what was decided")
+        }
         "cluster" if difference.envoy == "-" && !exists(&difference.ours) => {
             Some("of a cluster that does not exist Envoy has no name to tell; we tell the one that the rule asked for")
         }
@@ -75,6 +80,12 @@ pub(crate) fn reason(
         }
         _ => None,
     }
+}
+
+fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {
+    let asks = |name: &[u8]| request.headers.iter().any(|(known, _)| known == name);
+    let answered = envoy.answer.as_ref().is_some_and(|answer| answer.status == 200) && envoy.seen.is_empty();
+    request.method == "OPTIONS" && asks(b"origin") && asks(b"access-control-request-method") && answered
 }
 
 /// Is there a cluster of this name?

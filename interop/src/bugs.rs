@@ -63,7 +63,7 @@ impl Bug {
                 }
             }
             Self::WeightsAreClosed => {
-                let Action::Route(destinations) = &mut rule.action;
+                let Action::Route(destinations) = &mut rule.action else { return };
                 let mut weights =
                     destinations.iter_mut().filter_map(|to| to.weight.as_mut()).filter(|weight| **weight > 0);
                 if let (Some(first), Some(second)) = (weights.next(), weights.next())

@@ -31,6 +31,8 @@ fn expected() -> Vec<String> {
         }
     }
     all.extend(["one destination", "weighted destinations", "timeout"].map(|feature| format!("action: {feature}")));
+    all.extend(["redirect", "directResponse", "corsPolicy"].map(|feature| format!("action: {feature}")));
+    all.extend(["uri", "uriRegexRewrite", "authority"].map(|what| format!("action: rewrite {what}")));
     for kind in ["delay", "abort HTTP", "abort gRPC"] {
         all.extend([0, 100].map(|percent| format!("fault: {kind} at {percent} %")));
     }
@@ -130,6 +132,18 @@ fn action_features(rule: &Rule) -> Vec<String> {
             for destination in destinations {
                 levels(&mut features, if several { "weighted" } else { "destination" }, &destination.headers);
             }
+        }
+        Action::Redirect(_) => features.push("redirect".into()),
+        Action::DirectResponse { .. } => features.push("directResponse".into()),
+    }
+    features.extend(rule.cors.as_ref().map(|_| "corsPolicy".to_owned()));
+    if let Some(rewrite) = &rule.rewrite {
+        for (what, there) in [
+            ("uri", rewrite.uri.is_some()),
+            ("uriRegexRewrite", rewrite.regex.is_some()),
+            ("authority", rewrite.authority.is_some()),
+        ] {
+            features.extend(there.then(|| format!("rewrite {what}")));
         }
     }
     if rule.timeout_ms.is_some() {

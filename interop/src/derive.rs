@@ -43,6 +43,16 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
         request.headers.push((b"x-forwarded-proto".to_vec(), scheme.clone().into_bytes()));
     }
     query(dice, &mut request.target, entry);
+    if rule.cors.is_some() && dice.chance(80) {
+        let origins = ["https://ok.test", "https://pre.x", "https://abc.re.test", "https://no.test", "*", "null"];
+        request.headers.push((b"origin".to_vec(), dice.pick(&origins).as_bytes().to_vec()));
+        if dice.chance(40) {
+            if entry.method.is_none() {
+                request.method = "OPTIONS".into();
+            }
+            request.headers.push((b"access-control-request-method".to_vec(), b"PUT".to_vec()));
+        }
+    }
     if dice.chance(8) {
         request.headers.push((b"content-type".to_vec(), b"application/grpc".to_vec()));
         if dice.chance(40) {
@@ -53,7 +63,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     if matches!(&*request.method, "POST" | "PUT" | "PATCH") && dice.chance(60) {
         request.body = vec![b'x'; *dice.pick(&[1, 10, 3000])];
     }
-    for _ in 0..*dice.pick(&[0, 0, 0, 1, 1, 2]) {
+    for _ in 0..*dice.pick(&[0, 0, 0, 0, 1, 1, 2]) {
         disturb(dice, &mut request);
     }
     if request.method == "HEAD" && request.headers.iter().any(|(_, value)| value == b"application/grpc") {

@@ -3,7 +3,8 @@
 use crate::{
     dice::Dice,
     model::{
-        Abort, Action, Destination, Fault, Headers, Match, Operations, PORTS, Percent, Retries, Rule, Table, Text,
+        Abort, Action, Cors, Destination, Fault, Headers, Match, Operations, PORTS, Percent, Redirect, Retries,
+        Rewrite, Rule, Table, Text,
     },
     patterns,
 };
@@ -52,22 +53,35 @@ const LONG_TIMEOUT: u64 = 20_000;
 pub(crate) fn table(dice: &mut Dice, number: usize) -> Table {
     let count = 1 + dice.below(6);
     let wildcard = dice.chance(10);
-    let rules = (0..count).map(|index| rule(dice, number, index, index + 1 == count)).collect();
+    let mut rules: Vec<_> = (0..count).map(|index| rule(dice, number, index, index + 1 == count)).collect();
+    if wildcard {
+        // Istio gives a host that no service has a virtual host on port 80 only. Here every port reaches it.
+        rules.iter_mut().flat_map(|rule| &mut rule.matches).for_each(|entry| entry.port = None);
+    }
     Table { number, wildcard, rules }
 }
 
 fn rule(dice: &mut Dice, table: usize, index: usize, last: bool) -> Rule {
-    let catch_all = dice.chance(if last { 20 } else { 1 });
+    let catch_all = dice.chance(if last { 12 } else { 1 });
     let entries = if catch_all { 0 } else { 1 + dice.below(2) + dice.below(2) };
     let plain = dice.chance(30);
+    let action = match dice.below(100) {
+        0..=5 => Action::Redirect(redirect(dice)),
+        6..=10 => direct_response(dice),
+        _ => Action::Route(destinations(dice)),
+    };
+    // A rule that answers by itself has neither a fault nor a rewrite.
+    let forwards = matches!(action, Action::Route(_));
     Rule {
         name: format!("r{index}"),
         matches: (0..entries).map(|_| matches(dice, table)).collect(),
-        action: Action::Route(destinations(dice)),
+        action,
+        rewrite: (forwards && dice.chance(20)).then(|| rewrite(dice)),
+        cors: dice.chance(12).then(|| cors(dice)),
         headers: if plain { Headers::default() } else { headers(dice) },
         timeout_ms: dice.chance(20).then(|| *dice.pick(&[SHORT_TIMEOUT, LONG_TIMEOUT, LONG_TIMEOUT])),
         retries: dice.chance(70).then(|| retries(dice)),
-        fault: if dice.chance(14) { fault(dice) } else { Fault::default() },
+        fault: if forwards && dice.chance(25) { fault(dice) } else { Fault::default() },
     }
 }
 
@@ -169,6 +183,61 @@ fn prefix(dice: &mut Dice) -> String {
     }
 }
 
+fn redirect(dice: &mut Dice) -> Redirect {
+    let mut to = Redirect {
+        uri: dice.chance(60).then(|| (*dice.pick(&["/new", "/new?x=1", "/a%20b"])).into()),
+        authority: dice.chance(50).then(|| (*dice.pick(&["other.test", "other.test:8443"])).into()),
+        scheme: dice.chance(40).then(|| *dice.pick(&["http", "https"])),
+        port: dice.chance(25).then_some(8081),
+        code: *dice.pick(&[None, Some(301), Some(302), Some(303), Some(307), Some(308)]),
+    };
+    if to.uri.is_none() && to.authority.is_none() && to.scheme.is_none() && to.port.is_none() {
+        to.uri = Some("/only".into());
+    }
+    to
+}
+
+fn direct_response(dice: &mut Dice) -> Action {
+    let status = u16::try_from(*dice.pick(&[200, 204, 404, 418, 503, 555])).expect("a status");
+    let body = (status != 204 && dice.chance(60)).then(|| (*dice.pick(&["teapot", "{}", "caf\u{e9}"])).into());
+    Action::DirectResponse { status, body }
+}
+
+fn rewrite(dice: &mut Dice) -> Rewrite {
+    let mut to = Rewrite::default();
+    match dice.below(10) {
+        0..=5 => to.uri = Some((*dice.pick(&["/", "/new", "/new/", "/n%2Fw"])).into()),
+        6..=8 => {
+            let all =
+                [("a", "b"), ("^/([^/]+)(/.*)?$", r"/\1-\1\2"), ("/+", "/"), ("(?i)users|api", "x"), ("$", "/end")];
+            to.regex = Some(*dice.pick(&all));
+        }
+        _ => {}
+    }
+    if dice.chance(30) || (to.uri.is_none() && to.regex.is_none()) {
+        to.authority = Some((*dice.pick(&["rewritten.test", "Other.test:81"])).into());
+    }
+    to
+}
+
+fn cors(dice: &mut Dice) -> Cors {
+    let origin = |dice: &mut Dice| match dice.below(3) {
+        0 => Text::Exact((*dice.pick(&["https://ok.test", "*"])).into()),
+        1 => Text::Prefix("https://pre.".into()),
+        _ => Text::Regex(&patterns::ORIGIN),
+    };
+    let list = |dice: &mut Dice, all: &[&'static str]| all[..dice.below(all.len() + 1)].to_vec();
+    Cors {
+        origins: (0..1 + dice.below(3)).map(|_| origin(dice)).collect(),
+        methods: list(dice, &["GET", "POST"]),
+        headers: list(dice, &["x-foo", "x-bar"]),
+        expose: list(dice, &["x-up", "x-one"]),
+        max_age: dice.chance(40).then_some(86_400),
+        credentials: *dice.pick(&[None, Some(true), Some(false)]),
+        unmatched: *dice.pick(&[None, Some("FORWARD"), Some("IGNORE")]),
+    }
+}
+
 fn destinations(dice: &mut Dice) -> Vec<Destination> {
     let count = *dice.pick(&[1, 1, 1, 2, 2, 3, 4]);
     let mut all: Vec<_> = (0..count)
@@ -267,7 +336,7 @@ fn fault(dice: &mut Dice) -> Fault {
         fault.delay = Some((1 + dice.below(5) as u64, percent(dice)));
     }
     if fault.delay.is_none() || dice.chance(50) {
-        let abort = if dice.chance(35) {
+        let abort = if dice.chance(48) {
             let (name, code) = *dice.pick(&GRPC);
             Abort::Grpc(name, code)
         } else {

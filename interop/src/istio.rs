@@ -45,6 +45,39 @@ fn rule(rule: &Rule) -> Value {
         Action::Route(destinations) => {
             object.insert("route".into(), destinations.iter().map(destination).collect());
         }
+        Action::Redirect(spec) => {
+            let fields = [
+                ("uri", json!(spec.uri)),
+                ("authority", json!(spec.authority)),
+                ("scheme", json!(spec.scheme)),
+                ("port", json!(spec.port)),
+                ("redirectCode", json!(spec.code)),
+            ];
+            object.insert("redirect".into(), given(fields));
+        }
+        Action::DirectResponse { status, body } => {
+            let body = body.as_ref().map(|body| json!({"string": body}));
+            object.insert("directResponse".into(), given([("status", json!(status)), ("body", json!(body))]));
+        }
+    }
+    if let Some(spec) = &rule.rewrite {
+        let regex = spec.regex.map(|(regex, rewrite)| json!({"match": regex, "rewrite": rewrite}));
+        let fields =
+            [("uri", json!(spec.uri)), ("uriRegexRewrite", json!(regex)), ("authority", json!(spec.authority))];
+        object.insert("rewrite".into(), given(fields));
+    }
+    if let Some(cors) = &rule.cors {
+        let list = |list: &[&str]| if list.is_empty() { Value::Null } else { json!(list) };
+        let fields = [
+            ("allowOrigins", cors.origins.iter().map(text).collect()),
+            ("allowMethods", list(&cors.methods)),
+            ("allowHeaders", list(&cors.headers)),
+            ("exposeHeaders", list(&cors.expose)),
+            ("maxAge", json!(cors.max_age.map(|seconds| format!("{seconds}s")))),
+            ("allowCredentials", json!(cors.credentials)),
+            ("unmatchedPreflights", json!(cors.unmatched)),
+        ];
+        object.insert("corsPolicy".into(), given(fields));
     }
     insert_headers(&mut object, &rule.headers);
     if let Some(timeout) = rule.timeout_ms {
@@ -71,6 +104,12 @@ fn rule(rule: &Rule) -> Value {
         object.insert("fault".into(), fault.into());
     }
     object.into()
+}
+
+/// An object of the fields that are not null.
+fn given<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+    fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
 }
 
 fn insert_percent(object: &mut Map<String, Value>, percent: Percent) {

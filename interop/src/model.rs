@@ -94,6 +94,40 @@ pub(crate) struct Destination {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Route(Vec<Destination>),
+    Redirect(Redirect),
+    DirectResponse { status: u16, body: Option<String> },
+}
+
+/// Where to instead; at least one part is there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Redirect {
+    pub(crate) uri: Option<String>,
+    pub(crate) authority: Option<String>,
+    pub(crate) scheme: Option<&'static str>,
+    pub(crate) port: Option<u16>,
+    pub(crate) code: Option<u16>,
+}
+
+/// Who may read answers from another origin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cors {
+    pub(crate) origins: Vec<Text>,
+    pub(crate) methods: Vec<&'static str>,
+    pub(crate) headers: Vec<&'static str>,
+    pub(crate) expose: Vec<&'static str>,
+    pub(crate) max_age: Option<u32>,
+    pub(crate) credentials: Option<bool>,
+    /// FORWARD, IGNORE or nothing.
+    pub(crate) unmatched: Option<&'static str>,
+}
+
+/// What becomes of a request before it is forwarded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rewrite {
+    pub(crate) uri: Option<String>,
+    /// A regular expression and its substitution, instead of `uri`.
+    pub(crate) regex: Option<(&'static str, &'static str)>,
+    pub(crate) authority: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -131,6 +165,8 @@ pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) matches: Vec<Match>,
     pub(crate) action: Action,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) cors: Option<Cors>,
     pub(crate) headers: Headers,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) retries: Option<Retries>,

@@ -51,6 +51,10 @@ pub(crate) static VALUES: [Pattern; 12] = [
     pattern(r"a\x2eb|c\tb", &["a.b"], &["aXb"]),
 ];
 
+/// Of origins.
+pub(crate) static ORIGIN: Pattern =
+    pattern(r"https://[a-z]+\.re\.test", &["https://abc.re.test"], &["https://abc.re.test:8443"]);
+
 /// Of methods.
 pub(crate) static METHODS: [Pattern; 2] =
     [pattern("GET|HEAD", &["GET", "HEAD"], &["POST"]), pattern("P.*", &["POST", "PUT", "PATCH"], &["GET"])];

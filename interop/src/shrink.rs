@@ -87,12 +87,19 @@ pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)>
         for headers in smaller_headers(&rule.headers) {
             variant(&|rule| rule.headers = headers.clone());
         }
+        if rule.cors.is_some() {
+            variant(&|rule| rule.cors = None);
+        }
+        if rule.rewrite.is_some() {
+            variant(&|rule| rule.rewrite = None);
+        }
         match &rule.action {
+            Action::Redirect(_) | Action::DirectResponse { .. } => {}
             Action::Route(destinations) => {
                 for at in 0..destinations.len() {
                     if destinations.len() > 1 {
                         variant(&|rule| {
-                            let Action::Route(destinations) = &mut rule.action;
+                            let Action::Route(destinations) = &mut rule.action else { return };
                             destinations.remove(at);
                             if let [only] = &mut **destinations {
                                 only.weight = None;
@@ -101,7 +108,7 @@ pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)>
                     }
                     for headers in smaller_headers(&destinations[at].headers) {
                         variant(&|rule| {
-                            let Action::Route(destinations) = &mut rule.action;
+                            let Action::Route(destinations) = &mut rule.action else { return };
                             destinations[at].headers = headers.clone();
                         });
                     }

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     istio::UPSTREAMS,
-    model::{Abort, Action, Destination, Fault, Match, Operations, Percent, Retries, Rule, Table, Text},
+    model::{
+        Abort, Action, Cors, Destination, Fault, Match, Operations, Percent, Redirect, Retries, Rule, Table, Text,
+    },
 };
 
 const TYPE: &str = "type.googleapis.com/";
@@ -151,15 +153,55 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
             }
             to.insert("route".into(), action.into());
         }
+        Action::Redirect(spec) => {
+            to.insert("redirect".into(), redirect(spec));
+        }
+        Action::DirectResponse { status, body } => {
+            let mut answer = json!({"status": status});
+            if let Some(body) = body {
+                answer["body"] = json!({"inline_string": body});
+            }
+            to.insert("direct_response".into(), answer);
+        }
     }
     let requests: Vec<_> = route_level.iter().map(|headers| &headers.request).collect();
     let responses: Vec<_> = route_level.iter().map(|headers| &headers.response).collect();
     header_operations(&mut to, "request", &requests);
     header_operations(&mut to, "response", &responses);
+    let mut filters = Map::new();
     if !rule.fault.is_empty() {
-        to.insert("typed_per_filter_config".into(), json!({"envoy.filters.http.fault": fault(&rule.fault)}));
+        filters.insert("envoy.filters.http.fault".into(), fault(&rule.fault));
+    }
+    if let Some(policy) = &rule.cors {
+        filters.insert("envoy.filters.http.cors".into(), cors(policy));
+    }
+    if !filters.is_empty() {
+        to.insert("typed_per_filter_config".into(), filters.into());
     }
     to.into()
+}
+
+// ApplyRedirect
+fn redirect(spec: &Redirect) -> Value {
+    let code = match spec.code {
+        None | Some(301) => "MOVED_PERMANENTLY",
+        Some(302) => "FOUND",
+        Some(303) => "SEE_OTHER",
+        Some(307) => "TEMPORARY_REDIRECT",
+        Some(_) => "PERMANENT_REDIRECT",
+    };
+    let mut to = json!({"response_code": code});
+    for (field, value) in [
+        ("path_redirect", json!(spec.uri)),
+        ("host_redirect", json!(spec.authority)),
+        ("scheme_redirect", json!(spec.scheme)),
+        ("port_redirect", json!(spec.port)),
+    ] {
+        if !value.is_null() {
+            to[field] = value;
+        }
+    }
+    to
 }
 
 // applyHTTPRouteDestination
@@ -177,8 +219,16 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
             action.insert("retry_policy".into(), retry_policy(retries));
         }
     }
-    // "authority precedence": rule set > rule add > destination (only if there is none at the rule)
-    let rule_authority = authority(&rule.headers.request);
+    let rewrite = rule.rewrite.as_ref();
+    if let Some(uri) = rewrite.and_then(|rewrite| rewrite.uri.as_ref()) {
+        action.insert("prefix_rewrite".into(), json!(uri));
+    }
+    if let Some((regex, substitution)) = rewrite.and_then(|rewrite| rewrite.regex) {
+        action.insert("regex_rewrite".into(), json!({"pattern": {"regex": regex}, "substitution": substitution}));
+    }
+    // "authority precedence": rewrite.authority > rule set > rule add > destination (only if there is none at the rule)
+    let rewritten = rewrite.and_then(|rewrite| rewrite.authority.as_deref());
+    let rule_authority = rewritten.or_else(|| authority(&rule.headers.request));
     if let Some(authority) = rule_authority {
         action.insert("host_rewrite_literal".into(), json!(authority));
     }
@@ -268,6 +318,36 @@ fn retry_policy(retries: &Retries) -> Value {
         policy["retry_back_off"] = json!({"base_interval": seconds(base), "max_interval": seconds(base * 10)});
     }
     policy
+}
+
+// TranslateCORSPolicy
+fn cors(policy: &Cors) -> Value {
+    let origins: Vec<_> = policy
+        .origins
+        .iter()
+        .map(|origin| match origin {
+            Text::Exact(value) => json!({"exact": value}),
+            Text::Prefix(value) => json!({"prefix": value}),
+            Text::Regex(pattern) => json!({"safe_regex": {"regex": pattern.regex}}),
+            Text::Present => unreachable!("an origin is said"),
+        })
+        .collect();
+    let mut to = json!({
+        "@type": format!("{TYPE}envoy.extensions.filters.http.cors.v3.CorsPolicy"),
+        "allow_origin_string_match": origins,
+        "allow_methods": policy.methods.join(","),
+        "allow_headers": policy.headers.join(","),
+        "expose_headers": policy.expose.join(","),
+        "forward_not_matching_preflights": policy.unmatched != Some("IGNORE"),
+        "filter_enabled": {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    });
+    if let Some(seconds) = policy.max_age {
+        to["max_age"] = json!(seconds.to_string());
+    }
+    if let Some(credentials) = policy.credentials {
+        to["allow_credentials"] = json!(credentials);
+    }
+    to
 }
 
 // TranslateFault
