@@ -19,6 +19,12 @@ pub(crate) struct RetrySpec {
 }
 
 impl RetrySpec {
+    /// The conditions that are accepted and can never hold: Istio sets no retriable headers, and we speak no HTTP/3.
+    pub(crate) fn idle_conditions(&self) -> impl Iterator<Item = &str> {
+        let idle = |token: &&str| matches!(*token, "retriable-headers" | "http3-post-connect-failure");
+        self.retry_on.split(',').map(str::trim).filter(idle)
+    }
+
     /// Compile; `Ok(None)` switches retries off. Errors are (field below `retries`, Istio's message).
     pub(crate) fn compile(&self) -> Result<Option<RetryPolicy>, (&'static str, String)> {
         let in_field = |field| move |message: String| (field, message);

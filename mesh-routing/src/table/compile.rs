@@ -43,6 +43,8 @@ pub struct CompileInput<'a> {
 /// Istio gives hosts outside the registry a virtual host on port 80 only. Here any port reaches it, and its
 /// destinations that name no port have 80 unless their service has exactly one.
 const UNREGISTERED_PORT: u16 = 80;
+/// What the hosts of Kubernetes services end in.
+const CLUSTER_SUFFIX: &str = ".svc.cluster.local";
 
 impl<C: ClusterHandle> RouteTable<C> {
     /// Compile. `clusters` gives the handle of a cluster, or `None` for one that is not defined: its route stays and
@@ -83,6 +85,7 @@ struct Compiler<'a, C> {
 /// A host that a VirtualService owns.
 struct Owner<'a> {
     pattern: &'a HostPattern,
+    place: &'a model::Place,
     virtual_service: &'a VirtualService,
 }
 
@@ -117,6 +120,11 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             }
         }
         for (_, owner) in owners.all.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+            // A name inside the cluster that no service has is a slip of the pen, or a service yet to come.
+            if owner.pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX)) {
+                let message = format!("host {} is no service of the registry: the rules are for nobody", owner.pattern);
+                self.issues.push(owner.place.warning(message));
+            }
             let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
             if !entries.is_empty() {
                 hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries)));
@@ -150,7 +158,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                     let message = format!("host {} is routed by {first} already, which comes first", host.pattern);
                     self.issues.push(host.place.warning(message));
                 } else {
-                    owners.insert(Owner { pattern: &host.pattern, virtual_service });
+                    owners.insert(Owner { pattern: &host.pattern, place: &host.place, virtual_service });
                 }
             }
         }

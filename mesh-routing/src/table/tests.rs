@@ -322,6 +322,11 @@ fn virtual_services_own_hosts() {
     for uri in ["http://shop.example.com/", "http://shop.example.com:8080/"] {
         assert_eq!(route(&table, &request(uri, &[])).unwrap(), "outbound|80|x|a.default.svc.cluster.local");
     }
+    // a name inside the cluster that no service has: a slip of the pen
+    let (_, issues) = compile_with(&vs("typo", &format!("hosts: [aa], {}", to("x"))), &MeshConfig::default());
+    let typo =
+        issues.iter().find(|issue| issue.message.contains("aa.default.svc.cluster.local is no service")).unwrap();
+    assert_eq!((typo.path.as_str(), typo.severity), ("hosts[0]", mesh_core::config::Severity::Warning));
     // a wildcard that matches no known service is a virtual host as it is
     let table = compile(&vs("out", &format!("hosts: ['*.example.com'], {}", to("x"))));
     assert!(route(&table, &request("http://any.example.com/", &[])).unwrap().contains("|x|"));

@@ -118,6 +118,10 @@ impl Parser<'_> {
                 Retries::Default
             }
         };
+        for condition in spec.retries.iter().flat_map(|retries| retries.idle_conditions()) {
+            let message = format!("{condition} never holds in-process");
+            self.issues.push(self.document.warning(format!("{path}.retries.retryOn"), message));
+        }
         let fault = match spec.fault.as_ref().map(|fault| fault.compile()) {
             None => None,
             Some(Ok(fault)) => Some(fault),

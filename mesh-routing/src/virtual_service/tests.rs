@@ -348,3 +348,14 @@ fn bookinfo_is_read() {
     }
     assert_eq!(files, 21);
 }
+
+#[test]
+fn a_condition_that_never_holds_is_reported() {
+    let to = "route: [{destination: {host: a}}]";
+    let (read, issues) = rule(&format!("{{{to}, retries: {{attempts: 1, retryOn: '5xx,retriable-headers'}}}}"));
+    assert!(read.is_some());
+    assert!(
+        issues.to_string().contains("http[0].retries.retryOn: retriable-headers never holds in-process"),
+        "{issues}"
+    );
+}
