@@ -344,3 +344,23 @@ async fn a_callers_broken_upload_is_no_fault_of_the_endpoints() {
     let whole = Request::post("http://a/").body(Body::from("whole")).unwrap();
     assert_eq!(fetch(&caller.client(), whole).await.status(), 200, "not ejected");
 }
+
+#[tokio::test]
+async fn the_inbound_layer_applied_twice_shares_its_state() {
+    // axum applies a layer for every route.
+    let world = World::new();
+    let mesh = world.mesh("a", "v1").await;
+    let app = || {
+        tower::service_fn(|_: Request<mesh_telemetry::CountedBody<Body>>| async {
+            Ok::<_, Infallible>(http::Response::new(Body::empty()))
+        })
+    };
+    let layer = mesh.inbound_layer();
+    for service in [tower::Layer::layer(&layer, app()), tower::Layer::layer(&layer, app())] {
+        let request = Request::get("/").header("host", "a").body(Body::empty()).unwrap();
+        assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+    }
+    let text = mesh.metrics_text();
+    let counted = text.lines().find(|line| line.starts_with("istio_requests_total{reporter=\"destination\""));
+    assert!(counted.is_some_and(|line| line.ends_with(" 2")), "{text}");
+}

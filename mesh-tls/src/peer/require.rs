@@ -110,6 +110,14 @@ mod tests {
     use super::*;
     use crate::{PeerIdentityLayer, forge::peer};
 
+    #[test]
+    fn a_layer_applied_twice_shares_whom_it_lets_in() {
+        // axum applies a layer for every route.
+        let layer = RequirePeerLayer::verified();
+        let (one, two) = (layer.layer(()), layer.layer(()));
+        assert!(Arc::ptr_eq(&one.allowed, &two.allowed));
+    }
+
     #[tokio::test]
     async fn a_request_needs_a_verified_peer() {
         let admin = "spiffe://cluster.local/ns/default/sa/admin";
