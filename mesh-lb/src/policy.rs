@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClientTlsSettings, Reason};
 
+use crate::OutlierDetection;
+
 /// `loadBalancer.simple`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -17,60 +19,6 @@ pub enum LoadBalancer {
     Random,
     /// PASSTHROUGH: the address that the request names.
     Passthrough,
-}
-
-/// `outlierDetection`: when an endpoint is ejected, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutlierDetection {
-    /// `consecutive5xxErrors`: default 5; 0 turns it off.
-    pub consecutive_5xx: u32,
-    /// `consecutiveGatewayErrors`: default 0, off.
-    pub consecutive_gateway: u32,
-    /// `interval` between sweeps, on which endpoints come back. Default 10 s.
-    pub interval: Duration,
-    /// `baseEjectionTime`, multiplied by the times ejected. Default 30 s.
-    pub base_ejection_time: Duration,
-    /// `maxEjectionPercent`: default 10.
-    pub max_ejection_percent: u32,
-    /// `minHealthPercent`: below it every endpoint is used, ejected or not. Default 0: never.
-    pub min_health_percent: u32,
-}
-
-impl Default for OutlierDetection {
-    fn default() -> Self {
-        Self {
-            consecutive_5xx: 5,
-            consecutive_gateway: 0,
-            interval: Duration::from_secs(10),
-            base_ejection_time: Duration::from_secs(30),
-            max_ejection_percent: 10,
-            min_health_percent: 0,
-        }
-    }
-}
-
-impl OutlierDetection {
-    /// May one more of `members` be ejected when `ejected` already are?
-    ///
-    /// measured on Envoy 1.40 (t6): an endpoint is ejected iff (ejected + 1) / N <= maxEjectionPercent, so the
-    /// default of 10 % ejects nothing below 10 endpoints.
-    ///
-    /// ```
-    /// let default = mesh_lb::OutlierDetection::default();
-    /// assert!(!default.may_eject(0, 9));
-    /// assert!(default.may_eject(0, 10));
-    /// ```
-    #[must_use]
-    pub fn may_eject(&self, ejected: usize, members: usize) -> bool {
-        (ejected as u64 + 1) * 100 <= u64::from(self.max_ejection_percent) * members as u64
-    }
-
-    /// Are so many ejected that all are used? Envoy's panic mode.
-    #[must_use]
-    pub fn panics(&self, ejected: usize, members: usize) -> bool {
-        (members.saturating_sub(ejected) as u64) * 100 < u64::from(self.min_health_percent) * members as u64
-    }
 }
 
 /// How many retries a cluster may have in flight.

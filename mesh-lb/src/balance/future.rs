@@ -11,7 +11,7 @@ use mesh_core::{BoxError, Deadline, Error, Exchange, clock};
 use pin_project_lite::pin_project;
 
 use super::{InFlightBody, in_flight::InFlight};
-use crate::Outcome;
+use crate::{Outcome, OutlierDetection};
 
 pin_project! {
     /// The response of [`Balance`](super::Balance).
@@ -80,7 +80,7 @@ impl Attempted {
 
     fn answered<RB: Body>(&mut self, mut response: Response<RB>) -> Response<InFlightBody<RB>> {
         if let Some(in_flight) = &self.in_flight {
-            record(in_flight, Outcome::of_response(response.status(), response.headers()));
+            record(in_flight, |policy| Some(policy.outcome(response.status(), response.headers())));
             tell(in_flight, Exchange::of(&mut response));
         }
         let in_flight = self.in_flight.take();
@@ -89,9 +89,7 @@ impl Attempted {
 
     fn failed(&mut self, mut error: Error) -> Error {
         if let Some(in_flight) = self.in_flight.take() {
-            if let Some(outcome) = Outcome::of_error(error.reason()) {
-                record(&in_flight, outcome);
-            }
+            record(&in_flight, |_| Outcome::of_error(error.reason()));
             tell(&in_flight, error.exchange_mut());
         }
         error
@@ -105,14 +103,16 @@ impl Drop for Attempted {
         if let (Some(in_flight), Some(deadline)) = (&self.in_flight, self.deadline)
             && deadline.remaining(clock::now()).is_zero()
         {
-            record(in_flight, Outcome::GatewayError);
+            record(in_flight, |_| Some(Outcome::NoResponse));
         }
     }
 }
 
-fn record(in_flight: &InFlight, outcome: Outcome) {
+fn record(in_flight: &InFlight, outcome: impl FnOnce(&OutlierDetection) -> Option<Outcome>) {
     let cluster = in_flight.cluster();
-    if cluster.policy().outlier_detection.is_some() {
+    if let Some(policy) = &cluster.policy().outlier_detection
+        && let Some(outcome) = outcome(policy)
+    {
         cluster.record(in_flight.member(), outcome, clock::now());
     }
 }

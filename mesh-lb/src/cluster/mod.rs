@@ -26,7 +26,9 @@ use self::{
     dialled::Dialled,
     snapshot::{Snapshot, join, unchanged},
 };
-use crate::{ClusterPolicy, LoadBalancer, Member, Outcome, member::Loads, outlier::nanos, pick::Filter};
+use crate::{
+    ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection, member::Loads, outlier::nanos, pick::Filter,
+};
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
@@ -63,6 +65,8 @@ struct Shared {
     waiting: Arc<AtomicU32>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
+    /// The interval that requests are counted in, where rates are asked for.
+    counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: Mutex<()>,
 }
@@ -85,6 +89,7 @@ impl Shared {
             retries: Arc::default(),
             waiting: Arc::default(),
             ejected_until: AtomicU64::new(0),
+            counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
         })
     }
@@ -291,7 +296,9 @@ impl Cluster {
             return None;
         }
         // Counted only where somebody asks for panic mode, and only while somebody is ejected.
-        let panics = policy.min_health_percent > 0 && policy.panics(snapshot.ejected(now), snapshot.members.len());
+        let (ejected, members) = (snapshot.ejected(now) as u64, snapshot.members.len() as u64);
+        let panics = policy.min_health_percent > 0
+            && members.saturating_sub(ejected) * 100 < u64::from(policy.min_health_percent) * members;
         (!panics).then_some(now)
     }
 
@@ -299,10 +306,40 @@ impl Cluster {
     pub fn record(&self, member: &Member, outcome: Outcome, now: Instant) {
         let Some(policy) = &self.0.policy.outlier_detection else { return };
         let now = self.0.shared.since_epoch(now);
+        if policy.counts_rates() {
+            self.sweep(policy, policy.interval_of(now));
+        }
         if !member.detector().record(policy, outcome, now) {
             return;
         }
         let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.eject(policy, member, now);
+    }
+
+    /// With the first request of an interval: eject those whose rate in the last one stood out, as of its end.
+    fn sweep(&self, policy: &OutlierDetection, interval: u64) {
+        let counting = &self.0.shared.counting;
+        if counting.load(Ordering::Acquire) >= interval {
+            return;
+        }
+        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = counting.load(Ordering::Acquire);
+        if ended >= interval {
+            return;
+        }
+        let (members, now) = (self.members(), policy.end_of(ended));
+        let counted: Vec<_> = members.iter().filter(|member| !member.detector().is_ejected(now)).collect();
+        for kind in 0..2 {
+            let rates: Vec<_> = counted.iter().map(|member| member.detector().rates(ended)[kind]).collect();
+            let rare = policy.success_rate.iter().flat_map(|rule| rule.outliers(&rates));
+            let many = policy.failure_percentage.iter().flat_map(|rule| rule.outliers(&rates));
+            rare.chain(many).for_each(|index| self.eject(policy, counted[index], now));
+        }
+        counting.store(interval, Ordering::Release);
+    }
+
+    /// The lock is held.
+    fn eject(&self, policy: &OutlierDetection, member: &Member, now: Duration) {
         let snapshot = self.0.endpoints.load();
         if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.members.len())
         {
@@ -310,7 +347,7 @@ impl Cluster {
         }
         let until = member.detector().eject(policy, now);
         self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
-        let seconds = (until - now).as_secs_f64();
+        let seconds = until.saturating_sub(now).as_secs_f64();
         tracing::warn!(cluster = %self.name(), endpoint = %member.endpoint().address, seconds, "endpoint ejected");
     }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use mesh_core::EndpointAddress;
 
 use super::*;
-use crate::{DestinationRule, DestinationRules, OutlierDetection, RetryLimit, random::SplitMix64};
+use crate::{DestinationRule, DestinationRules, OutlierDetection, RetryLimit, SuccessRate, random::SplitMix64};
 
 fn name() -> ClusterName {
     ClusterName { service: ServiceName::of_host("a.default.svc.cluster.local", "default"), port: 80, subset: None }
@@ -229,6 +229,26 @@ fn all_ejected_is_nobody_unless_panic_says_so() {
     assert!((0..200).all(|n| !cluster.is_ejected(&cluster.pick(now, &mut SplitMix64(n), &[]).unwrap(), now)));
     let back = now + Duration::from_secs(41);
     assert_eq!((ejected(&cluster, now), ejected(&cluster, back)), (2, 0));
+}
+
+/// envoy DetectorImpl::onIntervalTimer: on the sweep, those whose rate stood out in the interval that ended.
+#[test]
+fn a_rate_that_stands_out_is_ejected_on_the_sweep() {
+    let mut policy = detecting(100, 0);
+    let detection = policy.outlier_detection.as_mut().unwrap();
+    (detection.consecutive_5xx, detection.success_rate) = (0, Some(SuccessRate::default()));
+    let (cluster, start) = (Cluster::new(name(), policy, endpoints(5)), clock::now());
+    let members = cluster.members();
+    for n in 0..500 {
+        // One in two of the first one's requests fails.
+        let outcome = if n % 10 == 0 { Outcome::ServerError } else { Outcome::Success };
+        cluster.record(&members[n % 5], outcome, start + Duration::from_millis(n as u64));
+    }
+    let after = start + Duration::from_secs(25);
+    assert_eq!(ejected(&cluster, after), 0, "no sweep without a request");
+    cluster.record(&members[1], Outcome::Success, after);
+    assert!(cluster.is_ejected(&members[0], after) && ejected(&cluster, after) == 1);
+    assert_eq!(ejected(&cluster, start + Duration::from_secs(41)), 0, "30 s after the sweep at 10 s");
 }
 
 #[test]

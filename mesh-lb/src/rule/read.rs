@@ -9,7 +9,10 @@ use mesh_core::{
 };
 
 use super::{DestinationRule, Subset, spec};
-use crate::policy::{Blocks, ConnectionPool, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+use crate::{
+    OutlierDetection,
+    policy::{Blocks, ConnectionPool, LoadBalancer, RetryLimit, TrafficPolicy},
+};
 
 pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<DestinationRule> {
     let before = issues.errors().count();
@@ -274,10 +277,11 @@ impl Read<'_> {
                            origin errors is set to false";
             self.error(format!("{path}.consecutiveLocalOriginFailures"), message);
         }
-        if split {
-            self.not_enforced(format!("{path}.splitExternalLocalOriginErrors"));
-        }
         let defaults = OutlierDetection::default();
+        let error_codes = self.error_codes(
+            &format!("{path}.outlierDetectionHttpErrorCodes"),
+            &outlier.outlier_detection_http_error_codes,
+        );
         let max = self.percent(format!("{path}.maxEjectionPercent"), outlier.max_ejection_percent);
         let min = self.percent(format!("{path}.minHealthPercent"), outlier.min_health_percent);
         let interval = self.duration(format!("{path}.interval"), outlier.interval.as_deref());
@@ -285,12 +289,29 @@ impl Read<'_> {
         OutlierDetection {
             consecutive_5xx: outlier.consecutive_5xx_errors.unwrap_or(defaults.consecutive_5xx),
             consecutive_gateway: outlier.consecutive_gateway_errors.unwrap_or(defaults.consecutive_gateway),
+            split_local_origin: split,
+            consecutive_local_origin: outlier
+                .consecutive_local_origin_failures
+                .unwrap_or(defaults.consecutive_local_origin),
+            error_codes,
             interval: interval.unwrap_or(defaults.interval),
             base_ejection_time: base.unwrap_or(defaults.base_ejection_time),
             // istio applyOutlierDetection: 0 is not set.
             max_ejection_percent: max.filter(|max| *max > 0).unwrap_or(defaults.max_ejection_percent),
             min_health_percent: min.unwrap_or(defaults.min_health_percent),
+            ..defaults
         }
+    }
+
+    fn error_codes(&mut self, path: &str, codes: &[u32]) -> Option<Arc<[u16]>> {
+        let mut read = Vec::with_capacity(codes.len());
+        for (index, code) in codes.iter().enumerate() {
+            match u16::try_from(*code) {
+                Ok(code @ 100..=599) => read.push(code),
+                _ => self.error(format!("{path}[{index}]"), format!("HTTP status {code} is not in range 100..599")),
+            }
+        }
+        (!read.is_empty()).then(|| read.into())
     }
 
     fn percent(&mut self, path: String, percent: Option<i32>) -> Option<u32> {

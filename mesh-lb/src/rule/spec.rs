@@ -146,7 +146,7 @@ pub(super) struct Outlier {
     pub(super) base_ejection_time: Option<DurationText>,
     pub(super) max_ejection_percent: Option<i32>,
     pub(super) min_health_percent: Option<i32>,
-    pub(super) outlier_detection_http_error_codes: Unenforced,
+    pub(super) outlier_detection_http_error_codes: Vec<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -75,6 +75,10 @@ fn says_what_is_wrong_and_where() {
             "host: a\ntrafficPolicy: {outlierDetection: {consecutiveLocalOriginFailures: 2}}",
             "split external local origin errors is set to false",
         ),
+        (
+            "host: a\ntrafficPolicy: {outlierDetection: {outlierDetectionHttpErrorCodes: [500, 99]}}",
+            "outlierDetectionHttpErrorCodes[1]: HTTP status 99 is not in range 100..599",
+        ),
         ("host: a\ntrafficPolicy: {retryBudget: {percent: 120}}", "percentage 120 is not in range 0..100"),
         (
             "host: a\ntrafficPolicy: {portLevelSettings: [{tls: {mode: SIMPLE}}]}",
@@ -131,10 +135,6 @@ fn warns_of_what_it_does_not_enforce() {
             "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
         ),
         ("host: a\ntrafficPolicy: {proxyProtocol: {version: V2}}", "trafficPolicy.proxyProtocol"),
-        (
-            "host: a\ntrafficPolicy: {outlierDetection: {splitExternalLocalOriginErrors: true}}",
-            "trafficPolicy.outlierDetection.splitExternalLocalOriginErrors",
-        ),
     ] {
         let (rule, issues) = read(spec);
         assert!(rule.is_some(), "{spec}\n{issues}");
@@ -151,7 +151,8 @@ fn reads_every_block() {
 trafficPolicy:
   loadBalancer: {simple: ROUND_ROBIN}
   connectionPool: {tcp: {connectTimeout: 250ms}, http: {http2MaxRequests: 7}}
-  outlierDetection: {consecutive5xxErrors: 3, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 2s, maxEjectionPercent: 50, minHealthPercent: 20}
+  outlierDetection: {consecutive5xxErrors: 3, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 2s, maxEjectionPercent: 50, minHealthPercent: 20,
+    splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4, outlierDetectionHttpErrorCodes: [429, 503]}
   tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /ca, sni: s, subjectAltNames: [x, y]}
   retryBudget: {percent: 25, minRetryConcurrency: 5}",
         None,
@@ -164,6 +165,8 @@ trafficPolicy:
     assert_eq!((outlier.consecutive_5xx, outlier.consecutive_gateway), (3, 2));
     assert_eq!((outlier.interval, outlier.base_ejection_time), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((outlier.max_ejection_percent, outlier.min_health_percent), (50, 20));
+    assert_eq!((outlier.split_local_origin, outlier.consecutive_local_origin), (true, 4));
+    assert_eq!(outlier.error_codes.as_deref(), Some(&[429, 503][..]));
     let tls = policy.tls.unwrap();
     assert_eq!((tls.mode, tls.sni.as_deref()), (ClientTlsMode::Mutual, Some("s")));
     assert_eq!(tls.subject_alt_names, [Arc::from("x"), Arc::from("y")]);
