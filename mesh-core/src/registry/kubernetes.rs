@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
+    Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility, WorkloadEntry,
     service::{Backend, TargetPort},
 };
 use crate::{
@@ -23,6 +23,7 @@ pub struct KubernetesService {
     selector: Labels,
     addresses: Vec<IpAddr>,
     export_to: Visibility,
+    traffic_distribution: TrafficDistribution,
 }
 
 /// Fields as kubectl prints them. Those that Istio's sidecars do not look at are taken as they come.
@@ -38,7 +39,7 @@ struct Spec {
     #[serde(rename = "type")]
     kind: Option<String>,
     external_name: Unenforced,
-    traffic_distribution: Unenforced,
+    traffic_distribution: Option<String>,
     publish_not_ready_addresses: Unenforced,
     #[serde(rename = "externalIPs")]
     external_ips: Option<IgnoredAny>,
@@ -99,6 +100,8 @@ impl KubernetesService {
         if spec.kind.as_deref() == Some("ExternalName") {
             issues.push(document.warning("type", "ExternalName is not enforced: the service has no endpoints here"));
         }
+        let traffic_distribution =
+            TrafficDistribution::of(spec.traffic_distribution.as_deref(), document, issues);
         let host = service_host(&document.name().to_ascii_lowercase(), own);
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
         let addresses: HashSet<IpAddr> = addresses.collect();
@@ -108,6 +111,7 @@ impl KubernetesService {
             selector: spec.selector,
             addresses: addresses.into_iter().collect(),
             export_to,
+            traffic_distribution,
         })
     }
 
@@ -127,6 +131,7 @@ impl KubernetesService {
             subject_alt_names: Vec::new(),
             addresses: self.addresses.clone(),
             export_to: self.export_to.clone(),
+            traffic_distribution: self.traffic_distribution,
             selector: Some(self.selector.clone()),
             backends: selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect(),
             trust_domain: trust_domain.clone(),

@@ -34,7 +34,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use kubernetes::KubernetesService;
 pub use resolve::{Resolve, SystemResolver};
-pub use service::{Location, Protocol, Resolution, Service, ServicePort, Visibility};
+pub use service::{Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility};
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 

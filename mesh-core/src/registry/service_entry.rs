@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
+    Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility, WorkloadEntry,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
 };
@@ -27,6 +27,7 @@ pub struct ServiceEntry {
     endpoints: Vec<Arc<WorkloadEntry>>,
     selector: Option<Labels>,
     export_to: Visibility,
+    traffic_distribution: TrafficDistribution,
     subject_alt_names: Vec<Arc<str>>,
 }
 
@@ -127,6 +128,7 @@ impl ServiceEntry {
             endpoints,
             selector: spec.workload_selector.map(|selector| selector.labels),
             export_to,
+            traffic_distribution: TrafficDistribution::of(None, document, issues),
             subject_alt_names: spec.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
         })
     }
@@ -167,6 +169,7 @@ impl ServiceEntry {
                     subject_alt_names: self.subject_alt_names.clone(),
                     addresses: self.addresses.clone(),
                     export_to: self.export_to.clone(),
+                    traffic_distribution: self.traffic_distribution,
                     selector: self.selector.clone(),
                     backends,
                     trust_domain: trust_domain.clone(),
