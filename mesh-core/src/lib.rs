@@ -43,7 +43,8 @@ pub use flags::{ResponseFlag, ResponseFlags};
 pub use host::{CLUSTER_DOMAIN, HostPattern, InvalidHost, service_host};
 pub use labels::Labels;
 pub use locality::{
-    Distribute, FailoverLabel, InvalidLocality, Locality, LocalityPattern, LocalitySetting, LocalitySpec, RegionFailover,
+    Distribute, FailoverLabel, InvalidLocality, Locality, LocalityPattern, LocalitySetting, LocalitySpec,
+    RegionFailover,
 };
 pub use mesh_config::{MeshConfig, OutboundTrafficPolicy};
 pub use reply::{LocalReplies, LocalReply, LocalReplyLayer, ReplyBody};

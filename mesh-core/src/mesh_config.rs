@@ -151,8 +151,7 @@ impl MeshConfig {
         let trust_domain_aliases =
             aliases.filter_map(|(index, name)| domain(format!("trustDomainAliases[{index}]"), name)).collect();
         let locality = spec.locality_lb_setting.map(|spec| {
-            let mut refuse =
-                |path, message| issues.push(document.error(format!("localityLbSetting{path}"), message));
+            let mut refuse = |path, message| issues.push(document.error(format!("localityLbSetting{path}"), message));
             Arc::new(spec.read(&mut refuse))
         });
         (issues.errors().count() == before).then(|| Self {

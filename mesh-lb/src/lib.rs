@@ -52,10 +52,12 @@
 
 mod balance;
 mod cluster;
+mod locality;
 mod member;
 mod outlier;
 mod pick;
 mod policy;
+mod priority;
 mod random;
 mod rule;
 mod rules;
@@ -63,9 +65,11 @@ mod to_endpoint;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use locality::LocalityPolicy;
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
+pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};

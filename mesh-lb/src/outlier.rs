@@ -146,7 +146,11 @@ impl OutlierDetector {
     }
 
     pub(crate) fn is_ejected_at(&self, nanos: u64) -> bool {
-        nanos < self.ejected_until.load(Ordering::Acquire)
+        nanos < self.ejected_until()
+    }
+
+    pub(crate) fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Ordering::Acquire)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{ClientTlsSettings, Reason};
+use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
 
-use crate::OutlierDetection;
+use crate::{LocalityPolicy, OutlierDetection};
 
 /// `loadBalancer.simple`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,6 +81,8 @@ impl RetryLimit {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
+    /// A part of the block above: they come and go together.
+    pub(crate) locality: Option<Arc<LocalitySetting>>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
     pub(crate) tls: Option<Arc<ClientTlsSettings>>,
@@ -139,6 +141,9 @@ impl Blocks {
                 base.clone_from(over);
             }
         }
+        if over.load_balancer.is_some() {
+            self.locality.clone_from(&over.locality);
+        }
         given(&mut self.load_balancer, &over.load_balancer);
         given(&mut self.connection_pool, &over.connection_pool);
         given(&mut self.outlier_detection, &over.outlier_detection);
@@ -152,6 +157,10 @@ impl Blocks {
 pub struct ClusterPolicy {
     /// How an endpoint is chosen.
     pub load_balancer: LoadBalancer,
+    /// Which endpoints are near, and what follows; `None`: all are alike.
+    pub locality: Option<LocalityPolicy>,
+    /// `localityLbSetting` of the rule, where it has one.
+    pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
     pub outlier_detection: Option<OutlierDetection>,
     /// `connectionPool.tcp.connectTimeout`. Default 10 s.
@@ -175,6 +184,8 @@ impl ClusterPolicy {
         let pool = blocks.connection_pool.unwrap_or_default();
         Self {
             load_balancer: blocks.load_balancer.unwrap_or_default(),
+            locality: None,
+            locality_setting: blocks.locality,
             outlier_detection: blocks.outlier_detection,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
@@ -188,6 +199,13 @@ impl ClusterPolicy {
     #[must_use]
     pub fn with_load_balancer(mut self, load_balancer: LoadBalancer) -> Self {
         self.load_balancer = load_balancer;
+        self
+    }
+
+    /// With endpoints ranked by where they are.
+    #[must_use]
+    pub fn with_locality(mut self, locality: LocalityPolicy) -> Self {
+        self.locality = Some(locality);
         self
     }
 

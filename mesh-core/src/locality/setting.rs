@@ -213,11 +213,16 @@ fn overlaps(places: &[&str]) -> Vec<(usize, String)> {
             wrong.push((index, message));
         } else if place.split('/').count() > 3 || place.split('/').any(str::is_empty) {
             wrong.push((index, format!("locality {place} must not contain empty region/zone/subzone info")));
-        } else if places[..index].iter().any(|earlier| within(place, earlier) || within(earlier, place)) {
+        } else if places[..index].iter().any(|earlier| within(place, earlier) || covers(place, earlier)) {
             wrong.push((index, format!("locality {place} overlap with previous specified ones")));
         }
     }
     wrong
+}
+
+/// Does it take in an earlier one? `*` in the end is for the rest.
+fn covers(place: &str, earlier: &str) -> bool {
+    place != "*" && within(earlier, place)
 }
 
 /// Is every place of `narrow` one of `wide`?
@@ -256,7 +261,8 @@ mod tests {
         assert_eq!(setting.failover, [RegionFailover { from: "a".into(), to: "b".into() }]);
         let labels: Vec<_> = setting.failover_priority.iter().map(|l| (&*l.key, l.value.as_deref())).collect();
         assert_eq!(labels, [("x", None), ("y", Some("z")), ("p", None)]);
-        let (setting, wrong) = read("{distribute: [{from: a/*, to: {a/b: 60, 'a/c/*': 40}}, {from: b, to: {'*': 100}}]}");
+        let (setting, wrong) =
+            read("{distribute: [{from: a/*, to: {a/b: 60, 'a/c/*': 40}}, {from: b, to: {'*': 100}}]}");
         assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!(setting.distribute[0].to[0], (LocalityPattern::new("a/b"), 60));
         assert!(setting.is_enabled() && !setting.asks_for_failover());
@@ -270,10 +276,7 @@ mod tests {
                 "{distribute: [{from: a, to: {b: 100}}], failover: [{from: a, to: b}]}",
                 ": can not simultaneously specify 'distribute' and 'failover'",
             ),
-            (
-                "{distribute: [{from: a, to: {a: 80, b: 25}}]}",
-                ".distribute[0].to: total locality weight 105 != 100",
-            ),
+            ("{distribute: [{from: a, to: {a: 80, b: 25}}]}", ".distribute[0].to: total locality weight 105 != 100"),
             (
                 "{distribute: [{from: a, to: {a: 0, b: 100}}]}",
                 ".distribute[0].to[\"a\"]: locality weight must be in range [1, 100]",
@@ -297,6 +300,10 @@ mod tests {
             (
                 "{distribute: [{from: a//c, to: {a: 100}}]}",
                 ".distribute[0].from: locality a//c must not contain empty region/zone/subzone info",
+            ),
+            (
+                "{distribute: [{from: '*', to: {a: 100}}, {from: a, to: {a: 100}}]}",
+                ".distribute[1].from: locality a overlap with previous specified ones",
             ),
             (
                 "{failover: [{from: a, to: a}]}",

@@ -100,8 +100,7 @@ impl KubernetesService {
         if spec.kind.as_deref() == Some("ExternalName") {
             issues.push(document.warning("type", "ExternalName is not enforced: the service has no endpoints here"));
         }
-        let traffic_distribution =
-            TrafficDistribution::of(spec.traffic_distribution.as_deref(), document, issues);
+        let traffic_distribution = TrafficDistribution::of(spec.traffic_distribution.as_deref(), document, issues);
         let host = service_host(&document.name().to_ascii_lowercase(), own);
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
         let addresses: HashSet<IpAddr> = addresses.collect();

@@ -1,6 +1,7 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod dialled;
+mod levels;
 mod set;
 mod snapshot;
 
@@ -24,11 +25,12 @@ use tokio::time::Instant;
 pub use self::set::{ClusterSet, Clusters};
 use self::{
     dialled::Dialled,
+    levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
 };
-use crate::{
-    ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection, member::Loads, outlier::nanos, pick::Filter,
-};
+#[cfg(doc)]
+use crate::PriorityLoad;
+use crate::{ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection, member::Loads, outlier::nanos};
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
@@ -65,6 +67,8 @@ struct Shared {
     waiting: Arc<AtomicU32>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
+    /// Ejections so far.
+    generation: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
@@ -89,6 +93,7 @@ impl Shared {
             retries: Arc::default(),
             waiting: Arc::default(),
             ejected_until: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
         })
@@ -153,7 +158,7 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         Self(Arc::new(Inner {
-            endpoints: ArcSwap::from_pointee(Snapshot::new(members, policy.load_balancer)),
+            endpoints: ArcSwap::from_pointee(Snapshot::new(members, &policy)),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
             shared: before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared)),
@@ -256,7 +261,7 @@ impl Cluster {
         // The lock orders writers: none overwrites what it has not seen.
         let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let members = join(&self.members(), true, endpoints, &self.0.loads);
-        self.0.endpoints.store(Arc::new(Snapshot::new(members, self.0.policy.load_balancer)));
+        self.0.endpoints.store(Arc::new(Snapshot::new(members, &self.0.policy)));
     }
 
     /// Is this member ejected at `now`?
@@ -267,14 +272,13 @@ impl Cluster {
 
     /// Choose a member for a request; `None` when there is none to choose (503 `UH`).
     ///
+    /// Endpoints nearby come first where the locality setting says so, others as those lose health ([`PriorityLoad`]).
     /// Ejected members are never chosen, unless so many are that minHealthPercent asks for all to be used.
     /// Endpoints in `tried` are avoided while there are others. For a passthrough cluster see
     /// [`member_of`](Self::member_of).
     #[must_use]
     pub fn pick(&self, now: Instant, rng: &mut impl Rng, tried: &[Arc<Endpoint>]) -> Option<Arc<Member>> {
-        let snapshot = self.0.endpoints.load();
-        let ejected_at = self.ejection_matters(&snapshot, now);
-        snapshot.picker.pick(Filter { ejected_at, tried }, rng).map(Arc::clone)
+        self.0.endpoints.load().levels.pick(self.ejections(now), tried, rng).map(Arc::clone)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -288,18 +292,16 @@ impl Cluster {
         self.0.dialled.as_ref()?.member(uri, headers, by_header, &self.0.loads)
     }
 
-    fn ejection_matters(&self, snapshot: &Snapshot, now: Instant) -> Option<u64> {
+    /// `None` while nobody is ejected: most picks look no further.
+    fn ejections(&self, now: Instant) -> Option<Ejections> {
         let policy = self.0.policy.outlier_detection.as_ref()?;
         let until = self.0.shared.ejected_until.load(Ordering::Acquire);
         let now = nanos(self.0.shared.since_epoch(now));
-        if now >= until {
-            return None;
-        }
-        // Counted only where somebody asks for panic mode, and only while somebody is ejected.
-        let (ejected, members) = (snapshot.ejected(now) as u64, snapshot.members.len() as u64);
-        let panics = policy.min_health_percent > 0
-            && members.saturating_sub(ejected) * 100 < u64::from(policy.min_health_percent) * members;
-        (!panics).then_some(now)
+        (now < until).then(|| Ejections {
+            now,
+            generation: self.0.shared.generation.load(Ordering::Acquire),
+            panic_threshold: policy.min_health_percent,
+        })
     }
 
     /// What became of a request to a member. Ejects it when that was one failure too many.
@@ -341,11 +343,11 @@ impl Cluster {
     /// The lock is held.
     fn eject(&self, policy: &OutlierDetection, member: &Member, now: Duration) {
         let snapshot = self.0.endpoints.load();
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.members.len())
-        {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
             return;
         }
         let until = member.detector().eject(policy, now);
+        self.0.shared.generation.fetch_add(1, Ordering::AcqRel);
         self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
         let seconds = until.saturating_sub(now).as_secs_f64();
         tracing::warn!(cluster = %self.name(), endpoint = %member.endpoint().address, seconds, "endpoint ejected");

@@ -4,18 +4,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use mesh_core::{Endpoint, EndpointAddress};
 
-use crate::{LoadBalancer, Member, member::Loads, pick::Picker};
+use super::levels::Levels;
+use crate::{ClusterPolicy, Member, member::Loads};
 
 /// The endpoints at one moment, with what is worked out from them.
 pub(super) struct Snapshot {
     pub(super) members: Arc<[Arc<Member>]>,
-    pub(super) picker: Picker,
+    pub(super) levels: Levels,
 }
 
 impl Snapshot {
-    pub(super) fn new(members: Arc<[Arc<Member>]>, load_balancer: LoadBalancer) -> Self {
-        let picker = Picker::new(&members, load_balancer, rand::random());
-        Self { members, picker }
+    pub(super) fn new(members: Arc<[Arc<Member>]>, policy: &ClusterPolicy) -> Self {
+        let levels = Levels::new(&members, policy);
+        Self { members, levels }
     }
 
     pub(super) fn ejected(&self, nanos: u64) -> usize {

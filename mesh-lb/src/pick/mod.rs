@@ -100,6 +100,11 @@ impl Picker {
         index.map(|index| &self.members[index])
     }
 
+    /// The same, but `None` where all were tried.
+    pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        self.pick_among(|member| filter.allows(member), rng).map(|index| &self.members[index])
+    }
+
     fn pick_among(&self, allowed: impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
         match &self.policy {
             Policy::Random => self.draw(&allowed, rng),

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use mesh_core::{
-    ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
+    ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting,
     config::{Document, Issues, parse_duration},
     registry::Visibility,
 };
@@ -168,6 +168,8 @@ impl Read<'_> {
     ) -> Blocks {
         Blocks {
             load_balancer: load_balancer.map(|lb| self.load_balancer(&format!("{path}.loadBalancer"), lb)),
+            locality: load_balancer
+                .and_then(|lb| self.locality(&format!("{path}.loadBalancer"), lb, outlier.is_some())),
             connection_pool: pool.map(|pool| self.connection_pool(&format!("{path}.connectionPool"), pool)),
             outlier_detection: outlier.map(|o| self.outlier(&format!("{path}.outlierDetection"), o)),
             tls: tls.and_then(|tls| self.tls(&format!("{path}.tls"), tls)).map(Arc::new),
@@ -178,7 +180,7 @@ impl Read<'_> {
         if lb.simple.is_some() && lb.consistent_hash.is_set() {
             self.error(path, "only one of simple or consistentHash can be set");
         }
-        if lb.locality_lb_setting.is_set() && lb.zone_aware_lb_setting.is_set() {
+        if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_set() {
             self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
         }
         if let Some(warmup) = &lb.warmup {
@@ -192,6 +194,23 @@ impl Read<'_> {
             spec::Simple::Random => LoadBalancer::Random,
             spec::Simple::Passthrough => LoadBalancer::Passthrough,
         }
+    }
+
+    fn locality(
+        &mut self,
+        path: &str,
+        lb: &spec::LoadBalancer,
+        outlier_detection: bool,
+    ) -> Option<Arc<LocalitySetting>> {
+        let path = format!("{path}.localityLbSetting");
+        let setting = lb.locality_lb_setting.as_ref()?.read(&mut |below, message| {
+            self.issues.push(self.document.error(format!("{path}{below}"), message));
+        });
+        if setting.asks_for_failover() && !outlier_detection {
+            let message = "outlier detection policy must be provided for failover";
+            self.issues.push(self.document.warning(path, message));
+        }
+        Some(Arc::new(setting))
     }
 
     fn warmup(&mut self, path: &str, warmup: &spec::Warmup) {

@@ -3,7 +3,7 @@
 //! Every field that Istio has is accepted; [`Unenforced`] ones are reported with their place.
 
 use mesh_core::{
-    ClientTlsMode, Labels,
+    ClientTlsMode, Labels, LocalitySpec,
     config::{DurationText, Unenforced},
 };
 use serde::Deserialize;
@@ -66,7 +66,7 @@ pub(super) struct PortSelector {
 pub(super) struct LoadBalancer {
     pub(super) simple: Option<Simple>,
     pub(super) consistent_hash: Unenforced,
-    pub(super) locality_lb_setting: Unenforced,
+    pub(super) locality_lb_setting: Option<LocalitySpec>,
     pub(super) zone_aware_lb_setting: Unenforced,
     pub(super) warmup_duration_secs: Unenforced,
     pub(super) warmup: Option<Warmup>,

@@ -46,6 +46,15 @@ fn says_what_is_wrong_and_where() {
         ),
         ("host: a\ntrafficPolicy: {loadBalancer: {simple: FASTEST}}", "unknown variant `FASTEST`"),
         (
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: x, to: {x: 90}}]}}}",
+            "r.yaml:5:81: error: DestinationRule default/r trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: \
+             total locality weight 90 != 100",
+        ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}}}",
+            "only one of localityLbSetting and zoneAwareLbSetting can be set",
+        ),
+        (
             "host: a\ntrafficPolicy:\n  connectionPool:\n    http: {http2MaxRequests: -1}",
             "r.yaml:7:32: error: DestinationRule default/r trafficPolicy.connectionPool.http.http2MaxRequests: http2 \
              max requests must be non-negative",
@@ -122,7 +131,7 @@ fn warns_of_what_it_does_not_enforce() {
             "trafficPolicy.loadBalancer.consistentHash",
         ),
         (
-            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}",
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}}",
             "trafficPolicy.loadBalancer.localityLbSetting",
         ),
         ("host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 3s}}}", "trafficPolicy.loadBalancer.warmup"),
