@@ -62,6 +62,7 @@ mod random;
 mod rule;
 mod rules;
 mod to_endpoint;
+mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
@@ -73,3 +74,4 @@ pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use warmup::Warmup;

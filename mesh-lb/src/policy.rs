@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
 
-use crate::{LocalityPolicy, OutlierDetection};
+use crate::{LocalityPolicy, OutlierDetection, Warmup};
 
 /// `loadBalancer.simple`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,8 +81,9 @@ impl RetryLimit {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
-    /// A part of the block above: they come and go together.
+    /// Parts of the block above: they come and go together.
     pub(crate) locality: Option<Arc<LocalitySetting>>,
+    pub(crate) warmup: Option<Warmup>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
     pub(crate) tls: Option<Arc<ClientTlsSettings>>,
@@ -143,6 +144,7 @@ impl Blocks {
         }
         if over.load_balancer.is_some() {
             self.locality.clone_from(&over.locality);
+            self.warmup.clone_from(&over.warmup);
         }
         given(&mut self.load_balancer, &over.load_balancer);
         given(&mut self.connection_pool, &over.connection_pool);
@@ -159,6 +161,8 @@ pub struct ClusterPolicy {
     pub load_balancer: LoadBalancer,
     /// Which endpoints are near, and what follows; `None`: all are alike.
     pub locality: Option<LocalityPolicy>,
+    /// `warmup`: how a new endpoint's share grows; `None`: it has all of it at once. For ROUND_ROBIN and LEAST_REQUEST.
+    pub warmup: Option<Warmup>,
     /// `localityLbSetting` of the rule, where it has one.
     pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
@@ -185,6 +189,7 @@ impl ClusterPolicy {
         Self {
             load_balancer: blocks.load_balancer.unwrap_or_default(),
             locality: None,
+            warmup: blocks.warmup,
             locality_setting: blocks.locality,
             outlier_detection: blocks.outlier_detection,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
@@ -207,6 +212,19 @@ impl ClusterPolicy {
     pub fn with_locality(mut self, locality: LocalityPolicy) -> Self {
         self.locality = Some(locality);
         self
+    }
+
+    /// With new endpoints that start slowly.
+    #[must_use]
+    pub fn with_warmup(mut self, warmup: Warmup) -> Self {
+        self.warmup = Some(warmup);
+        self
+    }
+
+    /// istio setWarmup: only the two policies that Envoy has slow start for.
+    pub(crate) fn warmup_in_force(&self) -> Option<&Warmup> {
+        let has = matches!(self.load_balancer, LoadBalancer::LeastRequest | LoadBalancer::RoundRobin);
+        self.warmup.as_ref().filter(|_| has)
     }
 
     /// With ejection.

@@ -7,7 +7,6 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
-use mesh_core::Endpoint;
 use rand::Rng;
 
 use crate::{
@@ -91,11 +90,11 @@ impl Levels {
     pub(super) fn pick(
         &self,
         ejections: Option<Ejections>,
-        tried: &[Arc<Endpoint>],
+        filter: Filter<'_>,
         rng: &mut impl Rng,
     ) -> Option<&Arc<Member>> {
         let first = self.levels.first()?;
-        let filter = Filter { ejected_at: ejections.map(|ejections| ejections.now), tried };
+        let filter = Filter { ejected_at: ejections.map(|ejections| ejections.now), ..filter };
         let one_place = self.levels.len() == 1 && first.places.is_empty();
         match ejections {
             // One set, and nothing that its health changes.

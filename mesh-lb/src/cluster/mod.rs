@@ -30,7 +30,9 @@ use self::{
 };
 #[cfg(doc)]
 use crate::PriorityLoad;
-use crate::{ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection, member::Loads, outlier::nanos};
+use crate::{
+    ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection, member::Loads, outlier::nanos, pick::Filter,
+};
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
@@ -68,7 +70,7 @@ struct Shared {
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
     /// Ejections so far.
-    generation: AtomicU64,
+    ejections: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
@@ -93,7 +95,7 @@ impl Shared {
             retries: Arc::default(),
             waiting: Arc::default(),
             ejected_until: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
             counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
         })
@@ -146,7 +148,9 @@ impl Cluster {
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
         let known = before.map(Self::members).unwrap_or_default();
-        let members = join(&known, same_peers, endpoints, loads);
+        let epoch = before.map_or(epoch, |cluster| cluster.0.shared.epoch);
+        let now = nanos(clock::now().saturating_duration_since(epoch));
+        let members = join(&known, same_peers, endpoints, loads, now);
         if let Some(cluster) = before
             && cluster.0.facts == facts
             && cluster.0.policy == policy
@@ -260,7 +264,8 @@ impl Cluster {
     pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
         // The lock orders writers: none overwrites what it has not seen.
         let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let members = join(&self.members(), true, endpoints, &self.0.loads);
+        let now = nanos(self.0.shared.since_epoch(clock::now()));
+        let members = join(&self.members(), true, endpoints, &self.0.loads, now);
         self.0.endpoints.store(Arc::new(Snapshot::new(members, &self.0.policy)));
     }
 
@@ -278,7 +283,10 @@ impl Cluster {
     /// [`member_of`](Self::member_of).
     #[must_use]
     pub fn pick(&self, now: Instant, rng: &mut impl Rng, tried: &[Arc<Endpoint>]) -> Option<Arc<Member>> {
-        self.0.endpoints.load().levels.pick(self.ejections(now), tried, rng).map(Arc::clone)
+        let since_epoch = || nanos(self.0.shared.since_epoch(now));
+        let warmup = self.0.policy.warmup_in_force().map(|warmup| (warmup, since_epoch()));
+        let filter = Filter { ejected_at: None, tried, warmup };
+        self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -299,7 +307,7 @@ impl Cluster {
         let now = nanos(self.0.shared.since_epoch(now));
         (now < until).then(|| Ejections {
             now,
-            generation: self.0.shared.generation.load(Ordering::Acquire),
+            generation: self.0.shared.ejections.load(Ordering::Acquire),
             panic_threshold: policy.min_health_percent,
         })
     }
@@ -347,7 +355,7 @@ impl Cluster {
             return;
         }
         let until = member.detector().eject(policy, now);
-        self.0.shared.generation.fetch_add(1, Ordering::AcqRel);
+        self.0.shared.ejections.fetch_add(1, Ordering::AcqRel);
         self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
         let seconds = until.saturating_sub(now).as_secs_f64();
         tracing::warn!(cluster = %self.name(), endpoint = %member.endpoint().address, seconds, "endpoint ejected");

@@ -30,6 +30,7 @@ pub(super) fn join(
     same_peers: bool,
     endpoints: Vec<Arc<Endpoint>>,
     loads: &Loads,
+    now: u64,
 ) -> Arc<[Arc<Member>]> {
     let known: HashMap<&EndpointAddress, &Arc<Member>> =
         known.iter().map(|member| (&member.endpoint().address, member)).collect();
@@ -37,7 +38,7 @@ pub(super) fn join(
         Some(member) => member.succeed(endpoint, same_peers),
         None => {
             let load = loads.of(&endpoint.address);
-            Member::new(endpoint, load)
+            Member::known_since(now, endpoint, load)
         }
     };
     endpoints.into_iter().map(member).collect()

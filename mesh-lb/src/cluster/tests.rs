@@ -502,6 +502,27 @@ fn panic_is_a_levels_own() {
     assert!(counts.iter().all(|count| about(*count, 0.25)), "everything is down, all are used: {counts:?}");
 }
 
+/// A new endpoint's age counts from when it became known, through later changes too.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_warms_up_from_when_it_became_known() {
+    let seconds = Duration::from_secs;
+    let policy = ClusterPolicy::default()
+        .with_load_balancer(LoadBalancer::RoundRobin)
+        .with_warmup(crate::Warmup::new(seconds(60)));
+    let cluster = Cluster::new(name(), policy, endpoints(2));
+    tokio::time::advance(seconds(100)).await;
+    cluster.set_endpoints(endpoints(3));
+    let counts = picks(&cluster, clock::now(), &[]);
+    assert!(about(counts[2], 0.1 / 2.1), "{counts:?}");
+    tokio::time::advance(seconds(30)).await;
+    let mut labelled = endpoints(3);
+    labelled[2] = Arc::new((*labelled[2]).clone().with_labels(Labels::from_iter([("version", "v2")])));
+    cluster.set_endpoints(labelled);
+    let counts = picks(&cluster, clock::now(), &[]);
+    assert!(about(counts[2], 0.2), "{counts:?}");
+    assert!(about(picks(&cluster, clock::now() + seconds(30), &[])[2], 1.0 / 3.0));
+}
+
 /// `enabled: false`, and without outlier detection: all alike.
 #[test]
 fn places_do_not_matter_where_nobody_says_so() {

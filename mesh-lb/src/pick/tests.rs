@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{OutlierDetection, random::SplitMix64};
 
-const ALL: Filter<'static> = Filter { ejected_at: None, tried: &[] };
+const ALL: Filter<'static> = Filter { ejected_at: None, tried: &[], warmup: None };
 
 fn endpoint(index: usize, weight: u32) -> Arc<Endpoint> {
     let address = EndpointAddress::new(&format!("10.0.{}.{}", index / 250, index % 250 + 1), 80);
@@ -116,8 +116,47 @@ fn tried_endpoints_are_avoided_while_there_are_others() {
 fn a_neighbour_of_an_ejected_endpoint_gets_no_double_share() {
     let members = members(&[1, 1, 1]);
     members[1].detector().eject(&OutlierDetection::default(), std::time::Duration::ZERO);
-    let counts = counts(&members, LoadBalancer::RoundRobin, Filter { ejected_at: Some(0), tried: &[] }, 300);
+    let counts = counts(&members, LoadBalancer::RoundRobin, Filter { ejected_at: Some(0), ..ALL }, 300);
     assert_eq!(counts, [150, 0, 150]);
+}
+
+/// envoy slow start: the share of a new endpoint grows with its age, whatever is in flight.
+#[test]
+fn a_new_endpoint_starts_slowly() {
+    let warmup = crate::Warmup::new(std::time::Duration::from_secs(60));
+    let second = 1_000_000_000_u64;
+    for policy in [LoadBalancer::RoundRobin, LoadBalancer::LeastRequest] {
+        for (weights, age, shares) in [
+            (&[1, 1, 1][..], 0, [1.0 / 2.1, 1.0 / 2.1, 0.1 / 2.1]),
+            (&[1, 1, 1], 30, [0.4, 0.4, 0.2]),
+            (&[1, 1, 2], 30, [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]),
+            (&[1, 1, 1], 60, [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]),
+        ] {
+            let since = |index| if index == 2 { 100 * second } else { 0 };
+            let members = (0..3).map(|i| Member::known_since(since(i), endpoint(i, weights[i]), Arc::default()));
+            let filter = Filter { warmup: Some((&warmup, (100 + age) * second)), ..ALL };
+            let counts = counts(&members.collect(), policy, filter, 20_000);
+            for (count, share) in counts.iter().zip(shares) {
+                assert_share(*count, 20_000, share, &format!("{policy:?} {weights:?} {age} s"));
+            }
+        }
+        // All are new: alike, and as quick as ever.
+        let members = (0..2).map(|i| Member::known_since(0, endpoint(i, 1), Arc::default()));
+        let counts = counts(&members.collect(), policy, Filter { warmup: Some((&warmup, 1)), ..ALL }, 20_000);
+        assert_share(counts[0], 20_000, 0.5, "all new");
+    }
+}
+
+#[test]
+fn least_request_sees_the_weight_that_a_new_endpoint_has_now() {
+    let warmup = crate::Warmup::new(std::time::Duration::from_secs(60));
+    let members: Arc<[_]> =
+        (0..2).map(|i| Member::known_since(i as u64 * u64::MAX / 2, endpoint(i, 1), Arc::default())).collect();
+    members[1].load().add();
+    (0..5).for_each(|_| members[0].load().add());
+    // Five in flight on the whole of a weight is less than one on a tenth.
+    let filter = Filter { warmup: Some((&warmup, u64::MAX / 2)), ..ALL };
+    assert_eq!(counts(&members, LoadBalancer::LeastRequest, filter, 1000), [1000, 0]);
 }
 
 proptest! {
@@ -138,7 +177,7 @@ proptest! {
         let picker = Picker::new(&members, policy, seed);
         let mut rng = SplitMix64(seed);
         for _ in 0..20 {
-            let picked = picker.pick(Filter { ejected_at: Some(1), tried: &[] }, &mut rng);
+            let picked = picker.pick(Filter { ejected_at: Some(1), ..ALL }, &mut rng);
             prop_assert_eq!(picked.is_some(), expected);
             prop_assert!(picked.is_none_or(|member| !member.detector().is_ejected_at(1)));
         }

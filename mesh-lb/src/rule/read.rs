@@ -10,7 +10,7 @@ use mesh_core::{
 
 use super::{DestinationRule, Subset, spec};
 use crate::{
-    OutlierDetection,
+    OutlierDetection, Warmup,
     policy::{Blocks, ConnectionPool, LoadBalancer, RetryLimit, TrafficPolicy},
 };
 
@@ -170,6 +170,7 @@ impl Read<'_> {
             load_balancer: load_balancer.map(|lb| self.load_balancer(&format!("{path}.loadBalancer"), lb)),
             locality: load_balancer
                 .and_then(|lb| self.locality(&format!("{path}.loadBalancer"), lb, outlier.is_some())),
+            warmup: load_balancer.and_then(|lb| self.warmup(&format!("{path}.loadBalancer"), lb)),
             connection_pool: pool.map(|pool| self.connection_pool(&format!("{path}.connectionPool"), pool)),
             outlier_detection: outlier.map(|o| self.outlier(&format!("{path}.outlierDetection"), o)),
             tls: tls.and_then(|tls| self.tls(&format!("{path}.tls"), tls)).map(Arc::new),
@@ -182,9 +183,6 @@ impl Read<'_> {
         }
         if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_set() {
             self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
-        }
-        if let Some(warmup) = &lb.warmup {
-            self.warmup(&format!("{path}.warmup"), warmup);
         }
         match lb.simple.unwrap_or(spec::Simple::Unspecified) {
             spec::Simple::Unspecified | spec::Simple::LeastConn | spec::Simple::LeastRequest => {
@@ -213,18 +211,39 @@ impl Read<'_> {
         Some(Arc::new(setting))
     }
 
-    fn warmup(&mut self, path: &str, warmup: &spec::Warmup) {
+    /// istio setWarmup: `warmup`, else the deprecated warmupDurationSecs; ROUND_ROBIN and LEAST_REQUEST have it.
+    fn warmup(&mut self, path: &str, lb: &spec::LoadBalancer) -> Option<Warmup> {
+        let old = self.duration(format!("{path}.warmupDurationSecs"), lb.warmup_duration_secs.as_deref());
+        let path = match &lb.warmup {
+            Some(_) => format!("{path}.warmup"),
+            None => format!("{path}.warmupDurationSecs"),
+        };
+        let read = match &lb.warmup {
+            Some(warmup) => self.warmup_block(&path, warmup),
+            None => old.map(Warmup::new),
+        };
+        let other = matches!(lb.simple, Some(spec::Simple::Random | spec::Simple::Passthrough));
+        if read.is_some() && (other || lb.consistent_hash.is_set()) {
+            self.issues.push(self.document.warning(path, "not enforced: only ROUND_ROBIN and LEAST_REQUEST have it"));
+        }
+        read
+    }
+
+    fn warmup_block(&mut self, path: &str, warmup: &spec::Warmup) -> Option<Warmup> {
         if warmup.duration.is_none() {
             self.error(format!("{path}.duration"), "duration is required");
         }
-        self.duration(format!("{path}.duration"), warmup.duration.as_deref());
-        if warmup.minimum_percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+        let duration = self.duration(format!("{path}.duration"), warmup.duration.as_deref())?;
+        let defaults = Warmup::new(duration);
+        let minimum_percent = warmup.minimum_percent.unwrap_or(defaults.minimum_percent);
+        let aggression = warmup.aggression.unwrap_or(defaults.aggression);
+        if !(0.0..=100.0).contains(&minimum_percent) {
             self.error(format!("{path}.minimumPercent"), "minimumPercent must be in range [0, 100]");
         }
-        if warmup.aggression.is_some_and(|aggression| aggression.is_nan() || aggression < 1.0) {
+        if aggression.is_nan() || aggression < 1.0 {
             self.error(format!("{path}.aggression"), "aggression should be greater than 0: 1 or more");
         }
-        self.not_enforced(path.to_owned());
+        Some(Warmup { minimum_percent, aggression, ..defaults })
     }
 
     fn connection_pool(&mut self, path: &str, pool: &spec::ConnectionPool) -> ConnectionPool {

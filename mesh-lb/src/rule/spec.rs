@@ -68,7 +68,7 @@ pub(super) struct LoadBalancer {
     pub(super) consistent_hash: Unenforced,
     pub(super) locality_lb_setting: Option<LocalitySpec>,
     pub(super) zone_aware_lb_setting: Unenforced,
-    pub(super) warmup_duration_secs: Unenforced,
+    pub(super) warmup_duration_secs: Option<DurationText>,
     pub(super) warmup: Option<Warmup>,
 }
 

@@ -50,6 +50,15 @@ fn says_what_is_wrong_and_where() {
             "r.yaml:5:81: error: DestinationRule default/r trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: \
              total locality weight 90 != 100",
         ),
+        ("host: a\ntrafficPolicy: {loadBalancer: {warmup: {}}}", "loadBalancer.warmup.duration: duration is required"),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 1s, aggression: 0}}}",
+            "aggression should be greater than 0",
+        ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 1s, minimumPercent: 101}}}",
+            "minimumPercent must be in range [0, 100]",
+        ),
         (
             "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}}}",
             "only one of localityLbSetting and zoneAwareLbSetting can be set",
@@ -134,7 +143,10 @@ fn warns_of_what_it_does_not_enforce() {
             "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}}",
             "trafficPolicy.loadBalancer.localityLbSetting",
         ),
-        ("host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 3s}}}", "trafficPolicy.loadBalancer.warmup"),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, warmup: {duration: 3s}}}",
+            "trafficPolicy.loadBalancer.warmup",
+        ),
         (
             "host: a\ntrafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}",
             "trafficPolicy.connectionPool.tcp.maxConnections",
@@ -195,6 +207,29 @@ fn defaults_are_istios() {
     }
     let policy = layered("host: a\ntrafficPolicy: {connectionPool: {http: {maxRetries: 4}}}", None, 80);
     assert_eq!(policy.retries, RetryLimit::Max(4));
+}
+
+/// istio setWarmup.
+#[test]
+fn warmup_has_an_old_name_too() {
+    for (spec, expected) in [
+        ("warmup: {duration: 3s, minimumPercent: 20, aggression: 1.5}", Some((3, 20.0, 1.5))),
+        ("warmup: {duration: 3s}, warmupDurationSecs: 9s", Some((3, 10.0, 1.0))),
+        ("simple: ROUND_ROBIN, warmupDurationSecs: 9s", Some((9, 10.0, 1.0))),
+        ("simple: ROUND_ROBIN", None),
+    ] {
+        let policy = layered(&format!("host: a\ntrafficPolicy: {{loadBalancer: {{{spec}}}}}"), None, 80);
+        let found = policy.warmup.map(|w| (w.duration.as_secs(), w.minimum_percent, w.aggression));
+        assert_eq!(found, expected, "{spec}");
+    }
+    // It comes and goes with its block.
+    let spec = "host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 3s}, localityLbSetting: {}}}\nsubsets:\n- {name: v1, \
+                trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n- {name: v2, trafficPolicy: {outlierDetection: {}}}";
+    let has = |subset| {
+        let policy = layered(spec, Some(subset), 80);
+        (policy.warmup.is_some(), policy.locality_setting.is_some())
+    };
+    assert_eq!((has("v1"), has("v2")), ((false, false), (true, true)));
 }
 
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
