@@ -97,7 +97,7 @@ impl Described<'_> {
             _ => "",
         };
         let known = Some(topology).filter(|text| !text.is_empty()).or_else(|| self.labels.get(key));
-        known.or((key == CLUSTER).then_some(self.cluster))
+        known.or_else(|| (key == CLUSTER).then_some(self.cluster))
     }
 }
 

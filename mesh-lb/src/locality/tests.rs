@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::{rank::shares, *};
 use crate::Member;
 
+/// An endpoint: where it is, and its labels.
+type Line<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+
 fn place(text: &str) -> Locality {
     text.parse().unwrap()
 }
@@ -24,8 +27,8 @@ fn policy(client: &Arc<Workload>, json: &str) -> LocalityPolicy {
     LocalityPolicy::effective(client, Some(&setting(json)), TrafficDistribution::Any, &setting("{}"), true).unwrap()
 }
 
-fn members(endpoints: &[(&str, &[(&str, &str)])]) -> Vec<Arc<Member>> {
-    let member = |(index, (locality, labels)): (usize, &(&str, &[(&str, &str)]))| {
+fn members(endpoints: &[Line<'_>]) -> Vec<Arc<Member>> {
+    let member = |(index, (locality, labels)): (usize, &Line<'_>)| {
         let endpoint = Endpoint::new(EndpointAddress::new(&format!("10.0.0.{}", index + 1), 80))
             .with_locality(&place(locality))
             .with_labels(labels.iter().copied().collect());
@@ -34,7 +37,7 @@ fn members(endpoints: &[(&str, &[(&str, &str)])]) -> Vec<Arc<Member>> {
     endpoints.iter().enumerate().map(member).collect()
 }
 
-fn ranks(policy: &LocalityPolicy, endpoints: &[(&str, &[(&str, &str)])]) -> Vec<Vec<usize>> {
+fn ranks(policy: &LocalityPolicy, endpoints: &[Line<'_>]) -> Vec<Vec<usize>> {
     policy.rank(&members(endpoints)).into_iter().map(|level| level.members).collect()
 }
 
@@ -170,12 +173,11 @@ fn distribute_case(name: &str, case: &Value) -> &'static str {
     "distribute"
 }
 
-type Line = (&'static str, &'static [(&'static str, &'static str)]);
 const NET: &str = "topology.istio.io/network";
 const CLU: &str = "topology.istio.io/cluster";
 
 /// What the endpoints of the cases are, by place.
-const BY_LABELS: [Line; 6] = [
+const BY_LABELS: [Line<'_>; 6] = [
     ("region1/zone1/subzone1", &[(NET, "n1"), (CLU, "c1")]),
     ("region1/zone1/subzone1", &[("key", "value"), (NET, "n2"), (CLU, "c2")]),
     ("region2/zone2/subzone2", &[("key", "value"), (NET, "n1"), (CLU, "c3")]),
@@ -183,7 +185,7 @@ const BY_LABELS: [Line; 6] = [
     ("region3/zone3/subzone3", &[("key", "value"), (NET, "n1"), (CLU, "c1")]),
     ("region3/zone3/subzone3", &[("key", "value"), (NET, "n2"), (CLU, "c2")]),
 ];
-const BY_BOTH: [Line; 6] = [
+const BY_BOTH: [Line<'_>; 6] = [
     ("region1/zone1/subzone1", &[(NET, "n1"), (CLU, "c1")]),
     ("region1/zone2/subzone2", &[(NET, "n2"), (CLU, "c2")]),
     ("region2/zone2/subzone2", &[(NET, "n1"), (CLU, "c3")]),
@@ -192,7 +194,7 @@ const BY_BOTH: [Line; 6] = [
     ("region3/zone3/subzone3", &[(NET, "n1"), (CLU, "c6")]),
 ];
 
-fn labels_case(name: &str, case: &Value, failover: &str, endpoints: &[Line]) -> &'static str {
+fn labels_case(name: &str, case: &Value, failover: &str, endpoints: &[Line<'_>]) -> &'static str {
     let labels =
         case["proxyLabels"].as_object().unwrap().iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap()));
     let here = client("region1/zone1/subzone1", &labels.collect::<Vec<_>>());
