@@ -52,6 +52,7 @@
 
 mod balance;
 mod cluster;
+mod hash;
 mod member;
 mod outlier;
 mod pick;
@@ -63,6 +64,9 @@ mod to_endpoint;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use hash::{
+    BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
+};
 pub use member::Member;
 pub use outlier::{Outcome, OutlierDetector};
 pub use policy::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};

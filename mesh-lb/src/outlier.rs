@@ -146,6 +146,11 @@ impl OutlierDetector {
         Duration::from_nanos(until)
     }
 
+    /// When it is back, in nanoseconds: in the past for those in service.
+    pub(crate) fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_ejected_at(&self, nanos: u64) -> bool {
         nanos < self.ejected_until.load(Ordering::Acquire)
     }

@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClientTlsSettings, Reason};
 
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+use crate::ConsistentHash;
+
+/// `loadBalancer.simple` or `loadBalancer.consistentHash`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadBalancer {
     /// LEAST_REQUEST, Istio's default; LEAST_CONN and UNSPECIFIED are the same.
@@ -17,6 +19,25 @@ pub enum LoadBalancer {
     Random,
     /// PASSTHROUGH: the address that the request names.
     Passthrough,
+    /// By a key of the request.
+    ConsistentHash(Arc<ConsistentHash>),
+}
+
+impl LoadBalancer {
+    /// The settings of consistent hashing, where that is the policy.
+    #[must_use]
+    pub fn consistent_hash(&self) -> Option<&ConsistentHash> {
+        match self {
+            Self::ConsistentHash(hash) => Some(hash),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConsistentHash> for LoadBalancer {
+    fn from(hash: ConsistentHash) -> Self {
+        Self::ConsistentHash(Arc::new(hash))
+    }
 }
 
 /// `outlierDetection`: when an endpoint is ejected, and for how long.

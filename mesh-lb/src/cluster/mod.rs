@@ -26,7 +26,12 @@ use self::{
     dialled::Dialled,
     snapshot::{Snapshot, join, unchanged},
 };
-use crate::{ClusterPolicy, LoadBalancer, Member, Outcome, member::Loads, outlier::nanos, pick::Filter};
+use crate::{
+    ClusterPolicy, LoadBalancer, Member, Outcome,
+    member::Loads,
+    outlier::nanos,
+    pick::{By, Filter},
+};
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
@@ -65,6 +70,11 @@ struct Shared {
     ejected_until: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: Mutex<()>,
+    /// Ejections so far. Tables of hashes leave out who is ejected, and are old when there were more.
+    ejections: AtomicU64,
+    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
+    /// not the lock that an ejection takes: that is part of a request.
+    changing: Mutex<()>,
 }
 
 impl Inner {
@@ -86,6 +96,8 @@ impl Shared {
             waiting: Arc::default(),
             ejected_until: AtomicU64::new(0),
             ejecting: Mutex::new(()),
+            ejections: AtomicU64::new(0),
+            changing: Mutex::new(()),
         })
     }
 
@@ -148,7 +160,7 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         Self(Arc::new(Inner {
-            endpoints: ArcSwap::from_pointee(Snapshot::new(members, policy.load_balancer)),
+            endpoints: ArcSwap::from_pointee(Snapshot::new(members, &policy.load_balancer)),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
             shared: before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared)),
@@ -248,10 +260,9 @@ impl Cluster {
     ///
     /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
     pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        // The lock orders writers: none overwrites what it has not seen.
-        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let members = join(&self.members(), true, endpoints, &self.0.loads);
-        self.0.endpoints.store(Arc::new(Snapshot::new(members, self.0.policy.load_balancer)));
+        self.0.endpoints.store(Arc::new(Snapshot::new(members, &self.0.policy.load_balancer)));
     }
 
     /// Is this member ejected at `now`?
@@ -267,9 +278,46 @@ impl Cluster {
     /// [`member_of`](Self::member_of).
     #[must_use]
     pub fn pick(&self, now: Instant, rng: &mut impl Rng, tried: &[Arc<Endpoint>]) -> Option<Arc<Member>> {
+        self.pick_by_hash(None, now, rng, tried)
+    }
+
+    /// The same for a request with a hash: where the policy is consistent hashing it decides, and requests without one
+    /// go anywhere.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
+    /// use mesh_lb::{Cluster, ClusterPolicy, ConsistentHash, HashTable};
+    ///
+    /// # let name = ClusterName { service: ServiceName::of_host("a", "b"), port: 80, subset: None };
+    /// # let endpoints = ["10.0.0.1", "10.0.0.2"].map(|ip| Arc::new(Endpoint::new(EndpointAddress::new(ip, 9080))));
+    /// let policy = ClusterPolicy::default().with_load_balancer(ConsistentHash::new(HashTable::DEFAULT_RING).into());
+    /// let cluster = Cluster::new(name, policy, endpoints.into());
+    ///
+    /// let hash = Some(mesh_lb::hash(b"some user"));
+    /// let pick = || cluster.pick_by_hash(hash, clock::now(), &mut rand::rng(), &[]).unwrap();
+    /// assert!(Arc::ptr_eq(&pick(), &pick()));
+    /// ```
+    #[must_use]
+    pub fn pick_by_hash(
+        &self,
+        hash: Option<u64>,
+        now: Instant,
+        rng: &mut impl Rng,
+        tried: &[Arc<Endpoint>],
+    ) -> Option<Arc<Member>> {
         let snapshot = self.0.endpoints.load();
         let ejected_at = self.ejection_matters(&snapshot, now);
-        snapshot.picker.pick(Filter { ejected_at, tried }, rng).map(Arc::clone)
+        let by = match &self.0.policy.load_balancer {
+            LoadBalancer::ConsistentHash(policy) => By {
+                hash,
+                ejections: self.0.shared.ejections.load(Ordering::Acquire),
+                // Not looked at where nobody asks: all requests of the cluster change it.
+                in_flight: policy.bounded_load().map_or(0, |_| self.in_flight()),
+            },
+            _ => By::default(),
+        };
+        snapshot.picker.pick(Filter { ejected_at, tried, by }, rng).map(Arc::clone)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -309,6 +357,8 @@ impl Cluster {
             return;
         }
         let until = member.detector().eject(policy, now);
+        // Before the time that lets picks look at ejections: those that do see a table as old.
+        self.0.shared.ejections.fetch_add(1, Ordering::AcqRel);
         self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
         let seconds = (until - now).as_secs_f64();
         tracing::warn!(cluster = %self.name(), endpoint = %member.endpoint().address, seconds, "endpoint ejected");

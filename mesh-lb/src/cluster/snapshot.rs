@@ -13,7 +13,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(members: Arc<[Arc<Member>]>, load_balancer: LoadBalancer) -> Self {
+    pub(super) fn new(members: Arc<[Arc<Member>]>, load_balancer: &LoadBalancer) -> Self {
         let picker = Picker::new(&members, load_balancer, rand::random());
         Self { members, picker }
     }

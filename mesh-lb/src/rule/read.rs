@@ -30,14 +30,18 @@ pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<Destinati
     rule.filter(|_| issues.errors().count() == before)
 }
 
-struct Read<'a> {
+pub(super) struct Read<'a> {
     document: &'a Document,
     issues: &'a mut Issues,
 }
 
 impl Read<'_> {
-    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.error(path, message));
+    }
+
+    pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.issues.push(self.document.warning(path, message));
     }
 
     /// For fields whose value is checked though nothing enforces it.
@@ -172,7 +176,7 @@ impl Read<'_> {
     }
 
     fn load_balancer(&mut self, path: &str, lb: &spec::LoadBalancer) -> LoadBalancer {
-        if lb.simple.is_some() && lb.consistent_hash.is_set() {
+        if lb.simple.is_some() && lb.consistent_hash.is_some() {
             self.error(path, "only one of simple or consistentHash can be set");
         }
         if lb.locality_lb_setting.is_set() && lb.zone_aware_lb_setting.is_set() {
@@ -180,6 +184,9 @@ impl Read<'_> {
         }
         if let Some(warmup) = &lb.warmup {
             self.warmup(&format!("{path}.warmup"), warmup);
+        }
+        if let Some(hash) = &lb.consistent_hash {
+            return self.consistent_hash(&format!("{path}.consistentHash"), hash).into();
         }
         match lb.simple.unwrap_or(spec::Simple::Unspecified) {
             spec::Simple::Unspecified | spec::Simple::LeastConn | spec::Simple::LeastRequest => {
