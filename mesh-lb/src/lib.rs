@@ -52,6 +52,7 @@
 
 mod balance;
 mod cluster;
+mod hash;
 mod locality;
 mod member;
 mod outlier;
@@ -66,6 +67,9 @@ mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use hash::{
+    BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
+};
 pub use locality::LocalityPolicy;
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};

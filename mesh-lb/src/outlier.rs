@@ -149,6 +149,7 @@ impl OutlierDetector {
         nanos < self.ejected_until()
     }
 
+    /// When it is back, in nanoseconds: in the past for those in service.
     pub(crate) fn ejected_until(&self) -> u64 {
         self.ejected_until.load(Ordering::Acquire)
     }

@@ -6,8 +6,10 @@ use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
 
 use crate::{LocalityPolicy, OutlierDetection, Warmup};
 
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+use crate::ConsistentHash;
+
+/// `loadBalancer.simple` or `loadBalancer.consistentHash`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadBalancer {
     /// LEAST_REQUEST, Istio's default; LEAST_CONN and UNSPECIFIED are the same.
@@ -19,6 +21,25 @@ pub enum LoadBalancer {
     Random,
     /// PASSTHROUGH: the address that the request names.
     Passthrough,
+    /// By a key of the request.
+    ConsistentHash(Arc<ConsistentHash>),
+}
+
+impl LoadBalancer {
+    /// The settings of consistent hashing, where that is the policy.
+    #[must_use]
+    pub fn consistent_hash(&self) -> Option<&ConsistentHash> {
+        match self {
+            Self::ConsistentHash(hash) => Some(hash),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConsistentHash> for LoadBalancer {
+    fn from(hash: ConsistentHash) -> Self {
+        Self::ConsistentHash(Arc::new(hash))
+    }
 }
 
 /// How many retries a cluster may have in flight.

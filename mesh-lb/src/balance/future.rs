@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
+use http::{HeaderValue, Response, header::SET_COOKIE};
 use http_body::Body;
 use mesh_core::{BoxError, Deadline, Error, Exchange, clock};
 use pin_project_lite::pin_project;
@@ -71,17 +71,21 @@ where
 pub(super) struct Attempted {
     in_flight: Option<InFlight>,
     deadline: Option<Deadline>,
+    set_cookie: Option<Box<HeaderValue>>,
 }
 
 impl Attempted {
-    pub(super) fn new(in_flight: InFlight, deadline: Option<Deadline>) -> Self {
-        Self { in_flight: Some(in_flight), deadline }
+    pub(super) fn new(in_flight: InFlight, deadline: Option<Deadline>, set_cookie: Option<Box<HeaderValue>>) -> Self {
+        Self { in_flight: Some(in_flight), deadline, set_cookie }
     }
 
     fn answered<RB: Body>(&mut self, mut response: Response<RB>) -> Response<InFlightBody<RB>> {
         if let Some(in_flight) = &self.in_flight {
             record(in_flight, |policy| Some(policy.outcome(response.status(), response.headers())));
             tell(in_flight, Exchange::of(&mut response));
+        }
+        if let Some(cookie) = self.set_cookie.take() {
+            response.headers_mut().append(SET_COOKIE, *cookie);
         }
         let in_flight = self.in_flight.take();
         response.map(|body| InFlightBody::new(body, in_flight))

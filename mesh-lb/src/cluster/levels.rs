@@ -4,7 +4,7 @@
 //! read. What ejections change is worked out once per change (an ejection, a return), by the first pick that notices,
 //! and kept until the next one: picks in between read it without a lock.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use rand::Rng;
@@ -13,7 +13,7 @@ use crate::{
     ClusterPolicy, LevelHealth, Member, PriorityLoad,
     locality::Level as Ranked,
     pick::{Filter, Picker},
-    random::below,
+    random::{SplitMix64, below},
 };
 
 /// What picks have to know while somebody is ejected.
@@ -63,22 +63,28 @@ impl Health {
 
 impl Levels {
     pub(super) fn new(members: &Arc<[Arc<Member>]>, policy: &ClusterPolicy) -> Self {
-        let all = || Ranked { members: (0..members.len()).collect(), shares: Vec::new() };
-        let ranked = policy.locality.as_ref().map_or_else(|| vec![all()], |locality| locality.rank(members));
+        let alone = |members: &Arc<[Arc<Member>]>| Level {
+            picker: Picker::new(members, &policy.load_balancer, rand::random()),
+            places: Box::default(),
+            weights: Box::default(),
+            members: Arc::clone(members),
+        };
         let level = |ranked: Ranked| {
-            let some = some_of(members, &ranked.members);
             let places = ranked.shares.iter().map(|(_, indices)| {
                 let members = some_of(members, indices);
-                Place { picker: Picker::new(&members, policy.load_balancer, rand::random()), members }
+                Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
             });
             Level {
-                picker: Picker::new(&some, policy.load_balancer, rand::random()),
                 places: places.collect(),
                 weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
-                members: some,
+                ..alone(&some_of(members, &ranked.members))
             }
         };
-        Self { levels: ranked.into_iter().map(level).collect(), health: ArcSwap::from_pointee(Health::unknown()) }
+        let levels = match policy.locality.as_ref().and_then(|locality| locality.rank(members)) {
+            None => [alone(members)].into(),
+            Some(ranked) => ranked.into_iter().map(level).collect(),
+        };
+        Self { levels, health: ArcSwap::from_pointee(Health::unknown()) }
     }
 
     /// Members that can be chosen at all.
@@ -104,7 +110,7 @@ impl Levels {
             Some(ejections) => {
                 let health = self.health(ejections);
                 // envoy LoadBalancerBase::choosePriority.
-                let chosen = health.load.level(rng.next_u64());
+                let chosen = health.load.level(filter.by.hash.unwrap_or_else(|| rng.next_u64()));
                 self.pick_on(chosen, &health, filter, rng).or_else(|| self.pick_elsewhere(chosen, &health, filter, rng))
             }
         }
@@ -178,7 +184,12 @@ impl Level {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
-        let mut left = below(rng, weights.iter().sum());
+        let total = weights.iter().sum();
+        // The same key, the same place. Mixed: the place's own table goes by the bits of the hash as they are.
+        let mut left = match filter.by.hash {
+            Some(hash) => below(&mut SplitMix64(hash), total),
+            None => below(rng, total),
+        };
         let reached = |weight: &u64| {
             let reached = left < *weight;
             left = left.wrapping_sub(*weight);
@@ -191,11 +202,6 @@ impl Level {
     }
 }
 
-/// All of them without copying where that is what is asked for.
-fn some_of(members: &Arc<[Arc<Member>]>, indices: &[usize]) -> Arc<[Arc<Member>]> {
-    debug_assert!(indices.iter().collect::<HashSet<_>>().len() == indices.len(), "each once");
-    if indices.len() == members.len() && indices.is_sorted() {
-        return Arc::clone(members);
-    }
+fn some_of(members: &[Arc<Member>], indices: &[usize]) -> Arc<[Arc<Member>]> {
     indices.iter().map(|index| Arc::clone(&members[*index])).collect()
 }

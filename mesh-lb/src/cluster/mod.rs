@@ -31,7 +31,10 @@ use self::{
 #[cfg(doc)]
 use crate::PriorityLoad;
 use crate::{
-    ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection, member::Loads, outlier::nanos, pick::Filter,
+    ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection,
+    member::Loads,
+    outlier::nanos,
+    pick::{By, Filter},
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
@@ -69,12 +72,15 @@ struct Shared {
     waiting: Arc<AtomicU32>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
-    /// Ejections so far.
-    ejections: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: Mutex<()>,
+    /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
+    ejections: AtomicU64,
+    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
+    /// not the lock that an ejection takes: that is part of a request.
+    changing: Mutex<()>,
 }
 
 impl Inner {
@@ -95,9 +101,10 @@ impl Shared {
             retries: Arc::default(),
             waiting: Arc::default(),
             ejected_until: AtomicU64::new(0),
-            ejections: AtomicU64::new(0),
             counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
+            ejections: AtomicU64::new(0),
+            changing: Mutex::new(()),
         })
     }
 
@@ -262,8 +269,7 @@ impl Cluster {
     ///
     /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
     pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        // The lock orders writers: none overwrites what it has not seen.
-        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = nanos(self.0.shared.since_epoch(clock::now()));
         let members = join(&self.members(), true, endpoints, &self.0.loads, now);
         self.0.endpoints.store(Arc::new(Snapshot::new(members, &self.0.policy)));
@@ -283,9 +289,46 @@ impl Cluster {
     /// [`member_of`](Self::member_of).
     #[must_use]
     pub fn pick(&self, now: Instant, rng: &mut impl Rng, tried: &[Arc<Endpoint>]) -> Option<Arc<Member>> {
-        let since_epoch = || nanos(self.0.shared.since_epoch(now));
-        let warmup = self.0.policy.warmup_in_force().map(|warmup| (warmup, since_epoch()));
-        let filter = Filter { ejected_at: None, tried, warmup };
+        self.pick_by_hash(None, now, rng, tried)
+    }
+
+    /// The same for a request with a hash: where the policy is consistent hashing it decides, and requests without one
+    /// go anywhere.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
+    /// use mesh_lb::{Cluster, ClusterPolicy, ConsistentHash, HashTable};
+    ///
+    /// # let name = ClusterName { service: ServiceName::of_host("a", "b"), port: 80, subset: None };
+    /// # let endpoints = ["10.0.0.1", "10.0.0.2"].map(|ip| Arc::new(Endpoint::new(EndpointAddress::new(ip, 9080))));
+    /// let policy = ClusterPolicy::default().with_load_balancer(ConsistentHash::new(HashTable::DEFAULT_RING).into());
+    /// let cluster = Cluster::new(name, policy, endpoints.into());
+    ///
+    /// let hash = Some(mesh_lb::hash(b"some user"));
+    /// let pick = || cluster.pick_by_hash(hash, clock::now(), &mut rand::rng(), &[]).unwrap();
+    /// assert!(Arc::ptr_eq(&pick(), &pick()));
+    /// ```
+    #[must_use]
+    pub fn pick_by_hash(
+        &self,
+        hash: Option<u64>,
+        now: Instant,
+        rng: &mut impl Rng,
+        tried: &[Arc<Endpoint>],
+    ) -> Option<Arc<Member>> {
+        let by = match &self.0.policy.load_balancer {
+            LoadBalancer::ConsistentHash(policy) => By {
+                hash,
+                ejections: self.0.shared.ejections.load(Ordering::Acquire),
+                // Not looked at where nobody asks: all requests of the cluster change it.
+                in_flight: policy.bounded_load().map_or(0, |_| self.in_flight()),
+            },
+            _ => By::default(),
+        };
+        let warmup = self.0.policy.warmup_in_force();
+        let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
+        let filter = Filter { ejected_at: None, tried, warmup, by };
         self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 
@@ -355,6 +398,7 @@ impl Cluster {
             return;
         }
         let until = member.detector().eject(policy, now);
+        // Before the time that lets picks look at ejections: those that do see a table as old.
         self.0.shared.ejections.fetch_add(1, Ordering::AcqRel);
         self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
         let seconds = until.saturating_sub(now).as_secs_f64();

@@ -578,3 +578,22 @@ proptest! {
         }
     }
 }
+
+/// A key goes to one place and one endpoint there, keys go to places by their shares, and each place's endpoints are all
+/// used.
+#[test]
+fn consistent_hashing_stays_in_the_place_that_a_key_is_for() {
+    let shares = "localityLbSetting: {distribute: [{from: eu/*, to: {eu/1: 80, us: 20}}]}";
+    let cluster = placed(&format!(
+        "loadBalancer: {{consistentHash: {{httpHeaderName: x, maglev: {{tableSize: 1009}}}}, {shares}}}, {OUTLIER}"
+    ));
+    let (now, members, mut rng) = (clock::now(), cluster.members(), SplitMix64(7));
+    let mut counts = [0; 4];
+    for key in 0..2000_u64 {
+        let hash = Some(crate::hash(&key.to_le_bytes()));
+        let picked = cluster.pick_by_hash(hash, now, &mut rng, &[]).unwrap();
+        assert!(Arc::ptr_eq(&picked, &cluster.pick_by_hash(hash, now, &mut rng, &[]).unwrap()));
+        counts[members.iter().position(|member| Arc::ptr_eq(member, &picked)).unwrap()] += 1;
+    }
+    assert!(about(counts[0], 0.4) && about(counts[1], 0.4) && about(counts[3], 0.2), "{counts:?}");
+}

@@ -40,7 +40,8 @@ impl LocalityPolicy {
     /// use mesh_lb::LocalityPolicy;
     ///
     /// let (client, mesh) = (Workload::new("shop", "cart").into(), LocalitySetting::mesh_default().into());
-    /// let off = LocalitySetting { enabled: Some(false), ..LocalitySetting::default() };
+    /// let mut off = LocalitySetting::default();
+    /// off.enabled = Some(false);
     /// let any = TrafficDistribution::Any;
     /// assert!(LocalityPolicy::effective(&client, None, any, &mesh, true).is_some());
     /// assert!(LocalityPolicy::effective(&client, Some(&off.into()), any, &mesh, true).is_none());

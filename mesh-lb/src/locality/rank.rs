@@ -19,11 +19,11 @@ pub(crate) struct Level {
 }
 
 impl LocalityPolicy {
-    /// The levels, first the one that is used first. Those that no share is for are on none.
-    pub(crate) fn rank(&self, members: &[Arc<Member>]) -> Vec<Level> {
+    /// The levels, first the one that is used first. Those that no share is for are on none. `None`: all are alike.
+    pub(crate) fn rank(&self, members: &[Arc<Member>]) -> Option<Vec<Level>> {
         let endpoints = || members.iter().map(|member| &**member.endpoint());
         if self.setting.distribute.is_empty() && !self.failover {
-            return vec![Level { members: (0..members.len()).collect(), shares: Vec::new() }];
+            return None;
         }
         // Few places, many endpoints. What does not parse is no place that anything could match.
         let mut known: HashMap<&str, Locality> = HashMap::new();
@@ -33,15 +33,16 @@ impl LocalityPolicy {
         let places: Vec<&Locality> = endpoints().map(|endpoint| &known[&*endpoint.locality]).collect();
         if !self.setting.distribute.is_empty() {
             let weights = endpoints().map(|endpoint| endpoint.weight.max(1));
-            return vec![distributed(&self.client.locality, &places, weights, &self.setting.distribute)];
+            return distributed(&self.client.locality, &places, weights, &self.setting.distribute)
+                .map(|level| vec![level]);
         }
         let labels: Vec<&Labels> = endpoints().map(|endpoint| &*endpoint.labels).collect();
         let priorities = self.priorities(&labels, &places);
-        let mut levels = vec![Level::default(); priorities.iter().max().map_or(1, |last| *last as usize + 1)];
+        let mut levels = vec![Level::default(); *priorities.iter().max()? as usize + 1];
         for (index, priority) in priorities.into_iter().enumerate() {
             levels[priority as usize].members.push(index);
         }
-        levels
+        (levels.len() > 1).then_some(levels)
     }
 
     /// istio ApplyLocalityLoadBalancer: by labels where failoverPriority names some, by place otherwise; by both where
@@ -123,13 +124,13 @@ pub(super) fn compact(priorities: &mut [u32]) {
     }
 }
 
-/// Endpoints by place, with the places' shares. Where no entry is for the client, all are alike.
+/// Endpoints by place, with the places' shares. `None` where no entry is for the client.
 fn distributed(
     client: &Locality,
     places: &[&Locality],
     weights: impl Iterator<Item = u32>,
     rules: &[Distribute],
-) -> Level {
+) -> Option<Level> {
     let mut groups: Vec<(&Locality, u32, Vec<usize>)> = Vec::new();
     for ((index, place), weight) in places.iter().enumerate().zip(weights) {
         match groups.iter_mut().find(|(known, ..)| known == place) {
@@ -141,14 +142,12 @@ fn distributed(
         }
     }
     let sums: Vec<_> = groups.iter().map(|(place, sum, _)| (*place, *sum)).collect();
-    let Some(shares) = shares(client, &sums, rules) else {
-        return Level { members: (0..places.len()).collect(), shares: Vec::new() };
-    };
+    let shares = shares(client, &sums, rules)?;
     let shares = shares.into_iter().zip(groups).filter(|(share, _)| *share > 0);
     let shares: Vec<_> = shares.map(|(share, (_, _, members))| (share, members)).collect();
     let mut members: Vec<usize> = shares.iter().flat_map(|(_, members)| members).copied().collect();
     members.sort_unstable();
-    Level { members, shares }
+    Some(Level { members, shares })
 }
 
 /// The shares of places that weigh so much; 0 for those that no pattern matches. `None` when no entry is for the client.

@@ -20,7 +20,11 @@ use mesh_core::Endpoint;
 use rand::Rng;
 
 use self::{alias::Alias, schedule::Schedule, warming::Warming};
-use crate::{LoadBalancer, Member, Warmup, random::below};
+use crate::{
+    LoadBalancer, Member, Warmup,
+    hash::{Ejections, Lookup, Tables},
+    random::below,
+};
 
 /// Whom a pick may choose.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,19 @@ pub(crate) struct Filter<'a> {
     pub(crate) tried: &'a [Arc<Endpoint>],
     /// How new members start, and the time since the cluster's epoch.
     pub(crate) warmup: Option<(&'a Warmup, u64)>,
+    /// Where in a table of hashes to look.
+    pub(crate) by: By,
+}
+
+/// What consistent hashing asks about a request and its cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct By {
+    /// The hash of the request's key; without one it goes anywhere.
+    pub(crate) hash: Option<u64>,
+    /// Ejections from the cluster so far: a table that knows of fewer is old.
+    pub(crate) ejections: u64,
+    /// Requests that the cluster has in flight.
+    pub(crate) in_flight: u32,
 }
 
 impl Filter<'_> {
@@ -62,6 +79,7 @@ enum Policy {
     LeastRequest,
     RoundRobin { schedule: Schedule, cursor: AtomicUsize },
     Random,
+    Hash(Arc<Tables>),
 }
 
 /// Draws before the exact walk.
@@ -69,7 +87,7 @@ const DRAWS: usize = 8;
 
 impl Picker {
     /// `start` spreads the first picks of many clients in a round robin.
-    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: LoadBalancer, start: u64) -> Self {
+    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, start: u64) -> Self {
         // A weight of 0 takes an endpoint out of service, unless that would be all of them.
         let weighted = members.iter().any(|member| weight(member) > 0);
         let members: Arc<[Arc<Member>]> = if weighted && members.iter().any(|member| weight(member) == 0) {
@@ -82,6 +100,7 @@ impl Picker {
         let policy = match load_balancer {
             LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
             LoadBalancer::Random => Policy::Random,
+            LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members)),
             LoadBalancer::RoundRobin => {
                 let schedule = if equal { Schedule::equal(weights.len()) } else { Schedule::weighted(&weights) };
                 // The remainder is below a usize.
@@ -113,6 +132,12 @@ impl Picker {
         let allowed = |member: &Member| filter.allows(member);
         let warming = Warming::of(filter.warmup, self.known);
         match &self.policy {
+            Policy::Hash(tables) => {
+                // envoy thread_aware_lb_impl chooseHost: "If there is no hash in the context, just choose a random value".
+                let hash = filter.by.hash.unwrap_or_else(|| rng.next_u64());
+                let ejections = filter.ejected_at.map(|at| Ejections { at, count: filter.by.ejections });
+                tables.pick(Lookup { hash, ejections, in_flight: filter.by.in_flight }, allowed)
+            }
             Policy::Random => self.draw(&allowed, None, rng),
             Policy::LeastRequest => self.least_request(&allowed, warming, rng),
             Policy::RoundRobin { schedule, cursor } => {

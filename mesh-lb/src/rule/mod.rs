@@ -1,5 +1,6 @@
 //! DestinationRule: Istio's policy for traffic to a host, after routing chose it.
 
+mod hash;
 mod read;
 mod spec;
 

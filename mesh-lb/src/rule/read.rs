@@ -33,14 +33,18 @@ pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<Destinati
     rule.filter(|_| issues.errors().count() == before)
 }
 
-struct Read<'a> {
+pub(super) struct Read<'a> {
     document: &'a Document,
     issues: &'a mut Issues,
 }
 
 impl Read<'_> {
-    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.error(path, message));
+    }
+
+    pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.issues.push(self.document.warning(path, message));
     }
 
     /// For fields whose value is checked though nothing enforces it.
@@ -178,11 +182,14 @@ impl Read<'_> {
     }
 
     fn load_balancer(&mut self, path: &str, lb: &spec::LoadBalancer) -> LoadBalancer {
-        if lb.simple.is_some() && lb.consistent_hash.is_set() {
+        if lb.simple.is_some() && lb.consistent_hash.is_some() {
             self.error(path, "only one of simple or consistentHash can be set");
         }
         if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_set() {
             self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
+        }
+        if let Some(hash) = &lb.consistent_hash {
+            return self.consistent_hash(&format!("{path}.consistentHash"), hash).into();
         }
         match lb.simple.unwrap_or(spec::Simple::Unspecified) {
             spec::Simple::Unspecified | spec::Simple::LeastConn | spec::Simple::LeastRequest => {
@@ -223,7 +230,7 @@ impl Read<'_> {
             None => old.map(Warmup::new),
         };
         let other = matches!(lb.simple, Some(spec::Simple::Random | spec::Simple::Passthrough));
-        if read.is_some() && (other || lb.consistent_hash.is_set()) {
+        if read.is_some() && (other || lb.consistent_hash.is_some()) {
             self.issues.push(self.document.warning(path, "not enforced: only ROUND_ROBIN and LEAST_REQUEST have it"));
         }
         read

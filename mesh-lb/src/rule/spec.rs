@@ -65,11 +65,51 @@ pub(super) struct PortSelector {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct LoadBalancer {
     pub(super) simple: Option<Simple>,
-    pub(super) consistent_hash: Unenforced,
+    pub(super) consistent_hash: Option<ConsistentHash>,
     pub(super) locality_lb_setting: Option<LocalitySpec>,
     pub(super) zone_aware_lb_setting: Unenforced,
     pub(super) warmup_duration_secs: Option<DurationText>,
     pub(super) warmup: Option<Warmup>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct ConsistentHash {
+    pub(super) http_header_name: Option<String>,
+    pub(super) http_cookie: Option<HttpCookie>,
+    pub(super) use_source_ip: Option<bool>,
+    pub(super) http_query_parameter_name: Option<String>,
+    pub(super) ring_hash: Option<RingHash>,
+    pub(super) maglev: Option<Maglev>,
+    pub(super) minimum_ring_size: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct HttpCookie {
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) ttl: Option<DurationText>,
+    pub(super) attributes: Vec<CookieAttribute>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct CookieAttribute {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RingHash {
+    pub(super) minimum_ring_size: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Maglev {
+    pub(super) table_size: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

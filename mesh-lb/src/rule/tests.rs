@@ -6,7 +6,10 @@ use mesh_core::{
 };
 
 use super::DestinationRule;
-use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+use crate::{
+    ClusterPolicy, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, OutlierDetection, RetryLimit,
+    TrafficPolicy,
+};
 
 fn read(spec: &str) -> (Option<DestinationRule>, Issues) {
     let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
@@ -27,6 +30,7 @@ fn layered(spec: &str, subset: Option<&str>, port: u16) -> ClusterPolicy {
 
 #[test]
 fn says_what_is_wrong_and_where() {
+    let hash = |hash: &str| format!("host: a\ntrafficPolicy: {{loadBalancer: {{consistentHash: {hash}}}}}");
     for (spec, expected) in [
         ("{}", "r.yaml:4:3: error: DestinationRule default/r host: a host must not be empty"),
         (
@@ -117,6 +121,40 @@ fn says_what_is_wrong_and_where() {
             "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: c, caCertificates: f}}",
             "cannot specify client certificates or CA certificate or CA CRL If credentialName is set",
         ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {}}}",
+            "only one of simple or consistentHash can be set",
+        ),
+        (
+            "host: a\ntrafficPolicy:\n  loadBalancer:\n    consistentHash: {httpCookie: {ttl: 0s}}",
+            "r.yaml:7:36: error: DestinationRule default/r trafficPolicy.loadBalancer.consistentHash.httpCookie.name: \
+             name required for HttpCookie",
+        ),
+        (&hash("{httpCookie: {name: 'a b;'}}"), "httpCookie: not a cookie that a client can have"),
+        (&hash("{httpCookie: {name: a, ttl: soon}}"), "httpCookie.ttl: "),
+        (&hash("{httpCookie: {name: a, attributes: [{value: b}]}}"), "attributes[0].name: an attribute has a name"),
+        (&hash("{httpHeaderName: 'a b'}"), "httpHeaderName: not the name of a header"),
+        (&hash("{httpQueryParameterName: ''}"), "httpQueryParameterName: a query parameter has a name"),
+        (
+            &hash("{httpHeaderName: a, useSourceIp: true}"),
+            "only one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName can be set",
+        ),
+        (&hash("{maglev: {}}"), "maglev.tableSize: tableSize must be set for maglev"),
+        (&hash("{maglev: {tableSize: 5000011}}"), "tableSize must be less than 5000011 for maglev"),
+        (&hash("{maglev: {tableSize: 65536}}"), "tableSize must be a prime number for maglev"),
+        (&hash("{maglev: {tableSize: 1}}"), "tableSize must be a prime number for maglev"),
+        (&hash("{maglev: {tableSize: -7}}"), "integer `-7`, expected an integer, 0 or more"),
+        (
+            &hash("{minimumRingSize: 5, maglev: {tableSize: 7}}"),
+            "only one of MinimumRingSize or Maglev/Ringhash can be",
+        ),
+        (
+            &hash("{minimumRingSize: 5, ringHash: {}}"),
+            "only one of MinimumRingSize or Maglev/Ringhash can be specified",
+        ),
+        (&hash("{ringHash: {}, maglev: {tableSize: 7}}"), "only one of ringHash and maglev can be set"),
+        (&hash("{ringHash: {minimumRingSize: 8388609}}"), "minimumRingSize must be at most 8388608"),
+        (&hash("{httpHeader: a}"), "unknown field `httpHeader`"),
         ("host: a\nsubsets: [{name: v1}, {name: v1}]", "subsets[1].name: duplicate subset names: v1"),
         ("host: a\nsubsets: [{name: V_1}]", "subset name \"V_1\" is invalid"),
         ("host: a\nsubsets: [{name: v1, labels: {version: 'v 1'}}]", "invalid label value \"v 1\""),
@@ -136,8 +174,8 @@ fn says_what_is_wrong_and_where() {
 fn warns_of_what_it_does_not_enforce() {
     for (spec, path) in [
         (
-            "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}",
-            "trafficPolicy.loadBalancer.consistentHash",
+            "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, minimumRingSize: 9}}}",
+            "trafficPolicy.loadBalancer.consistentHash.minimumRingSize",
         ),
         (
             "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}}",
@@ -230,6 +268,87 @@ fn warmup_has_an_old_name_too() {
         (policy.warmup.is_some(), policy.locality_setting.is_some())
     };
     assert_eq!((has("v1"), has("v2")), ((false, false), (true, true)));
+}
+
+fn hashed(settings: &str) -> LoadBalancer {
+    layered(&format!("host: a\ntrafficPolicy: {{loadBalancer: {{consistentHash: {settings}}}}}"), None, 80)
+        .load_balancer
+}
+
+/// istio ApplyRingHashLoadBalancer, ConsistentHashToHashPolicy.
+#[test]
+fn reads_consistent_hashing() {
+    let ring = |minimum_size| ConsistentHash::new(HashTable::Ring { minimum_size });
+    let header = HashKey::header("x-user").unwrap();
+    for (settings, expected) in [
+        ("{httpHeaderName: X-User}", ring(1024).with_key(header.clone())),
+        ("{useSourceIp: true, ringHash: {}}", ring(1024).with_key(HashKey::source_ip())),
+        ("{useSourceIp: false, ringHash: {minimumRingSize: 0}}", ring(1024)),
+        (
+            "{httpQueryParameterName: u, ringHash: {minimumRingSize: 7}}",
+            ring(7).with_key(HashKey::query_parameter("u")),
+        ),
+        ("{httpHeaderName: x-user, minimumRingSize: 9}", ring(9).with_key(header.clone())),
+        ("{}", ring(1024)),
+        (
+            "{httpHeaderName: x-user, maglev: {tableSize: 4999999}}",
+            ConsistentHash::new(HashTable::Maglev { size: 4_999_999 }).with_key(header),
+        ),
+        (
+            "{httpCookie: {name: user, ttl: 0s}}",
+            ring(1024).with_key(HashKey::cookie(HashCookie::new("user").with_ttl(Duration::ZERO)).unwrap()),
+        ),
+        (
+            "{httpCookie: {name: u, path: /p, ttl: 1h, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}}",
+            ring(1024).with_key(
+                HashKey::cookie(
+                    HashCookie::new("u")
+                        .with_path("/p")
+                        .with_ttl(Duration::from_secs(3600))
+                        .with_attribute("SameSite", "Lax")
+                        .with_attribute("Secure", ""),
+                )
+                .unwrap(),
+            ),
+        ),
+    ] {
+        assert_eq!(hashed(settings), expected.into(), "{settings}");
+    }
+    assert_ne!(hashed("{httpCookie: {name: u}}"), hashed("{httpCookie: {name: u, ttl: 0s}}"), "no ttl: none is made");
+}
+
+/// istio HashForHTTPDestination: a subset's port, the subset, the rule's port, the rule.
+#[test]
+fn the_nearest_hash_key_holds() {
+    let of = |name: &str| format!("loadBalancer: {{consistentHash: {{httpHeaderName: {name}}}}}");
+    let port = |name: &str| format!("portLevelSettings: [{{port: {{number: 81}}, {}}}]", of(name));
+    let spec = format!(
+        "host: a
+trafficPolicy: {{{}, {}}}
+subsets:
+- {{name: plain}}
+- {{name: own, trafficPolicy: {{{}}}}}
+- {{name: port, trafficPolicy: {{{}, {}}}}}",
+        of("rule"),
+        port("rule-port"),
+        of("subset"),
+        of("subset"),
+        port("subset-port"),
+    );
+    for (subset, port, expected) in [
+        (None, 80, "rule"),
+        (None, 81, "rule-port"),
+        (Some("plain"), 80, "rule"),
+        (Some("plain"), 81, "rule-port"),
+        (Some("own"), 80, "subset"),
+        (Some("own"), 81, "subset"),
+        (Some("port"), 80, "subset"),
+        (Some("port"), 81, "subset-port"),
+    ] {
+        let policy = layered(&spec, subset, port).load_balancer;
+        let key = policy.consistent_hash().and_then(ConsistentHash::key);
+        assert_eq!(key, HashKey::header(expected).ok().as_ref(), "{subset:?} {port}");
+    }
 }
 
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.

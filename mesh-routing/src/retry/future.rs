@@ -126,7 +126,8 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         }
         let mut request = self.head.clone().map(|()| body);
         count_attempt(&mut request, attempts + 1);
-        let attempt = Attempt { number: attempts, tried: self.tried.clone() };
+        let insists = policy.insists_on_others();
+        let attempt = Attempt { number: attempts, tried: self.tried.clone(), insists };
         let (cluster, policy_of) = (self.cluster.clone(), Arc::clone(&self.policy));
         let after = policy.backoff().wait(attempts, (self.roll)());
         Ok((after, Routed { request, cluster, policy: policy_of, attempt }))
