@@ -285,7 +285,7 @@ fn endpoints_come_and_go_under_concurrent_picks() {
     const CHANGES: usize = 100_000;
     let seed: u64 = rand::random();
     println!("seed {seed:#x}");
-    let hash = ConsistentHash::new(HashTable::Ring { minimum_size: 8 });
+    let hash = ConsistentHash::new(HashTable::Ring { minimum_size: 64 });
     for policy in [LoadBalancer::LeastRequest, LoadBalancer::RoundRobin, hash.into()] {
         let all = endpoints(8);
         let cluster = Cluster::new(name(), ClusterPolicy::default().with_load_balancer(policy), all.clone());
