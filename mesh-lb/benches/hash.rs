@@ -80,6 +80,26 @@ fn pick(bencher: Bencher<'_, '_>, cluster: &Cluster) {
     bencher.bench_local(|| cluster.pick_by_hash(Some(next()), now, &mut rng, &[]));
 }
 
+/// One endpoint comes, then it goes: with members joined and the table made.
+fn change(bencher: Bencher<'_, '_>, cluster: &Cluster) {
+    let (all, more) = (cluster.endpoints(), Cell::new(false));
+    bencher.bench_local(|| {
+        more.set(!more.get());
+        let count = all.len() - usize::from(more.get());
+        cluster.set_endpoints(all[..count].to_vec());
+    });
+}
+
+#[divan::bench(args = ENDPOINTS, sample_count = 40)]
+fn cluster_change_ring(bencher: Bencher<'_, '_>, count: usize) {
+    change(bencher, &cluster(count, HashTable::DEFAULT_RING));
+}
+
+#[divan::bench(args = ENDPOINTS, sample_count = 40)]
+fn cluster_change_maglev(bencher: Bencher<'_, '_>, count: usize) {
+    change(bencher, &cluster(count, HashTable::DEFAULT_MAGLEV));
+}
+
 #[divan::bench(args = ENDPOINTS, sample_count = 20)]
 fn ring_build(bencher: Bencher<'_, '_>, count: usize) {
     let hosts = hosts(count, false);

@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use mesh_core::EndpointAddress;
 
 use super::*;
-use crate::{DestinationRule, DestinationRules, OutlierDetection, RetryLimit, SuccessRate, random::SplitMix64};
+use crate::{
+    ConsistentHash, DestinationRule, DestinationRules, HashTable, OutlierDetection, RetryLimit, SuccessRate,
+    random::SplitMix64,
+};
 
 fn name() -> ClusterName {
     ClusterName { service: ServiceName::of_host("a.default.svc.cluster.local", "default"), port: 80, subset: None }
@@ -215,8 +218,12 @@ fn passthrough_dials_what_the_request_names_and_keeps_the_member() {
 #[test]
 fn all_ejected_is_nobody_unless_panic_says_so() {
     let now = clock::now();
-    for (min_health, usable) in [(0, 0), (50, 4)] {
-        let cluster = Cluster::new(name(), detecting(100, min_health), endpoints(4));
+    let policies = [LoadBalancer::LeastRequest, ConsistentHash::new(HashTable::DEFAULT_MAGLEV).into()];
+    for (policy, min_health, usable) in
+        policies.into_iter().flat_map(|policy| [(policy.clone(), 0, 0), (policy, 50, 4)])
+    {
+        let policy = detecting(100, min_health).with_load_balancer(policy);
+        let cluster = Cluster::new(name(), policy, endpoints(4));
         cluster.members().iter().for_each(|member| cluster.record(member, Outcome::ServerError, now));
         let mut picked: Vec<_> = (0..200).filter_map(|seed| cluster.pick(now, &mut SplitMix64(seed), &[])).collect();
         picked.sort_by_key(Arc::as_ptr);
@@ -299,7 +306,8 @@ fn endpoints_come_and_go_under_concurrent_picks() {
     const CHANGES: usize = 100_000;
     let seed: u64 = rand::random();
     println!("seed {seed:#x}");
-    for policy in [LoadBalancer::LeastRequest, LoadBalancer::RoundRobin] {
+    let hash = ConsistentHash::new(HashTable::Ring { minimum_size: 64 });
+    for policy in [LoadBalancer::LeastRequest, LoadBalancer::RoundRobin, hash.into()] {
         let all = endpoints(8);
         let cluster = Cluster::new(name(), ClusterPolicy::default().with_load_balancer(policy), all.clone());
         let (kept, done) = (Arc::clone(&cluster.members()[0]), AtomicBool::new(false));

@@ -262,11 +262,13 @@ mod tests {
         }
     }
 
+    type Rounds = fn(&[(u32, f64)], f64, &mut dyn FnMut(usize) -> bool);
+
     proptest! {
         #[test]
         fn turns_are_those_of_envoys_loop(weights in proptest::collection::vec(1_u32..2000, 1..60)) {
             let shares = Shares::of(weights.iter().copied());
-            let turns = |rounds: fn(&[(u32, f64)], f64, &mut dyn FnMut(usize) -> bool)| {
+            let turns = |rounds: Rounds| {
                 let mut turns = Vec::new();
                 rounds(&shares.each, shares.max, &mut |turn| {
                     turns.push(turn);
