@@ -200,6 +200,7 @@ impl fmt::Display for HostPattern {
 mod tests {
     use super::*;
 
+    // istio.md 1.0: "host without a `.` -> `<host>.<rule's namespace>.svc.<domain>`"
     #[test]
     fn short_names_resolve_in_the_rules_namespace() {
         // istio model/config.go ResolveShortnameToFQDN: `*`, IPs and anything with a dot untouched.

@@ -133,6 +133,25 @@ fn order_is_creation_time_then_file_order() {
 }
 
 #[test]
+fn of_one_age_the_name_and_then_the_namespace_decide() {
+    // istio.md 1.0: "all list resources are sorted by creationTimestamp, then name, then namespace (1 s granularity)"
+    let made = |name: &str, namespace: &str, at: &str, address: &str| {
+        entry(name, address).replace(
+            "}\nspec",
+            &format!(", namespace: {namespace}, creationTimestamp: '2020-01-01T00:00:0{at}Z'}}\nspec"),
+        )
+    };
+    let files = made("b", "x", "1", "1.1.1.1")
+        + &made("a", "y", "1", "2.2.2.2")
+        + &made("a", "x", "1", "3.3.3.3")
+        + &made("z", "z", "0", "4.4.4.4");
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &files)]), &mut issues);
+    assert!(issues.is_empty(), "{issues}");
+    assert_eq!(addresses(&store), ["4.4.4.4", "3.3.3.3", "2.2.2.2", "1.1.1.1"]);
+}
+
+#[test]
 fn a_misspelt_kind_or_version_of_istios_is_an_error() {
     for (yaml, says) in [
         (
