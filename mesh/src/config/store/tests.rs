@@ -65,7 +65,7 @@ fn a_directory_that_cannot_be_read_keeps_every_file_below_it() {
         ("dd.yaml", &entry("z", "3.3.3.3")),
     ];
     let store = Store::default().update(&texts(&before), &mut issues);
-    let unreadable = Texts(vec![(Arc::from("d"), Err(Arc::from("cannot be read: gone")))]);
+    let unreadable = Texts(vec![(Arc::from("d"), Err("cannot be read: gone".to_owned().into()))]);
     let store = store.update(&unreadable, &mut issues);
     assert_eq!(issues.to_string(), "d:1:1: error: cannot be read: gone");
     assert_eq!(addresses(&store), ["1.1.1.1", "2.2.2.2"]);
