@@ -200,6 +200,7 @@ mod tests {
         RewriteSpec { uri_regex_rewrite: Some(spec), ..RewriteSpec::default() }.compile()
     }
 
+    // istio.md 1.2: "prefix match: replace matched prefix; exact/regex match: replace whole path"
     #[test]
     fn what_was_matched_is_replaced() {
         // measured on Envoy 1.40 (t2, rewrite): the rows `up=`
@@ -227,6 +228,7 @@ mod tests {
         }
     }
 
+    // istio.md 1.2: "RE2 **global** substitution on path (not query)"
     #[test]
     fn what_a_pattern_finds_is_replaced_everywhere() {
         // measured on Envoy 1.40 (t2, rewrite): re-rw, re-multi, re-ci

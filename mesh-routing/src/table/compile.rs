@@ -345,14 +345,9 @@ fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
 impl<'a> Owners<'a> {
     /// istio MostSpecificHostMatch: the exact host, else the longest wildcard.
     fn of(&self, host: &HostPattern) -> Option<usize> {
-        let covers = |owner: &Owner<'_>| match (owner.pattern, host) {
-            (pattern, HostPattern::Exact(name)) => pattern.matches(name),
-            (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
-            (pattern, _) => *pattern == HostPattern::Any,
-        };
         let wildcards = || {
-            let covering = self.wildcards.iter().copied().filter(|index| covers(&self.all[*index]));
-            covering.max_by_key(|index| self.all[*index].pattern.specificity())
+            let covering = self.wildcards.iter().copied().filter(|index| self.all[*index].pattern.covers(host));
+            covering.min_by_key(|index| self.all[*index].pattern)
         };
         self.by_pattern.get(host).copied().or_else(wildcards)
     }

@@ -95,7 +95,7 @@ impl Parser<'_> {
                     self.error(path, "wildcard host * is not allowed for virtual services bound to the mesh gateway");
                 }
                 Ok(pattern) => {
-                    if let Some(other) = parsed.iter().find(|other| overlap(&other.pattern, &pattern)) {
+                    if let Some(other) = parsed.iter().find(|other| other.pattern.narrower(&pattern).is_some()) {
                         let message = format!("duplicate hosts in virtual service: {} & {pattern}", other.pattern);
                         self.error(path, message);
                     } else {
@@ -231,15 +231,4 @@ pub(super) fn some_name(name: &str) -> Option<Arc<str>> {
 pub(super) fn is_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     name.len() <= 63 && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-/// istio host.Name.Matches: overlap in either direction.
-fn overlap(a: &HostPattern, b: &HostPattern) -> bool {
-    let covers = |wide: &HostPattern, narrow: &HostPattern| match (wide, narrow) {
-        (HostPattern::Any, _) => true,
-        (wide, HostPattern::Exact(name)) => wide.matches(name),
-        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
-        _ => false,
-    };
-    covers(a, b) || covers(b, a)
 }

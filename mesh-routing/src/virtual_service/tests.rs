@@ -17,6 +17,7 @@ fn rule(rule: &str) -> (Option<VirtualService>, Issues) {
     read(&format!("hosts: [a]\nhttp: [{rule}]"))
 }
 
+// istio.md 1.2: "exactly one of route / redirect / directResponse"
 #[test]
 fn bad_input_is_refused_with_istios_words_and_a_place() {
     let to = "route: [{destination: {host: a}}]";
@@ -313,6 +314,7 @@ fn unreachable_rules_are_reported() {
     }
 }
 
+// istio.md 1.0: "`mesh` reserved; absent gateways => `[mesh]`"
 #[test]
 fn gateways_decide_whether_it_is_for_the_mesh() {
     let http = "http: [{route: [{destination: {host: a}}]}]";

@@ -65,7 +65,7 @@ fn a_directory_that_cannot_be_read_keeps_every_file_below_it() {
         ("dd.yaml", &entry("z", "3.3.3.3")),
     ];
     let store = Store::default().update(&texts(&before), &mut issues);
-    let unreadable = Texts(vec![(Arc::from("d"), Err(Arc::from("cannot be read: gone")))]);
+    let unreadable = Texts(vec![(Arc::from("d"), Err("cannot be read: gone".to_owned().into()))]);
     let store = store.update(&unreadable, &mut issues);
     assert_eq!(issues.to_string(), "d:1:1: error: cannot be read: gone");
     assert_eq!(addresses(&store), ["1.1.1.1", "2.2.2.2"]);
@@ -130,6 +130,25 @@ fn order_is_creation_time_then_file_order() {
     let store = Store::default()
         .update(&texts(&[("a", &(entry("x", "1.1.1.1") + old)), ("b", &entry("w", "2.2.2.2"))]), &mut issues);
     assert_eq!(addresses(&store), ["4.4.4.4", "1.1.1.1", "2.2.2.2"]);
+}
+
+#[test]
+fn of_one_age_the_name_and_then_the_namespace_decide() {
+    // istio.md 1.0: "all list resources are sorted by creationTimestamp, then name, then namespace (1 s granularity)"
+    let made = |name: &str, namespace: &str, at: &str, address: &str| {
+        entry(name, address).replace(
+            "}\nspec",
+            &format!(", namespace: {namespace}, creationTimestamp: '2020-01-01T00:00:0{at}Z'}}\nspec"),
+        )
+    };
+    let files = made("b", "x", "1", "1.1.1.1")
+        + &made("a", "y", "1", "2.2.2.2")
+        + &made("a", "x", "1", "3.3.3.3")
+        + &made("z", "z", "0", "4.4.4.4");
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &files)]), &mut issues);
+    assert!(issues.is_empty(), "{issues}");
+    assert_eq!(addresses(&store), ["4.4.4.4", "3.3.3.3", "2.2.2.2", "1.1.1.1"]);
 }
 
 #[test]
