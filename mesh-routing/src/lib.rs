@@ -88,6 +88,7 @@
 mod answer;
 mod cors;
 mod fault;
+mod gateway;
 mod head;
 mod header_ops;
 mod matcher;
@@ -107,6 +108,7 @@ mod virtual_service;
 pub use answer::{DirectResponse, Redirect};
 pub use cors::{Cors, CorsFuture, CorsLayer, CorsPolicy};
 pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
+pub use gateway::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant};
 pub use head::RequestHead;
 pub use mirror::{MirrorBody, MirrorLayer, Mirroring};
 pub use policy::{Roll, RoutePolicy};

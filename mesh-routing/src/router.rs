@@ -160,7 +160,7 @@ impl<C: ClusterHandle> RouteLayer<C> {
     fn no_cluster<B>(&self, taken: &Taken<C>, request: &Request<B>) -> Refused {
         let fault = taken.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
         let preflight = || taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
-        let missing = || preflight().unwrap_or_else(|| Error::new(Reason::NoCluster));
+        let missing = || preflight().unwrap_or_else(|| Error::new(taken.policy.missing));
         let mut error = taken.failed(fault.abort.map_or_else(missing, Error::new));
         if fault.delay.is_some() {
             error.exchange_mut().flag(ResponseFlag::DelayInjected);

@@ -10,7 +10,7 @@ use mesh_core::{
 };
 
 use super::{
-    model::{Host, Place, Retries, Rule, VirtualService},
+    model::{Host, Place, Retries, Rule, Semantics, VirtualService},
     reachability,
     spec::{HttpMatch, HttpRoute, Spec},
 };
@@ -68,7 +68,15 @@ impl Parser<'_> {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
             self.issues.push(self.document.warning("gateways", message));
         }
-        VirtualService { object: self.document.object().clone(), hosts, mesh, export_to, rules }
+        VirtualService {
+            object: self.document.object().clone(),
+            hosts,
+            mesh,
+            export_to,
+            rules,
+            created: self.document.created().map(Arc::from),
+            semantics: Semantics::Istio,
+        }
     }
 
     /// One without hosts: its rules are for others to use.
@@ -148,6 +156,7 @@ impl Parser<'_> {
             mirror: self.mirror(path, spec).map(Box::new),
             mirror_share: self.mirror_share(path, spec),
             mirrors: self.mirrors(path, spec.mirrors.as_deref()),
+            route: None,
         }
     }
 
