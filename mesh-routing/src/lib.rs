@@ -90,6 +90,8 @@ mod cors;
 mod fault;
 mod head;
 mod header_ops;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod matcher;
 mod mirror;
 mod percent;
