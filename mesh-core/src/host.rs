@@ -178,7 +178,7 @@ impl FromStr for HostPattern {
 }
 
 /// RFC 1123 label, upper case and underscores accepted as Istio does for host names.
-fn is_dns_label(label: &str) -> bool {
+pub(crate) fn is_dns_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= 63
         && !label.starts_with('-')

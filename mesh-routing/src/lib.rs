@@ -91,6 +91,8 @@ mod fault;
 mod gateway;
 mod head;
 mod header_ops;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod matcher;
 mod mirror;
 mod percent;

@@ -13,7 +13,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use http::Request;
 use mesh_core::{
-    Workload,
+    Labels, Workload,
     config::{Document, Issue, Issues, Node, ObjectRef},
 };
 use mesh_lb::Clusters;
@@ -204,8 +204,8 @@ fn decisions(store: &Store, clusters: &Clusters, workload: &Workload, issues: &m
 }
 
 /// Which version of an object it is: what its document says.
-fn said(document: &Document) -> (&ObjectRef, &str, Option<&Node>) {
-    (document.object(), document.api_version(), document.spec())
+fn said(document: &Document) -> (&ObjectRef, &str, [&Labels; 2], Option<&Node>) {
+    (document.object(), document.api_version(), [document.labels(), document.annotations()], document.spec())
 }
 
 #[cfg(test)]

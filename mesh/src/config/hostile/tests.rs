@@ -1,6 +1,6 @@
 //! Files of every kind, mutated by bytes and by structure.
 //!
-//! The files are in `mesh/tests/hostile`, one for a kind at least. Deterministic: `MESH_MUTATIONS=5000` makes more of
+//! The files are in `fuzz/seeds/config`, one for a kind at least. Deterministic: `MESH_MUTATIONS=5000` makes more of
 //! them, `MESH_MUTATIONS_SEED=7` others; a failure says which file it was and shows it.
 
 use std::{collections::BTreeMap, fs, panic, path::Path};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Changed, World};
 
 fn files() -> BTreeMap<String, String> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/config");
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))

@@ -96,6 +96,15 @@ fn kinds_of_others_are_no_business_of_ours() {
 }
 
 #[test]
+fn a_sidecar_is_reported_and_the_rest_in_force() {
+    let sidecar = "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\nspec:\n  egress: [{hosts: ['./*']}]\n";
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &(sidecar.to_owned() + &entry("x", "1.1.1.1")))]), &mut issues);
+    assert_eq!(issues.to_string(), "a:6:3: warning: Sidecar default/s: Sidecar is not enforced in-process");
+    assert_eq!(addresses(&store), ["1.1.1.1"]);
+}
+
+#[test]
 fn security_objects_stand_or_fall_together() {
     let mut issues = Issues::default();
     let store = Store::default().update(&texts(&[("a", &strict("one", "STRICT"))]), &mut issues);
