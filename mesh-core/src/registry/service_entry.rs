@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, fields},
+    config::{Document, Field, Issues, Topic, fields},
     identity::TrustDomain,
 };
 
@@ -203,7 +203,10 @@ fn read_addresses(addresses: &[String], document: &Document, issues: &mut Issues
         let path = format!("addresses[{index}]");
         match (address.parse::<IpAddr>(), address.contains('/')) {
             (Ok(ip), _) => read.push(ip),
-            (Err(_), true) => issues.push(document.warning(path, "a CIDR is read but not enforced in-process")),
+            (Err(_), true) => {
+                let issue = document.warning(path, "a CIDR is read but not enforced in-process");
+                issues.push(issue.about(Topic::NotEnforced));
+            }
             (Err(_), false) => {
                 issues.push(document.error(path, format!("{address:?} is not a valid IP address or CIDR block")));
             }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
-    config::{Document, Issues, parse_duration},
+    config::{Document, Issues, Topic, parse_duration},
     registry::Visibility,
 };
 
@@ -42,7 +42,8 @@ impl Read<'_> {
 
     /// For fields whose value is checked though nothing enforces it.
     fn not_enforced(&mut self, path: String) {
-        self.issues.push(self.document.warning(path, "read but not enforced in-process"));
+        let issue = self.document.warning(path, "read but not enforced in-process");
+        self.issues.push(issue.about(Topic::NotEnforced));
     }
 
     fn host(&mut self, host: Option<&str>) -> Option<HostPattern> {
