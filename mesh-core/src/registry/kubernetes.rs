@@ -116,6 +116,7 @@ impl KubernetesService {
         // Kubernetes: a service without a selector has no endpoints of its own.
         let selected = workloads.iter().filter(|entry| {
             !self.selector.is_empty()
+                && entry.is_dialled()
                 && entry.namespace == self.name.namespace
                 && entry.labels.contains_all(&self.selector)
         });

@@ -260,6 +260,16 @@ impl Read<'_> {
         if http.use_client_protocol == Some(true) {
             self.not_enforced(format!("{path}.useClientProtocol"));
         }
+        if let Some(keep_alive) = &http.http2_keep_alive {
+            let path = format!("{path}.http2KeepAlive");
+            for (field, text) in [("interval", &keep_alive.interval), ("timeout", &keep_alive.timeout)] {
+                if text.is_none() {
+                    self.error(format!("{path}.{field}"), format!("http2 keepalive {field} is required"));
+                }
+                self.duration(format!("{path}.{field}"), text.as_deref());
+            }
+            self.not_enforced(path);
+        }
     }
 
     fn outlier(&mut self, path: &str, outlier: &spec::Outlier) -> OutlierDetection {
