@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
+    config::{Document, Field, Issues, ObjectRef, Topic, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
@@ -98,7 +98,8 @@ impl KubernetesService {
             Visibility::Nobody
         });
         if spec.kind.as_deref() == Some("ExternalName") {
-            issues.push(document.warning("type", "ExternalName is not enforced: the service has no endpoints here"));
+            let issue = document.warning("type", "ExternalName is not enforced: the service has no endpoints here");
+            issues.push(issue.about(Topic::NotEnforced));
         }
         let host = service_host(&document.name().to_ascii_lowercase(), own);
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
@@ -117,6 +118,7 @@ impl KubernetesService {
         // Kubernetes: a service without a selector has no endpoints of its own.
         let selected = workloads.iter().filter(|entry| {
             !self.selector.is_empty()
+                && entry.is_dialled()
                 && entry.namespace == self.name.namespace
                 && entry.labels.contains_all(&self.selector)
         });

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 use http::HeaderName;
 use mesh_core::{
     HostPattern,
-    config::{Document, Issues},
+    config::{Document, Issues, Topic},
     registry::Visibility,
 };
 
@@ -66,7 +66,7 @@ impl Parser<'_> {
         reachability::warn(self.document, &spec.http, self.issues);
         if !mesh {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
-            self.issues.push(self.document.warning("gateways", message));
+            self.issues.push(self.document.warning("gateways", message).about(Topic::NotEnforced));
         }
         VirtualService {
             object: self.document.object().clone(),
@@ -128,7 +128,8 @@ impl Parser<'_> {
         };
         for condition in spec.retries.iter().flat_map(|retries| retries.idle_conditions()) {
             let message = format!("{condition} never holds in-process");
-            self.issues.push(self.document.warning(format!("{path}.retries.retryOn"), message));
+            let issue = self.document.warning(format!("{path}.retries.retryOn"), message);
+            self.issues.push(issue.about(Topic::NotEnforced));
         }
         let fault = match spec.fault.as_ref().map(|fault| fault.compile()) {
             None => None,

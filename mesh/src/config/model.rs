@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
-    config::{Document, Field, Issues},
+    config::{Document, Field, Issues, Topic},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::DestinationRule;
@@ -208,7 +208,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 }
                 _ => format!("{kind} is not a kind that the mesh reads"),
             };
-            issues.push(document.warning("", message));
+            issues.push(document.warning("", message).about(Topic::NotEnforced));
             Read::Foreign
         }
     }
