@@ -75,6 +75,9 @@ pub(crate) fn reason(
         "cluster" if difference.envoy == "-" && !CLUSTERS.contains_key(&difference.ours) => {
             Some("of a cluster that does not exist Envoy has no name to tell; we tell the one that the rule asked for")
         }
+        "copies" if untimed(&difference.envoy) == untimed(&difference.ours) => {
+            Some("a copy has no perTryTimeout here, and is told of none")
+        }
         "body" | "response headers" if error_text(envoy).is_some() => {
             let body = envoy.answer.as_ref().map(|answer| answer.body.as_slice())?;
             let ours = ours.answer.as_ref().map(|answer| answer.body.as_slice())?;
@@ -86,6 +89,12 @@ pub(crate) fn reason(
         }
         _ => None,
     }
+}
+
+/// Copies without what they are told of timeouts.
+fn untimed(copies: &str) -> String {
+    let timed = |part: &&str| ["x-envoy-expected-rq-timeout-ms: ", "grpc-timeout: "].iter().any(|t| part.starts_with(t));
+    copies.split(" | ").filter(|part| !timed(part)).collect::<Vec<_>>().join(" | ")
 }
 
 fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {

@@ -40,7 +40,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> 
     }
     for (name, value) in &entry.without {
         // Usually absent; sometimes there, with a value that is allowed or is not.
-        if dice.chance(30) {
+        if dice.chance(20) {
             request.headers.push((name.clone().into_bytes(), sample(dice, value, false)));
         }
     }
@@ -68,7 +68,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> 
     if matches!(&*request.method, "POST" | "PUT" | "PATCH") && dice.chance(60) {
         request.body = vec![b'x'; *dice.pick(&[1, 10, 3000])];
     }
-    for _ in 0..*dice.pick(&[0, 0, 0, 0, 1, 1, 2]) {
+    for _ in 0..*dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2]) {
         disturb(dice, &mut request);
     }
     if request.method == "HEAD" && request.headers.iter().any(|(_, value)| value == b"application/grpc") {
@@ -164,11 +164,11 @@ fn query(dice: &mut Dice, target: &mut Vec<u8>, entry: &Match) {
 }
 
 fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
-    if hosts.is_empty() || dice.chance(3) {
+    if hosts.is_empty() || dice.chance(2) {
         return outside(dice, table, hosts);
     }
     let mut host = dice.pick(hosts);
-    for _ in 0..3 {
+    for _ in 0..5 {
         if host.kind == "service without rules" {
             host = dice.pick(hosts);
         }
@@ -178,7 +178,7 @@ fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
         route = dice.pick(&host.routes);
     }
     let mut entry = route.entry.clone().unwrap_or_default();
-    if dice.chance(6) {
+    if dice.chance(3) {
         // An entry as it is written, before anything is merged or left out.
         let written = table.virtual_services.iter().flat_map(|vs| &vs.rules).flat_map(|rule| &rule.matches);
         let written: Vec<_> = written.collect();
@@ -288,7 +288,8 @@ fn insert_in_path(request: &mut Request, what: &[u8]) {
 fn percent_encode_one(dice: &mut Dice, target: &mut Vec<u8>) {
     let end = path_end(target);
     if end > 1 {
-        let at = 1 + dice.below(end - 1);
+        let letter = target[1..end].iter().position(|byte| *byte == b'a').filter(|_| dice.chance(60));
+        let at = 1 + letter.unwrap_or_else(|| dice.below(end - 1));
         let encoded = format!("%{:02x}", target[at]);
         target.splice(at..=at, encoded.into_bytes());
     }

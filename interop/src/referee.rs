@@ -1,7 +1,7 @@
 //! The match: batches of tables, the same bytes to both sides, and what came of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{
@@ -30,7 +30,7 @@ use crate::{
     report::{Options, Report},
     shrink,
     translate::{self, ROLL_HEADER},
-    upstream::{self, CASE, PLAN, Record},
+    upstream::{self, CASE, PLAN, Record, Seen},
     wire::Connection,
 };
 
@@ -82,7 +82,9 @@ pub async fn run(options: &Options) -> io::Result<Report> {
                 referee.push(&batch.tables, batch.mode).await?;
             }
         }
-        report.late += referee.late();
+        let late = referee.late();
+        report.late += late.len() as u64;
+        report.examples.extend(late.into_iter().map(|line| format!("seed {}: {line}", options.seed)).take(PRINTED));
     }
     report.specific_percent = coverage.specific_percent();
     report.features.clone_from(coverage.counts());
@@ -210,11 +212,22 @@ impl Referee {
         None
     }
 
-    /// Copies that came when nobody waited for them any more, on one side only.
-    fn late(&self) -> u64 {
+    /// Copies that came when nobody waited for them any more, on one side only: a line about each such case.
+    fn late(&self) -> Vec<String> {
         let (envoy, ours) = (self.records.0.late(), self.records.1.late());
-        envoy.iter().filter(|(case, count)| ours.get(*case) != Some(*count)).count() as u64
-            + ours.keys().filter(|case| !envoy.contains_key(*case)).count() as u64
+        let count = |side: &BTreeMap<String, Vec<Seen>>, case: &String| side.get(case).map_or(0, Vec::len);
+        let cases = envoy.iter().chain(&ours).filter(|(case, _)| count(&envoy, case) != count(&ours, case));
+        // Of a target that Envoy refuses and we do not (see `accepted`) nobody waits for copies.
+        let cases = cases.filter(|(_, copies)| copies[0].head.first.is_ascii());
+        let line = |(case, copies): (&String, &Vec<Seen>)| {
+            let (first, host) = (printable(&copies[0].head.first), copies[0].head.value("host").unwrap_or_default());
+            format!(
+                "COPIES OF LATE (Envoy {}, mesh {}): {first}, host {host}",
+                count(&envoy, case),
+                count(&ours, case)
+            )
+        };
+        cases.map(line).collect()
     }
 
     /// Leave things out while the sides still differ in a field.

@@ -64,12 +64,12 @@ pub(crate) fn rules(dice: &mut Dice, of: &For<'_>, most: usize) -> Vec<Rule> {
 }
 
 fn rule(dice: &mut Dice, of: &For<'_>, index: usize, last: bool) -> Rule {
-    let catch_all = dice.chance(if last { 12 } else { 1 });
+    let catch_all = dice.chance(if last { 9 } else { 1 });
     let entries = if catch_all { 0 } else { 1 + dice.below(2) + dice.below(2) };
     let plain = dice.chance(30);
     let action = match dice.below(100) {
-        0..=8 => Action::Redirect(redirect(dice)),
-        9..=13 => direct_response(dice),
+        0..=9 => Action::Redirect(redirect(dice)),
+        10..=15 => direct_response(dice),
         _ => Action::Route(destinations(dice, of)),
     };
     // A rule that answers by itself has neither a fault nor a rewrite.
@@ -160,7 +160,7 @@ fn matches(dice: &mut Dice, of: &For<'_>) -> Match {
     if dice.chance(30) {
         entry.headers = conditions(dice, &HEADERS);
     }
-    if dice.chance(20) {
+    if dice.chance(25) {
         entry.without = conditions(dice, &HEADERS);
     }
     if dice.chance(25) {
@@ -207,7 +207,7 @@ fn value(dice: &mut Dice) -> Text {
         0..=3 => Text::Exact((*dice.pick(&LITERALS)).into()),
         4..=5 => Text::Prefix((*dice.pick(&["v", "j", "a", "two", "A"])).into()),
         6..=7 => Text::Regex(dice.pick(&patterns::VALUES)),
-        _ if dice.chance(35) => Text::Star,
+        _ if dice.chance(50) => Text::Star,
         _ => Text::Present,
     }
 }

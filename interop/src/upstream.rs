@@ -69,10 +69,10 @@ impl Record {
         let _ = tokio::time::timeout(patience, arrived).await;
     }
 
-    /// What came after it had been taken: how many copies of which case.
-    pub(crate) fn late(&self) -> BTreeMap<String, usize> {
+    /// Copies that came after their case had been taken.
+    pub(crate) fn late(&self) -> BTreeMap<String, Vec<Seen>> {
         let late = std::mem::take(&mut *self.lock());
-        late.into_iter().filter(|(_, late)| !late.copies.is_empty()).map(|(k, late)| (k, late.copies.len())).collect()
+        late.into_iter().filter(|(_, late)| !late.copies.is_empty()).map(|(case, late)| (case, late.copies)).collect()
     }
 
     /// Add an attempt and say which it is, from 0.
