@@ -93,7 +93,8 @@ pub(crate) fn reason(
 
 /// Copies without what they are told of timeouts.
 fn untimed(copies: &str) -> String {
-    let timed = |part: &&str| ["x-envoy-expected-rq-timeout-ms: ", "grpc-timeout: "].iter().any(|t| part.starts_with(t));
+    let timed =
+        |part: &&str| ["x-envoy-expected-rq-timeout-ms: ", "grpc-timeout: "].iter().any(|t| part.starts_with(t));
     copies.split(" | ").filter(|part| !timed(part)).collect::<Vec<_>>().join(" | ")
 }
 

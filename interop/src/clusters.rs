@@ -8,14 +8,8 @@ use crate::model::PORTS;
 pub(crate) const TABLES: usize = 40;
 
 /// The services that rules send to, with their ports. `dead` refuses connections; the two shadows get nothing but copies.
-pub(crate) const UPSTREAMS: [(&str, &[u16]); 6] = [
-    ("a", &[80]),
-    ("b", &[8080]),
-    ("c", &[80, 8080]),
-    ("dead", &[80]),
-    ("shadow", &[80]),
-    ("shade", &[80, 8080]),
-];
+pub(crate) const UPSTREAMS: [(&str, &[u16]); 6] =
+    [("a", &[80]), ("b", &[8080]), ("c", &[80, 8080]), ("dead", &[80]), ("shadow", &[80]), ("shade", &[80, 8080])];
 
 /// A subset that is defined. `v9` is not.
 const SUBSET: (&str, u16, &str) = ("a", 80, "v1");

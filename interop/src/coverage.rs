@@ -33,7 +33,10 @@ fn expected() -> Vec<String> {
     all.extend(kinds.map(|kind| format!("host: {kind}")));
     all.extend(["name", "wildcard"].map(|kind| format!("host: {kind} outside the registry")));
     all.extend(["contested", "another name"].map(|kind| format!("host: {kind}")));
-    all.extend(["mirror", "mirrors", "without a percentage", "at 0 %", "at 100 %", "arrived"].map(|of| format!("mirror: {of}")));
+    all.extend(
+        ["mirror", "mirrors", "without a percentage", "at 0 %", "at 100 %", "arrived"]
+            .map(|of| format!("mirror: {of}")),
+    );
     all.extend(["subset defined", "subset unknown", "delegate"].map(|what| format!("action: {what}")));
     all.extend(["request", "response"].map(|direction| format!("action: both levels {direction} headers")));
     let fields = ["uri", "prefixRewrite", "authority", "scheme", "port", "derivePort"];
@@ -172,7 +175,8 @@ fn action_features(rule: &Rule) -> Vec<String> {
             let several = destinations.len() > 1;
             features.push(if several { "weighted destinations" } else { "one destination" }.into());
             let subsets = destinations.iter().filter_map(|destination| destination.subset.as_ref());
-            features.extend(subsets.map(|subset| format!("subset {}", if subset == "v1" { "defined" } else { "unknown" })));
+            features
+                .extend(subsets.map(|subset| format!("subset {}", if subset == "v1" { "defined" } else { "unknown" })));
             for (direction, of) in [("request", 0), ("response", 1)] {
                 let says = |headers: &Headers| [&headers.request, &headers.response][of].is_empty();
                 if several && !says(&rule.headers) && destinations.iter().any(|to| !says(&to.headers)) {

@@ -204,7 +204,8 @@ fn outside(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
     let aim = |host: &str| Aim { host: host.into(), port, entry: Match::default(), cors: false };
     let unknown = ["elsewhere.test".to_owned()];
     for name in own_hosts(table.number).iter().chain(&unknown).skip(dice.below(5)) {
-        let known = hosts.iter().filter(|host| host.port == port).any(|host| host.domains.iter().any(|d| covers(d, name)));
+        let known =
+            hosts.iter().filter(|host| host.port == port).any(|host| host.domains.iter().any(|d| covers(d, name)));
         if !known && !is_ours_alone(table, name, port) {
             return aim(name);
         }

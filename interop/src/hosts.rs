@@ -44,8 +44,7 @@ struct Claim<'a> {
 pub(crate) fn virtual_hosts(table: &Table, port: u16) -> Vec<VirtualHost> {
     let in_force = in_force(table);
     let here: Vec<_> = table.services.iter().filter(|service| service.ports.contains(&port)).collect();
-    let claims: Vec<_> =
-        (0..in_force.len()).filter_map(|index| claim(&in_force, index, &here, port)).collect();
+    let claims: Vec<_> = (0..in_force.len()).filter_map(|index| claim(&in_force, index, &here, port)).collect();
     let owned: HashSet<_> = claims.iter().flat_map(|claim| &claim.services).map(|service| &*service.host).collect();
     let mut taken: HashSet<String> = HashSet::new();
     let mut all = Vec::new();
@@ -115,12 +114,7 @@ fn rank(vs: &VirtualService) -> Option<u8> {
 }
 
 // buildSidecarVirtualHostsForVirtualService
-fn claim<'a>(
-    in_force: &'a [VirtualService],
-    index: usize,
-    here: &[&'a Service],
-    port: u16,
-) -> Option<Claim<'a>> {
+fn claim<'a>(in_force: &'a [VirtualService], index: usize, here: &[&'a Service], port: u16) -> Option<Claim<'a>> {
     let vs = &in_force[index];
     let routes = routes(&vs.rules, port);
     if routes.is_empty() {

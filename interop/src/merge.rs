@@ -127,9 +127,10 @@ fn go_together(root: &Match, own: &Match) -> bool {
     let of_map = |(root, own): &(&Vec<(String, Text)>, &Vec<(String, Text)>)| {
         own.iter().all(|(name, own)| root.iter().all(|(known, root)| known != name || narrows(root, own)))
     };
-    let labels = own.source_labels.iter().all(|(key, value)| {
-        root.source_labels.iter().all(|(known, root)| known != key || root == value)
-    });
+    let labels = own
+        .source_labels
+        .iter()
+        .all(|(key, value)| root.source_labels.iter().all(|(known, root)| known != key || root == value));
     texts.iter().all(|(root, own)| root.as_ref().zip(own.as_ref()).is_none_or(|(root, own)| narrows(root, own)))
         && maps.iter().all(of_map)
         && root.ignore_case == own.ignore_case

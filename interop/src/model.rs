@@ -103,9 +103,15 @@ pub(crate) struct Destination {
 pub(crate) enum Action {
     Route(Vec<Destination>),
     Redirect(Redirect),
-    DirectResponse { status: u16, body: Option<String> },
+    DirectResponse {
+        status: u16,
+        body: Option<String>,
+    },
     /// The rules of another VirtualService, one without hosts, stand here. No namespace is the rule's own.
-    Delegate { name: String, namespace: Option<String> },
+    Delegate {
+        name: String,
+        namespace: Option<String>,
+    },
 }
 
 /// Where to instead; at least one part is there.

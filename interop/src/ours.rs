@@ -86,7 +86,8 @@ impl Ours {
 fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Cluster>, String> {
     let mut issues = Issues::default();
     let (mut documents, mut virtual_services) = (Vec::new(), Vec::new());
-    for (index, document) in istio::upstreams().into_iter().chain(tables.iter().flat_map(istio::documents)).enumerate() {
+    for (index, document) in istio::upstreams().into_iter().chain(tables.iter().flat_map(istio::documents)).enumerate()
+    {
         let rules = document["kind"] == "VirtualService";
         for document in Document::parse_all(&format!("{index}.yaml"), &document.to_string(), &mut issues) {
             if rules {
@@ -111,7 +112,11 @@ fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Clust
         virtual_services: &virtual_services,
         default_retry: Some(RetryPolicy::istio_default()),
     };
-    Ok(RouteTable::compile(&input, &mut |name| CLUSTERS.contains_key(&name.to_string()).then(|| Arc::new(name.clone())), &mut issues))
+    Ok(RouteTable::compile(
+        &input,
+        &mut |name| CLUSTERS.contains_key(&name.to_string()).then(|| Arc::new(name.clone())),
+        &mut issues,
+    ))
 }
 
 async fn serve(listener: TcpListener, port: u16, table: Arc<ArcSwap<RouteTable<Cluster>>>, transport: Transport) {

@@ -40,13 +40,16 @@ const REQUESTS: usize = 25;
 const WORKERS: usize = 12;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long copies may take to arrive once the answer is there.
+/// How long copies may take to arrive once the answer is there, and when the case is played again because they did not.
 const MIRRORS: Duration = Duration::from_secs(1);
+const MIRRORS_AGAIN: Duration = Duration::from_millis(200);
 /// A difference counts when it is there again each of so many times: timeouts are real time.
 const AGAIN: usize = 3;
 /// Cases that are shrunk and printed, per kind of difference and in all.
 const PRINTED_PER_KIND: usize = 1;
 const PRINTED: usize = 12;
+/// How long a case is made smaller.
+const SHRINKING: Duration = Duration::from_secs(10);
 
 /// Play.
 ///
@@ -69,9 +72,6 @@ pub async fn run(options: &Options) -> io::Result<Report> {
             coverage.add(&batch.hosts[request.table], request, &envoy);
             let Some(found) = referee.settle(&batch, request, (envoy, ours), &mut report).await else { continue };
             report.different += 1;
-            if options.bug.is_some() && report.different > 1 {
-                continue;
-            }
             let fields: Vec<_> = found.iter().map(|difference| difference.field).collect();
             let printed = kinds.entry(fields.join(", ")).or_default();
             if *printed < PRINTED_PER_KIND && report.examples.len() < PRINTED {
@@ -79,6 +79,9 @@ pub async fn run(options: &Options) -> io::Result<Report> {
                 let table = &batch.tables[request.table];
                 let minimal = referee.minimal(table.clone(), request.clone(), batch.mode, found[0].field).await?;
                 report.examples.push(format!("seed {}: {minimal}", options.seed));
+                if options.bug.is_some() {
+                    break;
+                }
                 referee.push(&batch.tables, batch.mode).await?;
             }
         }
@@ -123,6 +126,8 @@ fn hosts(table: &Table) -> Vec<VirtualHost> {
 struct Player {
     envoy: HashMap<u16, Connection>,
     ours: HashMap<u16, Connection>,
+    /// How long copies may take.
+    mirrors: Duration,
 }
 
 /// Both sides, running.
@@ -158,7 +163,7 @@ impl Referee {
         let ports = crate::model::PORTS;
         let envoy = ports.map(|port| (port, Connection::new(self.envoy.address(MODES[mode].0, port))));
         let ours = ports.map(|port| (port, Connection::new(self.ours.address(port))));
-        Player { envoy: HashMap::from(envoy), ours: HashMap::from(ours) }
+        Player { envoy: HashMap::from(envoy), ours: HashMap::from(ours), mirrors: MIRRORS_AGAIN }
     }
 
     /// All requests of a batch, several at a time; results in their order.
@@ -167,7 +172,7 @@ impl Referee {
         let (position, results) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
-            let mut player = self.player(batch.mode);
+            let mut player = Player { mirrors: MIRRORS, ..self.player(batch.mode) };
             let (batch, position, results) = (Arc::clone(&batch), Arc::clone(&position), Arc::clone(&results));
             let (records, next) = (Arc::clone(&self.records), Arc::clone(&self.next));
             workers.spawn(async move {
@@ -221,11 +226,7 @@ impl Referee {
         let cases = cases.filter(|(_, copies)| copies[0].head.first.is_ascii());
         let line = |(case, copies): (&String, &Vec<Seen>)| {
             let (first, host) = (printable(&copies[0].head.first), copies[0].head.value("host").unwrap_or_default());
-            format!(
-                "COPIES OF LATE (Envoy {}, mesh {}): {first}, host {host}",
-                count(&envoy, case),
-                count(&ours, case)
-            )
+            format!("COPIES OF LATE (Envoy {}, mesh {}): {first}, host {host}", count(&envoy, case), count(&ours, case))
         };
         cases.map(line).collect()
     }
@@ -238,8 +239,12 @@ impl Referee {
         mode: usize,
         field: &str,
     ) -> io::Result<String> {
+        let until = Instant::now() + if self.bug.is_some() { SHRINKING / 10 } else { SHRINKING };
         'smaller: loop {
             for (less_table, less_request) in shrink::smaller(&table, &request) {
+                if Instant::now() > until {
+                    break 'smaller;
+                }
                 if self.still_differs(&less_table, &less_request, mode, field).await {
                     (table, request) = (less_table, less_request);
                     continue 'smaller;
@@ -315,7 +320,7 @@ impl Player {
         let ours = side(self.ours.get_mut(&request.port));
         let (mut envoy, mut ours) = tokio::join!(envoy, ours);
         let copies = copies(hosts, request.port, &envoy);
-        tokio::join!(records.0.copies(&case, copies, MIRRORS), records.1.copies(&case, copies, MIRRORS));
+        tokio::join!(records.0.copies(&case, copies, self.mirrors), records.1.copies(&case, copies, self.mirrors));
         for (outcome, record) in [(&mut envoy, &records.0), (&mut ours, &records.1)] {
             let traffic = record.take(&case);
             (outcome.seen, outcome.copies) = (traffic.attempts, traffic.copies);
@@ -330,7 +335,11 @@ fn copies(hosts: &[VirtualHost], port: u16, envoy: &Outcome) -> usize {
     let routes = hosts.iter().filter(|host| host.port == port).flat_map(|host| &host.routes);
     let Some(route) = routes.into_iter().find(|route| route.name == name) else { return 0 };
     let answered = envoy.says("x-o-flags").split(',').any(|flag| matches!(flag, "FI" | "NC"));
-    if answered { 0 } else { translate::copies(&route.rule, port).filter(|to| CLUSTERS.get(to).is_some_and(|to| is_shadow(to))).count() }
+    if answered {
+        0
+    } else {
+        translate::copies(&route.rule, port).filter(|to| CLUSTERS.get(to).is_some_and(|to| is_shadow(to))).count()
+    }
 }
 
 /// What is in force, as a person writes it.

@@ -3,8 +3,8 @@
 use crate::{
     dice::Dice,
     model::{
-        Abort, Action, Cors, Destination, Fault, Headers, Match, Mirror, Operations, PORTS, Percent, Redirect, Retries,
-        Rewrite, Rule, Text, CLIENT_NAMESPACE,
+        Abort, Action, CLIENT_NAMESPACE, Cors, Destination, Fault, Headers, Match, Mirror, Operations, PORTS, Percent,
+        Redirect, Retries, Rewrite, Rule, Text,
     },
     patterns,
 };
@@ -151,7 +151,8 @@ fn matches(dice: &mut Dice, of: &For<'_>) -> Match {
     }
     if dice.chance(15) {
         entry.authority = Some(match dice.below(5) {
-            0..=1 => Text::Prefix((*dice.pick(&["t", "t", "T", "x."])).into()),
+            0 => Text::Prefix(dice.pick(of.hosts).chars().take(1 + dice.below(3)).collect()),
+            1 => Text::Prefix((*dice.pick(&["t", "T", "x."])).into()),
             2 => Text::Regex(&patterns::VALUES[1]),
             // The port counts here, though it does not where the virtual host is found.
             _ => Text::Exact(format!("{}{}", dice.pick(of.hosts), dice.pick(&["", ":80", ":1234"]))),
@@ -165,6 +166,11 @@ fn matches(dice: &mut Dice, of: &For<'_>) -> Match {
     }
     if dice.chance(25) {
         entry.query = conditions(dice, &PARAMETERS);
+        // Envoy refuses a target that is not ASCII: not too often.
+        let odd = |(_, text): &(String, Text)| matches!(text, Text::Exact(value) if !value.is_ascii());
+        if dice.chance(70) && entry.query.iter().any(odd) {
+            entry.query.clear();
+        }
     }
     if entry.is_catch_all() && dice.chance(90) {
         entry.uri = Some(Text::Prefix(path(dice)));

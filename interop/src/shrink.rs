@@ -5,9 +5,11 @@ use crate::model::{Action, Fault, Headers, Operations, Request, Step, Table};
 /// Cases that are a little smaller, the boldest first.
 pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)> {
     let mut tables = smaller_tables(table);
-    let rules = table.virtual_services.iter().enumerate().flat_map(|(vs, spec)| {
-        spec.rules.iter().enumerate().map(move |(index, rule)| (vs, index, rule))
-    });
+    let rules = table
+        .virtual_services
+        .iter()
+        .enumerate()
+        .flat_map(|(vs, spec)| spec.rules.iter().enumerate().map(move |(index, rule)| (vs, index, rule)));
     for (vs, index, rule) in rules {
         let mut variant = |change: &dyn Fn(&mut crate::model::Rule)| {
             let mut less = table.clone();

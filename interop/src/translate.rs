@@ -10,9 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     clusters::{self, PASSTHROUGH, UPSTREAMS},
     hosts::{Route, VirtualHost, virtual_hosts},
-    model::{
-        Action, CLUSTER_DOMAIN, Destination, Match, Operations, Redirect, Retries, Rule, Table, Text,
-    },
+    model::{Action, CLUSTER_DOMAIN, Destination, Match, Operations, Redirect, Retries, Rule, Table, Text},
     policies::{cors, fault, retry_policy},
 };
 
@@ -23,7 +21,8 @@ pub(crate) const ROLL_HEADER: &str = "x-roll";
 
 /// The RouteConfiguration of a port.
 pub(crate) fn route_configuration(name: &str, port: u16, tables: &[Table], version: &str) -> Value {
-    let mut hosts: Vec<_> = tables.iter().flat_map(|table| virtual_hosts(table, port)).map(|host| virtual_host(&host)).collect();
+    let mut hosts: Vec<_> =
+        tables.iter().flat_map(|table| virtual_hosts(table, port)).map(|host| virtual_host(&host)).collect();
     hosts.push(json!({"name": "version", "domains": ["version.referee"], "routes": [
         {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": version}}}]}));
     // buildCatchAllVirtualHost

@@ -247,15 +247,18 @@ impl<C> Taken<C> {
 
     /// What a rule says about responses, it says about replies made here. measured on Envoy 1.40: redirects, direct
     /// responses, 503, 504 and injected aborts carry the rule's headers, the answer to a preflight does not; an abort,
-    /// which comes from outside of the CORS filter, says nothing about origins.
+    /// which comes from outside of the CORS filter, says nothing about origins. And one in front of a redirect or a direct
+    /// response has no rule's headers (interop): to Envoy's filters only a route that forwards has an entry.
     fn failed(&self, mut error: Error) -> Error {
         self.note(error.exchange_mut());
         let reason = error.reason();
-        if let Some(ops) = self.policy.response_headers.as_ref().filter(|_| reason != Reason::Preflight) {
+        let abort = matches!(reason, Reason::FaultAbort(_) | Reason::FaultAbortGrpc(_));
+        let told = reason != Reason::Preflight && !(abort && self.cluster.is_none());
+        if let Some(ops) = self.policy.response_headers.as_ref().filter(|_| told) {
             let ops = Arc::clone(ops);
             error.edit_reply(move |headers| header_ops::apply(&ops, headers));
         }
-        let outside_cors = matches!(reason, Reason::FaultAbort(_) | Reason::FaultAbortGrpc(_) | Reason::RateLimited);
+        let outside_cors = abort || reason == Reason::RateLimited;
         if let Some(grant) = self.grant.clone().filter(|_| !outside_cors) {
             error.edit_reply(move |headers| grant.apply(headers));
         }

@@ -172,7 +172,8 @@ async fn a_body_is_told_on_while_it_is_read() {
 #[tokio::test(start_paused = true)]
 async fn a_mirror_gets_the_body_that_the_request_never_sent() {
     // measured on Envoy 1.40 (interop): the mirror of a request whose own upstream refuses the connection gets all of it
-    let (stack, seen) = stack("{mirror: {host: a, subset: copy}, route: [{destination: {host: a, subset: down}}]}", CAP);
+    let (stack, seen) =
+        stack("{mirror: {host: a, subset: copy}, route: [{destination: {host: a, subset: down}}]}", CAP);
     stack.oneshot(post(Full::<Bytes>::from("body"))).await.unwrap_err();
     settle().await;
     assert_eq!(sorted(&seen), [("copy POST /m a:80 -".into(), Ok("body".into()))]);

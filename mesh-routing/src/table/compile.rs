@@ -91,9 +91,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 continue;
             }
             // http rules are for HTTP: Istio proxies other protocols as bytes.
-            let is_http = |port: &&ServicePort| {
-                !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https)
-            };
+            let is_http =
+                |port: &&ServicePort| !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
             let http: Vec<_> = service.ports.iter().filter(is_http).map(|port| port.number).collect();
             let candidates = owners.of(service, &http);
             for port in service.ports.iter().map(|port| port.number) {
