@@ -84,7 +84,8 @@ fn measure() {
     }
     let run = || {
         let start = Instant::now();
-        let command = std::process::Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("lint").arg(scratch.path()).output();
+        let command =
+            std::process::Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("lint").arg(scratch.path()).output();
         assert_eq!(command.unwrap().status.code(), Some(0));
         start.elapsed().as_secs_f64()
     };

@@ -89,10 +89,7 @@ pub(super) const ALL: &[Analyzer] = &[
     },
     Analyzer {
         name: "service.PortNameAnalyzer",
-        finds: &[
-            codes::PORT_NAME_IS_NOT_UNDER_NAMING_CONVENTION,
-            codes::EXTERNAL_NAME_SERVICE_TYPE_INVALID_PORT_NAME,
-        ],
+        finds: &[codes::PORT_NAME_IS_NOT_UNDER_NAMING_CONVENTION, codes::EXTERNAL_NAME_SERVICE_TYPE_INVALID_PORT_NAME],
         run: service::analyze,
     },
     Analyzer {
@@ -130,11 +127,7 @@ pub(super) const ALL: &[Analyzer] = &[
         finds: &[codes::INVALID_TELEMETRY_PROVIDER],
         run: telemetry::providers,
     },
-    Analyzer {
-        name: "telemetry.LightstepAnalyzer",
-        finds: &[codes::DEPRECATED],
-        run: telemetry::lightstep,
-    },
+    Analyzer { name: "telemetry.LightstepAnalyzer", finds: &[codes::DEPRECATED], run: telemetry::lightstep },
     Analyzer {
         name: "authz.AuthorizationPoliciesAnalyzer",
         finds: &[codes::NO_MATCHING_WORKLOADS_FOUND, codes::REFERENCED_RESOURCE_NOT_FOUND],

@@ -84,7 +84,9 @@ fn weights() {
     assert_eq!(alone.len(), 1);
     assert!(alone[0].starts_with("t.yaml:7:") && alone[0].contains("weight 20 has no effect"), "{alone:?}");
     assert_eq!(lines(&route("[{destination: {host: a}, weight: 100}]"), "MESH0006"), [""; 0]);
-    let two = |a: u8, b: u8| route(&format!("[{{destination: {{host: a}}, weight: {a}}}, {{destination: {{host: b}}, weight: {b}}}]"));
+    let two = |a: u8, b: u8| {
+        route(&format!("[{{destination: {{host: a}}, weight: {a}}}, {{destination: {{host: b}}, weight: {b}}}]"))
+    };
     assert!(lines(&two(80, 15), "MESH0007")[0].contains("weights add up to 95"));
     assert_eq!(lines(&two(80, 20), "MESH0007"), [""; 0]);
 }
@@ -95,7 +97,10 @@ fn an_object_is_defined_once() {
     let text = route("[{destination: {host: a}}]");
     let twice = lines(&format!("{text}---\n{text}"), "MESH0003");
     assert_eq!(twice.len(), 1);
-    assert!(twice[0].starts_with("t.yaml:11:18:") && twice[0].contains("defined twice, first at t.yaml:3:18"), "{twice:?}");
+    assert!(
+        twice[0].starts_with("t.yaml:11:18:") && twice[0].contains("defined twice, first at t.yaml:3:18"),
+        "{twice:?}"
+    );
     // Others' kinds are others' business.
     let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\n";
     assert_eq!(found(&format!("{map}---\n{map}")).len(), 0);
@@ -187,7 +192,10 @@ fn sidecars_are_checked() {
 #[test]
 fn layer_four_routes_are_checked() {
     for (spec, message) in [
-        ("tls: [{route: [{destination: {host: a}}]}]", "tls[0]: Schema validation error: TLS route must have at least one match"),
+        (
+            "tls: [{route: [{destination: {host: a}}]}]",
+            "tls[0]: Schema validation error: TLS route must have at least one match",
+        ),
         ("tls: [{match: [{port: 1}], route: [{}]}]", "TLS match must have at least one SNI host"),
         (
             "tls: [{match: [{sniHosts: [b.c]}], route: [{}]}]",

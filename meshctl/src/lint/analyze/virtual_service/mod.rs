@@ -49,10 +49,7 @@ fn destinations(spec: &Node) -> Vec<Destination<'_>> {
     for section in ["http", "tcp", "tls"] {
         for (rule, node) in spec.list(section).iter().enumerate() {
             for (index, route) in node.list("route").iter().enumerate() {
-                found.push(Destination {
-                    place: Place::Route(section, rule, index),
-                    node: route.child("destination"),
-                });
+                found.push(Destination { place: Place::Route(section, rule, index), node: route.child("destination") });
             }
         }
     }
