@@ -76,6 +76,9 @@ fn versions(group: &str, kind: &str) -> Option<&'static [&'static str]> {
 pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
     vec![
         ("VirtualService", VirtualService::fields()),
+        ("HTTPRoute", HttpRoute::fields()),
+        ("GRPCRoute", GrpcRoute::fields()),
+        ("ReferenceGrant", ReferenceGrant::fields()),
         ("DestinationRule", DestinationRule::fields()),
         ("ServiceEntry", ServiceEntry::fields()),
         ("WorkloadEntry", WorkloadEntry::fields()),
