@@ -174,7 +174,7 @@ impl PathRewrite {
             None => Self::Prefix { matched: 1, with },
             Some(StringMatch::Prefix(prefix)) => Self::Prefix { matched: prefix.len(), with },
             Some(StringMatch::Segments(prefix)) => {
-                let with = with.strip_suffix('/').map_or(with.clone(), Arc::from);
+                let with = with.strip_suffix('/').map_or_else(|| Arc::clone(&with), Arc::from);
                 Self::Segments { matched: prefix.len(), with }
             }
             Some(StringMatch::Exact(_) | StringMatch::Regex(_)) => Self::Whole(with),

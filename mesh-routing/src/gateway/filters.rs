@@ -121,7 +121,7 @@ impl Parser<'_> {
                 );
                 good = false;
             } else if !given && member == kind {
-                self.error(&*at, format!("filter.{field} must be specified for {name} filter.type"));
+                self.error(at, format!("filter.{field} must be specified for {name} filter.type"));
                 good = false;
             }
         }

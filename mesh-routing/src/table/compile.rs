@@ -283,8 +283,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let answers = backend.redirect.is_some();
         RoutePolicy {
             mirrors: some(mirrors.collect()),
-            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or(policy.rewrite.clone()),
-            cors: backend.cors.clone().or(policy.cors.clone()).filter(|_| !answers),
+            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or_else(|| policy.rewrite.clone()),
+            cors: backend.cors.clone().or_else(|| policy.cors.clone()).filter(|_| !answers),
             ..policy
         }
     }

@@ -46,7 +46,7 @@ impl Case {
         let names = &test["namespacedNames"];
         let gateway = names["gwNN"]["Name"].as_str().unwrap_or("same-namespace");
         let other = GATEWAYS.iter().find(|(test, cases, _)| *test == name && cases.contains(&index));
-        let origin = other.map_or(format!("http://{gateway}"), |(_, _, origin)| (*origin).to_owned());
+        let origin = other.map_or_else(|| format!("http://{gateway}"), |(_, _, origin)| (*origin).to_owned());
         // A service is called by its whole name.
         let origin = match origin.split_once(".:") {
             Some((host, port)) => format!("{host}.{INFRA}.svc.cluster.local:{port}"),
@@ -59,7 +59,7 @@ impl Case {
             // The second case is sent when the grant has been deleted.
             grants: (name, index) != ("HTTPRouteReferenceGrant", 1),
             path: path.to_owned(),
-            origin: host.map_or(origin.clone(), |host| format!("http://{host}")),
+            origin: host.map_or_else(|| origin.clone(), |host| format!("http://{host}")),
             backend: backend.to_owned(),
             value: value.clone(),
             grpc,
@@ -179,12 +179,12 @@ impl Case {
         let location: Uri = location.parse().map_err(|error| format!("{location}: {error}"))?;
         let origin: Uri = self.origin.parse().unwrap();
         let given = |field: &str| expected[field].as_str().filter(|text| !text.is_empty());
-        let scheme = given("Scheme").unwrap_or(origin.scheme_str().unwrap());
+        let scheme = given("Scheme").unwrap_or_else(|| origin.scheme_str().unwrap());
         check("scheme", location.scheme_str().unwrap(), scheme)?;
-        check("host", location.host().unwrap(), given("Host").unwrap_or(origin.host().unwrap()))?;
+        check("host", location.host().unwrap(), given("Host").unwrap_or_else(|| origin.host().unwrap()))?;
         check("path", location.path(), given("Path").unwrap_or(&self.path))?;
         let default = if scheme == "https" { "443" } else { "80" };
-        let port = location.port_u16().map_or(default.to_owned(), |port| port.to_string());
+        let port = location.port_u16().map_or_else(|| default.to_owned(), |port| port.to_string());
         check("port", &port, given("Port").unwrap_or(default))
     }
 
@@ -192,7 +192,7 @@ impl Case {
         for mirror in self.value["MirroredTo"].as_array().into_iter().flatten() {
             let name = mirror["BackendRef"]["Name"].as_str().unwrap();
             let Some(percent) = mirror["Percent"].as_u64() else {
-                seen.iter().find(|echo| echo.backend == name).ok_or(format!("not mirrored to {name}"))?;
+                seen.iter().find(|echo| echo.backend == name).ok_or_else(|| format!("not mirrored to {name}"))?;
                 continue;
             };
             let mut copies = 0;

@@ -163,7 +163,7 @@ impl Echo {
             namespace: service.namespace.to_string(),
             method: request.method().to_string(),
             path: request.uri().path_and_query().unwrap().to_string(),
-            host: host.or(request.uri().host()).unwrap().to_owned(),
+            host: host.or_else(|| request.uri().host()).unwrap().to_owned(),
             headers: request.headers().clone(),
             route: routed.policy.name().unwrap().to_string(),
         }

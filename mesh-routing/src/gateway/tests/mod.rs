@@ -14,7 +14,7 @@ use mesh_core::{
 };
 
 use super::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant};
-use crate::{CompileInput, Decision, RequestHead, RetryPolicy, RouteTable, VirtualService};
+use crate::{CompileInput, Decision, RequestHead, RetryPolicy, RoutePolicy, RouteTable, VirtualService};
 
 type Table = RouteTable<Arc<ClusterName>>;
 
@@ -138,4 +138,12 @@ fn sent(table: &Table, uri: &str, roll: u64) -> String {
         Decision::Redirect(redirect, _) => String::from_utf8(redirect.location(&head)).unwrap(),
         Decision::DirectResponse(response, _) => response.status.as_u16().to_string(),
     }
+}
+
+/// What the rule that forwards a request says.
+fn policy(table: &Table, uri: &str) -> RoutePolicy<Arc<ClusterName>> {
+    let request = request(uri, &[]);
+    let head = RequestHead::new(&request, table.path_normalization()).unwrap();
+    let Decision::Forward(destination) = table.route(&head, || 0).unwrap() else { panic!("it does not forward {uri}") };
+    (**destination.policy()).clone()
 }

@@ -3,8 +3,8 @@ use std::time::Duration;
 use mesh_core::{Reason, config::Severity};
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
-use super::{compile, compile_in, http, request, route, rule, sent, taken};
-use crate::{Decision, RequestHead, RetryOn, RoutePolicy, Verdict};
+use super::{compile, compile_in, http, policy, request, route, rule, sent, taken};
+use crate::{Decision, RequestHead, RetryOn, Verdict};
 
 /// Rules, from the first to the last that is asked.
 const ORDER: [(&str, &str); 10] = [
@@ -197,13 +197,6 @@ fn a_foreign_backend_needs_a_grant() {
     let (table, issues) = compile_in("default", &http("r", &rules));
     assert_eq!(policy(&table, "http://a/").mirrors().count(), 0, "{issues}");
     assert_eq!(sent(&table, "http://a/", 0), "b:9080");
-}
-
-fn policy(table: &super::Table, uri: &str) -> RoutePolicy<super::Arc<mesh_core::ClusterName>> {
-    let request = request(uri, &[]);
-    let head = RequestHead::new(&request, table.path_normalization()).unwrap();
-    let Decision::Forward(destination) = table.route(&head, || 0).unwrap() else { panic!() };
-    (**destination.policy()).clone()
 }
 
 #[test]

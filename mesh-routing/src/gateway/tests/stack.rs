@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use mesh_core::{Exchange, LocalReplyLayer};
 use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
-use super::{compile_in, http, route};
+use super::{compile_in, http, policy, route};
 use crate::{CorsLayer, MirrorBody, MirrorLayer, RouteLayer, tests::To};
 
 /// What came back, and what reached whom, in order.
@@ -90,6 +90,30 @@ async fn grpc_callers_get_grpc_replies() {
 }
 
 #[tokio::test]
+async fn paths_and_hosts_are_rewritten() {
+    // "1.10: ReplacePrefixMatch `/` strips segment (`^prefix(/?)(.*)`→`/\\2`); ReplaceFullPath = regex `/.*`"
+    let full = |with: &str| format!("path: {{type: ReplaceFullPath, replaceFullPath: {with}}}");
+    let prefix = |with: &str| format!("path: {{type: ReplacePrefixMatch, replacePrefixMatch: {with}}}");
+    for (rewrite, path, up) in [
+        (full("/one"), "/p/x?q=1", "/one"),
+        (prefix("/one"), "/p/x?q=1", "/one/x"),
+        (prefix("/one/"), "/p/", "/one/"),
+        (prefix("/"), "/p/x", "/x"),
+        (prefix("/"), "/p", "/"),
+    ] {
+        let filter = format!("{{type: URLRewrite, urlRewrite: {{hostname: other.example, {rewrite}}}}}");
+        let rules = format!(
+            "{{matches: [{{path: {{value: /p}}}}], filters: [{filter}], backendRefs: [{{name: b, port: 9080}}]}}"
+        );
+        let seen = send(&http("r", &rules), get(&format!("http://a{path}"))).await;
+        assert_eq!(seen.upstream, [format!("b {up} x=")], "{rewrite} {path}");
+    }
+    let filter = "{type: URLRewrite, urlRewrite: {hostname: other.example}}";
+    let rules = format!("{{filters: [{filter}], backendRefs: [{{name: b, port: 9080}}]}}");
+    assert_eq!(policy(&compile_in("default", &http("r", &rules)).0, "http://a/").authority.unwrap(), "other.example");
+}
+
+#[tokio::test]
 async fn header_filters_are_maps() {
     // "1.10: header filters map-based (duplicate names collapse)"; gateway API HTTPHeaderFilter: "Subsequent entries with an
     // equivalent header name MUST be ignored due to the case-insensitivity of header names"
@@ -103,10 +127,7 @@ async fn header_filters_are_maps() {
     let filters = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: other.example}]}}";
     let (table, _) =
         compile_in("default", &http("r", &format!("{{filters: [{filters}], backendRefs: [{{name: b, port: 9080}}]}}")));
-    let request = super::request("http://a/", &[]);
-    let head = crate::RequestHead::new(&request, table.path_normalization()).unwrap();
-    let crate::Decision::Forward(destination) = table.route(&head, || 0).unwrap() else { panic!() };
-    assert_eq!(destination.policy().authority.as_ref().unwrap(), "other.example");
+    assert_eq!(policy(&table, "http://a/").authority.unwrap(), "other.example");
 }
 
 #[tokio::test]
@@ -129,10 +150,7 @@ async fn mirrors_get_their_share() {
     }
     let share = |of: &str| {
         let (table, _) = compile_in("default", &mirror(of));
-        let request = super::request("http://a/", &[]);
-        let head = crate::RequestHead::new(&request, table.path_normalization()).unwrap();
-        let crate::Decision::Forward(destination) = table.route(&head, || 0).unwrap() else { panic!() };
-        destination.policy().mirrors.as_ref().unwrap()[0].share
+        policy(&table, "http://a/").mirrors.unwrap()[0].share
     };
     assert_eq!(share(", fraction: {numerator: 25, denominator: 50}"), crate::percent::Percent::truncated(50.0));
     assert_eq!(share(", percent: 20"), crate::percent::Percent::truncated(20.0));
