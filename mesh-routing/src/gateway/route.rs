@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::config::{Document, Issues, ObjectRef};
+use mesh_core::config::{Document, Field, Issues, ObjectRef, fields};
 
 use super::{
     filters::Filters,
@@ -69,6 +69,12 @@ pub(super) struct RouteRule {
 }
 
 impl HttpRoute {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<HttpSpec>()
+    }
+
     /// Read an HTTPRoute. Errors and warnings go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: HttpSpec = document.decode(issues)?;
@@ -99,6 +105,12 @@ impl HttpRoute {
 }
 
 impl GrpcRoute {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<GrpcSpec>()
+    }
+
     /// Read a GRPCRoute. Errors and warnings go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: GrpcSpec = document.decode(issues)?;
@@ -106,7 +118,7 @@ impl GrpcRoute {
         let parents = parser.parents(&spec.parent_refs, &spec.hostnames);
         parser.limit("rules", spec.rules.len(), 16);
         parser.names(spec.rules.iter().map(|rule| rule.name.as_deref()));
-        let rules = spec.rules.iter().enumerate().map(|(index, rule)| parser.grpc_rule(index, rule)).collect();
+        let rules = spec.rules.into_iter().enumerate().map(|(index, rule)| parser.grpc_rule(index, rule)).collect();
         parser.route(parents, rules).map(Self)
     }
 
@@ -226,10 +238,12 @@ impl Parser<'_> {
         RouteRule { matches, rule }
     }
 
-    fn grpc_rule(&mut self, index: usize, spec: &GrpcRule) -> RouteRule {
+    fn grpc_rule(&mut self, index: usize, spec: GrpcRule) -> RouteRule {
         let at = format!("rules[{index}].matches");
         self.limit(&at, spec.matches.len(), 64);
-        let (rule, _) = self.rule(index, spec.name.as_deref(), &spec.filters, &spec.backend_refs, false);
+        let filters: Vec<_> = spec.filters.into_iter().map(Filter::from).collect();
+        let backends: Vec<_> = spec.backend_refs.into_iter().map(BackendRef::from).collect();
+        let (rule, _) = self.rule(index, spec.name.as_deref(), &filters, &backends, false);
         let matches = spec.matches.iter().enumerate();
         let matches = matches.map(|(i, matcher)| self.grpc_match(&format!("{at}[{i}]"), matcher)).collect();
         RouteRule { matches, rule }
