@@ -37,7 +37,7 @@ use crate::{
 /// Requests for each table of a batch.
 const REQUESTS: usize = 25;
 /// Requests under way at a time.
-const WORKERS: usize = 12;
+const WORKERS: usize = 24;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long copies may take to arrive once the answer is there, and when the case is played again because they did not.
