@@ -182,6 +182,7 @@ impl ServiceEntry {
                     resolution: self.resolution,
                     subject_alt_names: self.subject_alt_names.clone(),
                     addresses: self.addresses.clone(),
+                    aliases: Vec::new(),
                     export_to: self.export_to.clone(),
                     selector: self.selector.clone(),
                     backends,
