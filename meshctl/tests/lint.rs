@@ -39,11 +39,11 @@ spec:
 ";
 
 fn lint(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("lint").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("lint").args(arguments).output().expect("meshctl runs")
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
@@ -160,13 +160,18 @@ fn bookinfo_lacks_the_pods_of_two_subsets() {
     let Some(platform) = mesh_test::shared("istio/bookinfo/platform") else { return };
     let Some(networking) = mesh_test::shared("istio/bookinfo/networking") else { return };
     let rules = networking.join("destination-rule-all.yaml");
-    for name in ["virtual-service-all-v1.yaml", "virtual-service-reviews-test-v2.yaml", "virtual-service-ratings-test-delay.yaml"] {
+    for name in [
+        "virtual-service-all-v1.yaml",
+        "virtual-service-reviews-test-v2.yaml",
+        "virtual-service-ratings-test-delay.yaml",
+    ] {
         let routes = networking.join(name);
         let paths = [platform.to_str().unwrap(), rules.to_str().unwrap(), routes.to_str().unwrap()];
         let output = lint(&paths);
         let lines = text(&output.stdout);
         let errors = lines.lines().filter(|line| line.contains("networking/") && line.contains(": error:"));
-        let errors: Vec<&str> = errors.filter_map(|line| line.split(": error: ").nth(1)?.split(" defined").next()).collect();
+        let errors: Vec<&str> =
+            errors.filter_map(|line| line.split(": error: ").nth(1)?.split(" defined").next()).collect();
         let subset = |index: u8, name: &str| {
             format!("[IST0173] DestinationRule default/ratings subsets[{index}].labels: The Subset {name}")
         };

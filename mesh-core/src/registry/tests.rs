@@ -137,7 +137,8 @@ fn a_workload_has_an_address_of_some_kind() {
 
 #[test]
 fn what_cannot_be_dialled_is_reported_and_left_out() {
-    let socket = "\n---\nkind: WorkloadEntry\nmetadata: {name: s}\nspec: {address: 'unix:///s', labels: {app: reviews}}\n";
+    let socket =
+        "\n---\nkind: WorkloadEntry\nmetadata: {name: s}\nspec: {address: 'unix:///s', labels: {app: reviews}}\n";
     let remote = "\n---\nkind: WorkloadEntry\nmetadata: {name: r}\nspec: {network: n, labels: {app: reviews}}\n";
     let (registry, issues) = registry(&(REVIEWS.to_owned() + socket + remote));
     assert!(!issues.has_errors(), "{issues}");

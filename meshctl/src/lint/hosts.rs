@@ -71,7 +71,10 @@ impl<'a> Hosts<'a> {
     pub(super) fn find(&self, host: &str, own: &str, export_to: &[&str]) -> Vec<&Known<'a>> {
         let clients: Vec<&str> = if export_to.is_empty() { vec![own] } else { export_to.to_vec() };
         let sees = |known: &&Known<'_>| {
-            known.scopes.iter().any(|scope| *scope == "*" || clients.iter().any(|ns| scope == if *ns == "." { &own } else { ns }))
+            known
+                .scopes
+                .iter()
+                .any(|scope| *scope == "*" || clients.iter().any(|ns| scope == if *ns == "." { &own } else { ns }))
         };
         let all = |indices: &Vec<usize>| -> Vec<&Known<'a>> {
             indices.iter().map(|index| &self.known[*index]).filter(sees).collect()

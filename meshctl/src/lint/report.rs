@@ -4,11 +4,7 @@ use std::{collections::HashMap, num::NonZero, sync::Arc, thread};
 
 use mesh_core::config::{Document, Issues, ObjectRef, Position};
 
-use super::{
-    Code, File, Finding, Level, analyze, check, codes,
-    resources::Resources,
-    suppress::suppresses,
-};
+use super::{Code, File, Finding, Level, analyze, check, codes, resources::Resources, suppress::suppresses};
 
 /// What was found, and in how much.
 #[derive(Clone, Debug, Default)]
@@ -90,10 +86,8 @@ fn read(files: &[File]) -> Vec<(Vec<Finding>, Vec<Document>)> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let chunk = files.len().div_ceil(cores).max(1);
     thread::scope(|scope| {
-        let readers: Vec<_> = files
-            .chunks(chunk)
-            .map(|files| scope.spawn(|| files.iter().map(read_file).collect::<Vec<_>>()))
-            .collect();
+        let readers: Vec<_> =
+            files.chunks(chunk).map(|files| scope.spawn(|| files.iter().map(read_file).collect::<Vec<_>>())).collect();
         readers.into_iter().flat_map(|reader| reader.join().expect("reading does not panic")).collect()
     })
 }

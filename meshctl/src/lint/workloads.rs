@@ -51,8 +51,7 @@ impl<'a> Workloads<'a> {
             let own = document.root().child("metadata").labels("labels");
             workloads.add(document, Some(1), spec.labels("labels").into_iter().chain(own));
         }
-        let nodes: HashMap<&str, &Document> =
-            resources.of(NODE).iter().map(|node| (&**node.name(), *node)).collect();
+        let nodes: HashMap<&str, &Document> = resources.of(NODE).iter().map(|node| (&**node.name(), *node)).collect();
         for (document, spec) in resources.specs(POD) {
             let own = document.root().child("metadata").labels("labels");
             let node = nodes.get(spec.text("nodeName"));
@@ -97,7 +96,11 @@ impl<'a> Workloads<'a> {
 
     /// Those of a namespace with all labels of a selector; the empty selector selects all.
     pub(super) fn select(&self, namespace: &str, selector: &[(&str, &str)]) -> Vec<&Running<'a>> {
-        self.candidates(namespace, selector).iter().map(|index| &self.all[*index]).filter(|running| running.has(selector)).collect()
+        self.candidates(namespace, selector)
+            .iter()
+            .map(|index| &self.all[*index])
+            .filter(|running| running.has(selector))
+            .collect()
     }
 
     /// Those with the rarest of the labels: they are few.

@@ -7,7 +7,9 @@ mod authorization;
 mod conditions;
 mod deprecation;
 mod destination_rule;
+mod gateway_routes;
 mod gateway_selector;
+mod peer_authentication;
 mod selectors;
 mod service;
 mod service_entry;
@@ -70,6 +72,21 @@ pub(super) const ALL: &[Analyzer] = &[
         run: virtual_service::weights::analyze,
     },
     Analyzer {
+        name: "mesh.DelegateAnalyzer",
+        finds: &[codes::REFERENCED_RESOURCE_NOT_FOUND],
+        run: virtual_service::delegates::analyze,
+    },
+    Analyzer {
+        name: "mesh.GatewayRouteAnalyzer",
+        finds: &[codes::REFERENCED_RESOURCE_NOT_FOUND],
+        run: gateway_routes::analyze,
+    },
+    Analyzer {
+        name: "mesh.PeerAuthenticationAnalyzer",
+        finds: &[codes::POLICY_WITHOUT_EFFECT],
+        run: peer_authentication::analyze,
+    },
+    Analyzer {
         name: "destinationrule.CaCertificateAnalyzer",
         finds: &[
             codes::NO_SERVER_CERTIFICATE_VERIFICATION_DESTINATION_LEVEL,
@@ -89,10 +106,7 @@ pub(super) const ALL: &[Analyzer] = &[
     },
     Analyzer {
         name: "service.PortNameAnalyzer",
-        finds: &[
-            codes::PORT_NAME_IS_NOT_UNDER_NAMING_CONVENTION,
-            codes::EXTERNAL_NAME_SERVICE_TYPE_INVALID_PORT_NAME,
-        ],
+        finds: &[codes::PORT_NAME_IS_NOT_UNDER_NAMING_CONVENTION, codes::EXTERNAL_NAME_SERVICE_TYPE_INVALID_PORT_NAME],
         run: service::analyze,
     },
     Analyzer {
@@ -130,11 +144,7 @@ pub(super) const ALL: &[Analyzer] = &[
         finds: &[codes::INVALID_TELEMETRY_PROVIDER],
         run: telemetry::providers,
     },
-    Analyzer {
-        name: "telemetry.LightstepAnalyzer",
-        finds: &[codes::DEPRECATED],
-        run: telemetry::lightstep,
-    },
+    Analyzer { name: "telemetry.LightstepAnalyzer", finds: &[codes::DEPRECATED], run: telemetry::lightstep },
     Analyzer {
         name: "authz.AuthorizationPoliciesAnalyzer",
         finds: &[codes::NO_MATCHING_WORKLOADS_FOUND, codes::REFERENCED_RESOURCE_NOT_FOUND],

@@ -110,9 +110,13 @@ fn token(finding: &Finding) -> Option<&str> {
             let length = ['+', ':', '='].into_iter().filter_map(|at| last(quoted, at)).min()?;
             Some(&quoted[quoted.len() - length..])
         }
-        "ConflictingMeshGatewayVirtualServiceHosts" => {
-            finding.message.split("same host ").nth(1)?.trim_start_matches('*').split(['.', ' ']).find(|t| !t.is_empty())
-        }
+        "ConflictingMeshGatewayVirtualServiceHosts" => finding
+            .message
+            .split("same host ")
+            .nth(1)?
+            .trim_start_matches('*')
+            .split(['.', ' '])
+            .find(|t| !t.is_empty()),
         "UnknownDestinationRuleHost" => finding.message.split(' ').nth(2),
         "UnknownAnnotation" => finding.message.strip_prefix("Unknown annotation: ").map(|_| ""),
         "NoServerCertificateVerificationDestinationLevel" | "NoServerCertificateVerificationPortLevel" => {
@@ -152,7 +156,9 @@ fn check_words(case: &Case<'_>, template: &str, finding: &Finding) {
 
 #[test]
 fn istios_cases() {
-    let Some(path) = mesh_test::shared("istio/tables/pkg_config_analysis_analyzers_analyzers_test.json") else { return };
+    let Some(path) = mesh_test::shared("istio/tables/pkg_config_analysis_analyzers_analyzers_test.json") else {
+        return;
+    };
     let table: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let Some(messages) = messages() else { return };
     let cases: Vec<Case<'_>> = table["tables"][0]["cases"].as_array().unwrap().iter().map(Case::read).collect();

@@ -13,8 +13,11 @@ pub(in crate::lint::analyze) fn analyze(resources: &Resources<'_>, findings: &mu
     for (document, spec) in resources.specs(DESTINATION_RULE) {
         let policy = spec.child("trafficPolicy");
         if let Some(mode) = unverified(spec, policy.child("tls")) {
-            let message = format!("{} but no caCertificates are set to validate server identity for host: {}",
-                says(document, mode), spec.text("host"));
+            let message = format!(
+                "{} but no caCertificates are set to validate server identity for host: {}",
+                says(document, mode),
+                spec.text("host")
+            );
             let code = &codes::NO_SERVER_CERTIFICATE_VERIFICATION_DESTINATION_LEVEL;
             findings.add(code, document, "trafficPolicy.tls.mode", message);
         }

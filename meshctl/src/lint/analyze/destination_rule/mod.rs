@@ -32,8 +32,7 @@ fn endpoints(resources: &Resources<'_>, known: &[&Known<'_>], labels: &[(&str, &
 fn endpoints_of(resources: &Resources<'_>, document: &Document, labels: &[(&str, &str)]) -> Option<u64> {
     let spec = spec(document);
     let service = (document.group(), document.kind()) == SERVICE;
-    let selector =
-        if service { spec.labels("selector") } else { spec.child("workloadSelector").labels("labels") };
+    let selector = if service { spec.labels("selector") } else { spec.child("workloadSelector").labels("labels") };
     if !selector.is_empty() {
         let all: Vec<(&str, &str)> = selector.into_iter().chain(labels.iter().copied()).collect();
         let selected = resources.workloads.select(document.namespace(), &all);

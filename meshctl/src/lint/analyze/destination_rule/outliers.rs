@@ -62,12 +62,7 @@ fn tell(document: &Document, path: &str, block: &Node, endpoints: Option<u64>, f
     if off {
         let message = "can never eject: consecutive5xxErrors is 0, which is off, and consecutiveGatewayErrors is off \
                        unless it is set";
-        findings.add(
-            &codes::OUTLIER_DETECTION_NEVER_EJECTS,
-            document,
-            format!("{path}.consecutive5xxErrors"),
-            message,
-        );
+        findings.add(&codes::OUTLIER_DETECTION_NEVER_EJECTS, document, format!("{path}.consecutive5xxErrors"), message);
         return;
     }
     let given = block.int("maxEjectionPercent").filter(|percent| *percent > 0);

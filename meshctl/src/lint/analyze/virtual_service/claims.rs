@@ -16,14 +16,17 @@ use crate::lint::{
 const CLAIM: &str = "@request.auth.claims";
 
 pub(in crate::lint::analyze) fn analyze(resources: &Resources<'_>, findings: &mut Findings) {
-    let mut routes = resources.specs(VIRTUAL_SERVICE).filter_map(|(document, spec)| Some((document, spec, claim(spec)?)));
+    let mut routes =
+        resources.specs(VIRTUAL_SERVICE).filter_map(|(document, spec)| Some((document, spec, claim(spec)?)));
     let Some(first) = routes.next() else { return };
     let gateways = gateways::index(resources);
     for (document, spec, (path, key)) in std::iter::once(first).chain(routes) {
         let own: &str = document.namespace();
         for name in spec.texts("gateways").into_iter().filter(|name| *name != MESH) {
             let resolved = gateways::resolve(name, own);
-            let Some(gateway) = gateways.get(&resolved).filter(|gateway| gateway.group() == GATEWAY.0) else { continue };
+            let Some(gateway) = gateways.get(&resolved).filter(|gateway| gateway.group() == GATEWAY.0) else {
+                continue;
+            };
             if let Some(pod) = unauthenticated(resources, gateway) {
                 let message = format!(
                     "The virtual service uses the JWT claim based routing (key: {key}) but found no request authentication \

@@ -52,7 +52,8 @@ fn tls(document: &Document, spec: &Node, path: &str, route: &Node, issues: &mut 
         }
         for (index, name) in names.into_iter().enumerate() {
             // One-way: the SNI is narrower than the host, or the same.
-            let narrower = |host: &str| host == name || host.starts_with('*') && host.len() <= name.len() && overlap(host, name);
+            let narrower =
+                |host: &str| host == name || host.starts_with('*') && host.len() <= name.len() && overlap(host, name);
             if !hosts.iter().any(|host| narrower(host)) {
                 let hosts = hosts.join(", ");
                 let message = format!(

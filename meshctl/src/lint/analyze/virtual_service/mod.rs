@@ -2,6 +2,7 @@
 
 pub(super) mod claims;
 pub(super) mod conflicts;
+pub(super) mod delegates;
 pub(super) mod gateways;
 pub(super) mod hosts;
 pub(in crate::lint) mod layer4;
@@ -49,10 +50,7 @@ fn destinations(spec: &Node) -> Vec<Destination<'_>> {
     for section in ["http", "tcp", "tls"] {
         for (rule, node) in spec.list(section).iter().enumerate() {
             for (index, route) in node.list("route").iter().enumerate() {
-                found.push(Destination {
-                    place: Place::Route(section, rule, index),
-                    node: route.child("destination"),
-                });
+                found.push(Destination { place: Place::Route(section, rule, index), node: route.child("destination") });
             }
         }
     }

@@ -26,9 +26,8 @@ pub(in crate::lint::analyze) fn analyze(resources: &Resources<'_>, findings: &mu
                     ([_, _, ..], [_, ..]) => {
                         let total: i64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(*weight));
                         if total != 100 && total > 0 {
-                            let message = format!(
-                                "weights add up to {total}: they are shares of that, and not percentages"
-                            );
+                            let message =
+                                format!("weights add up to {total}: they are shares of that, and not percentages");
                             let path = format!("{section}[{rule}].route");
                             findings.add(&codes::WEIGHTS_ARE_NO_PERCENTAGES, document, path, message);
                         }
