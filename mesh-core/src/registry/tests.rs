@@ -174,3 +174,12 @@ fn another_namespace_does_not_say_who_may_answer_for_a_service() {
     assert!(issues.is_empty(), "{issues}");
     assert_eq!(registry.service(host).unwrap().subject_alt_names, ["spiffe://td/mine".into()]);
 }
+
+/// istio visibility.Instance.Validate: "only .,*, or a valid DNS 1123 label is allowed as exportTo entry".
+#[test]
+fn an_export_is_to_a_namespace() {
+    for (entry, accepted) in [("team-1", true), ("~", true), ("%", false), ("", false), ("a.b", false), ("a_b", false)]
+    {
+        assert_eq!(Visibility::parse(&[entry.to_owned()], "own").is_ok(), accepted, "{entry}");
+    }
+}

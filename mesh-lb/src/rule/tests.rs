@@ -194,6 +194,8 @@ fn defaults_are_istios() {
 }
 
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
+/// istio.md 1.0: "**replaces** connectionPool/LB/outlier/tls wholesale"
+/// istio.md 1.0: "subset overrides DR per block; subset port-level replaces all four blocks"
 #[test]
 fn levels_lie_over_each_other_as_istio_has_it() {
     let spec = "host: a
