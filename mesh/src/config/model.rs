@@ -166,9 +166,8 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         // Left out, it would let in whom it keeps out.
         ("security.istio.io", "RequestAuthentication") => {
-            issues.push(
-                document.error("", "RequestAuthentication is not supported yet, and ignoring it would let requests in"),
-            );
+            let message = "RequestAuthentication is not supported yet, and ignoring it would let requests in";
+            issues.push(document.error("", message).about(Topic::NotEnforced));
             Read::Bad
         }
         ("security.istio.io", kind) => {
