@@ -12,6 +12,7 @@
 //! whole previous set stays. At first start there is no previous version, so an error ends the start.
 
 mod compile;
+mod mesh_policy;
 mod model;
 mod reader;
 mod store;
