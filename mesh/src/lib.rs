@@ -60,6 +60,7 @@ mod signal;
 
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};
+pub use config::Config;
 pub use connect::{ConnectionBody, Connector};
 pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};

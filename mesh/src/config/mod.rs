@@ -14,12 +14,14 @@
 mod compile;
 mod mesh_policy;
 mod model;
+mod offline;
 mod reader;
 mod store;
 mod watch;
 
 pub(crate) use compile::{Compiled, compile};
 pub(crate) use model::Models;
+pub use offline::Config;
 pub(crate) use reader::{Reader, Source, Texts};
 pub(crate) use store::Store;
 pub(crate) use watch::{Watch, watch};
