@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, ObjectRef, Topic, Unenforced, fields},
+    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
