@@ -15,13 +15,18 @@ use std::{
 
 use common::{World, fetch, get, until};
 use http::Response;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::{Body, Client, Exchange, Mesh, ResponseFlag};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// A server that answers when the test says so, and counts the connections it has had and has.
 struct Server {
+    protocol: &'static str,
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
@@ -31,9 +36,15 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::speaking("http").await
+    }
+
+    /// HTTP/2 with one stream at a time, or HTTP/1.1.
+    async fn speaking(protocol: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Self {
+            protocol,
             address,
             accepted: Arc::default(),
             open: Arc::default(),
@@ -57,7 +68,14 @@ impl Server {
                             Ok::<_, std::convert::Infallible>(Response::new(String::from("hello")))
                         }
                     });
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+                    let io = TokioIo::new(stream);
+                    let _ = match protocol {
+                        "http2" => {
+                            let mut builder = http2::Builder::new(TokioExecutor::new());
+                            builder.max_concurrent_streams(1).serve_connection(io, answer).await
+                        }
+                        _ => http1::Builder::new().serve_connection(io, answer).await,
+                    };
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -80,15 +98,16 @@ impl Server {
 
     /// A caller for whose requests to `pool.example` this connectionPool holds.
     async fn caller(&self, pool: &str) -> (Mesh, Client<Body>) {
-        let world = World::new();
+        let (world, protocol) = (World::new(), self.protocol);
         world.write(
             "pool.yaml",
             &format!(
                 "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: pool}}\nspec:\n  hosts: \
-                 [pool.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  ports: [{{number: 80, name: http, \
-                 protocol: HTTP}}]\n  endpoints: [{{address: {}, ports: {{http: {}}}}}]\n---\napiVersion: \
+                 [pool.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  ports: [{{number: 80, name: {protocol}, \
+                 protocol: {}}}]\n  endpoints: [{{address: {}, ports: {{{protocol}: {}}}}}]\n---\napiVersion: \
                  networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: pool}}\nspec:\n  host: pool.example\n  \
                  trafficPolicy: {{connectionPool: {pool}}}\n",
+                self.protocol.to_uppercase(),
                 self.address.ip(),
                 self.address.port()
             ),
@@ -186,4 +205,29 @@ async fn a_connection_that_ended_makes_room() {
     let (_mesh, client) = server.caller("{tcp: {maxConnections: 1}, http: {maxRequestsPerConnection: 1}}").await;
     assert_eq!(send(&client, 8).join_all().await, [(200, false); 8]);
     assert_eq!(server.counts().0, 8);
+}
+
+/// The same over HTTP/2, whose connections are shared as far as the peer allows.
+#[tokio::test]
+async fn streams_wait_for_their_turn_too() {
+    let server = Server::speaking("http2").await;
+    let (_mesh, client) = server.caller("{tcp: {maxConnections: 2}}").await;
+    // One after the other, until the client has seen how many streams the server allows.
+    server.answer(2);
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, get(URI)).await.status(), 200);
+    }
+    let sent = send(&client, 6);
+    server.until_arrived(4).await;
+    server.answer(6);
+    assert_eq!(sent.join_all().await, [(200, false); 6]);
+    assert_eq!(server.counts().0, 2);
+    let server = Server::speaking("http2").await;
+    server.answer(6);
+    let (_mesh, client) = server.caller("{http: {maxRequestsPerConnection: 2}}").await;
+    for _ in 0..6 {
+        assert_eq!(fetch(&client, get(URI)).await.status(), 200);
+    }
+    assert_eq!(server.counts().0, 3);
+    until("the rest are closed", async || server.counts().1 <= 1).await;
 }
