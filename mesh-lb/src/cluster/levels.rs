@@ -11,9 +11,10 @@ use rand::Rng;
 
 use crate::{
     ClusterPolicy, LevelHealth, Member, PriorityLoad,
+    hash::Places,
     locality::Level as Ranked,
     pick::{Filter, Picker},
-    random::{SplitMix64, below},
+    random::below,
 };
 
 /// What picks have to know while somebody is ejected.
@@ -70,6 +71,12 @@ impl Levels {
             members: Arc::clone(members),
         };
         let level = |ranked: Ranked| {
+            if policy.load_balancer.consistent_hash().is_some() && !ranked.shares.is_empty() {
+                // envoy thread_aware_lb_impl: no place is chosen before its host, one table has the shares of all.
+                let (some, places) = (some_of(members, &ranked.members), places_of(&ranked, members.len()));
+                let picker = Picker::over_places(&some, &policy.load_balancer, Some(places), 0);
+                return Level { picker, places: Box::default(), weights: Box::default(), members: some };
+            }
             let places = ranked.shares.iter().map(|(_, indices)| {
                 let members = some_of(members, indices);
                 Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
@@ -184,12 +191,7 @@ impl Level {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
-        let total = weights.iter().sum();
-        // The same key, the same place. Mixed: the place's own table goes by the bits of the hash as they are.
-        let mut left = match filter.by.hash {
-            Some(hash) => below(&mut SplitMix64(hash), total),
-            None => below(rng, total),
-        };
+        let mut left = below(rng, weights.iter().sum());
         let reached = |weight: &u64| {
             let reached = left < *weight;
             left = left.wrapping_sub(*weight);
@@ -200,6 +202,16 @@ impl Level {
             .and_then(|place| place.picker.pick_untried(filter, rng))
             .or_else(|| if filter.tried.is_empty() { None } else { self.picker.pick_untried(filter, rng) })
     }
+}
+
+/// The shares of the places, and who is where.
+fn places_of(ranked: &Ranked, members: usize) -> Places {
+    let mut of = vec![0; members];
+    for (place, (_, there)) in ranked.shares.iter().enumerate() {
+        there.iter().for_each(|member| of[*member] = place);
+    }
+    let shares = ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect();
+    Places::new(shares, ranked.members.iter().map(|member| of[*member]).collect())
 }
 
 fn some_of(members: &[Arc<Member>], indices: &[usize]) -> Arc<[Arc<Member>]> {
