@@ -210,6 +210,7 @@ async fn choices_are_envoys_when_some_are_out_of_service() {
 async fn places_and_levels_are_envoys() {
     const NEAR: &str = "r1/z1/s1";
     const NEARBY: &str = "r1/z2/s1";
+    const AS_NEARBY: &str = "r1/z3/s1";
     const FAR: &str = "r2/z1/s1";
     let Some(binary) = binary() else { return };
     let (scratch, ports, mut rng) = (Scratch::new(), ports().await, SmallRng::seed_from_u64(seed()));
@@ -217,25 +218,33 @@ async fn places_and_levels_are_envoys() {
     let (mut cases, mut clusters) = (Vec::new(), Vec::new());
     for (policy, field, config) in policies() {
         for (setting, unhealthy) in
-            [("levels", 0), ("levels", 12), ("levels", 20), ("shares", 0), ("shares", 12), ("shares", 20)]
+            ["levels", "shares", "failover"].into_iter().flat_map(|s| [(s, 0), (s, 12), (s, 20)])
         {
-            // 20 in each place; those out of service are all near.
-            let mut hosts = hosts(60, &WEIGHTS, ports, &mut rng);
+            // 20 in each place; those out of service are near, and some nearby.
+            let mut hosts = hosts(80, &WEIGHTS, ports, &mut rng);
             for (n, host) in hosts.iter_mut().enumerate() {
-                host.place = [NEAR, FAR, NEARBY][n % 3];
-                host.healthy = n % 3 > 0 || n / 3 >= unhealthy;
+                host.place = [NEAR, FAR, NEARBY, AS_NEARBY][n % 4];
+                host.healthy = n / 4 >= [unhealthy, 0, unhealthy / 2, 0][n % 4];
             }
             let mut config = config.clone();
+            let weight = |place| hosts.iter().filter(|host| host.place == place).map(|host| host.weight).sum();
             let place = |name, priority, share| Place { name, priority, share };
+            let weighed = |name, priority| place(name, priority, Some(weight(name)));
             let (places, more) = match setting {
                 "levels" => (vec![place(NEAR, 0, None), place(NEARBY, 1, None), place(FAR, 2, None)], String::new()),
-                _ => {
-                    hosts.retain(|host| host.place != NEARBY);
-                    config["common_lb_config"] =
-                        json!({"healthy_panic_threshold": {"value": 0}, "locality_weighted_lb_config": {}});
-                    (vec![place(NEAR, 0, Some(61)), place(FAR, 0, Some(39))], format!(", {distribute}"))
-                }
+                "failover" => (
+                    vec![weighed(NEAR, 0), weighed(NEARBY, 1), weighed(AS_NEARBY, 1), weighed(FAR, 2)],
+                    ", localityLbSetting: {failover: [{from: r1, to: r2}]}".into(),
+                ),
+                _ => (vec![place(NEAR, 0, Some(61)), place(FAR, 0, Some(39))], format!(", {distribute}")),
             };
+            if setting != "levels" {
+                let by_weight = json!({"healthy_panic_threshold": {"value": 0}, "locality_weighted_lb_config": {}});
+                config["common_lb_config"] = by_weight;
+            }
+            // In the order of their places, as Envoy is told of them.
+            hosts.sort_by_key(|host| places.iter().position(|place| place.name == host.place).unwrap_or(usize::MAX));
+            hosts.retain(|host| places.iter().any(|place| place.name == host.place));
             let hash = lb("httpHeaderName: x-user", &field);
             let hash = hash.strip_prefix('{').and_then(|hash| hash.strip_suffix('}')).unwrap();
             clusters.push(ours::cluster(&hosts, &format!("{{{hash}{more}}}"), 0));

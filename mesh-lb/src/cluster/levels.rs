@@ -4,13 +4,13 @@
 //! read. What ejections change is worked out once per change (an ejection, a return), by the first pick that notices,
 //! and kept until the next one: picks in between read it without a lock.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use rand::Rng;
 
 use crate::{
-    ClusterPolicy, LevelHealth, Member, PriorityLoad,
+    ClusterPolicy, LevelHealth, LocalityPolicy, Member, PriorityLoad,
     hash::Places,
     locality::Level as Ranked,
     pick::{Filter, Picker},
@@ -71,10 +71,15 @@ impl Levels {
             members: Arc::clone(members),
         };
         let level = |ranked: Ranked| {
-            if policy.load_balancer.consistent_hash().is_some() && !ranked.shares.is_empty() {
+            if policy.load_balancer.consistent_hash().is_some() {
                 // envoy thread_aware_lb_impl: no place is chosen before its host, one table has the shares of all.
-                let (some, places) = (some_of(members, &ranked.members), places_of(&ranked, members.len()));
-                let picker = Picker::over_places(&some, &policy.load_balancer, Some(places), 0);
+                let some = some_of(members, &ranked.members);
+                let places = match policy.locality.as_ref().is_some_and(LocalityPolicy::weighs_places) {
+                    _ if !ranked.shares.is_empty() => Some(shared_places(&ranked, members.len())),
+                    true => Some(weighed_places(&some)),
+                    false => None,
+                };
+                let picker = Picker::over_places(&some, &policy.load_balancer, places, 0);
                 return Level { picker, places: Box::default(), weights: Box::default(), members: some };
             }
             let places = ranked.shares.iter().map(|(_, indices)| {
@@ -204,8 +209,21 @@ impl Level {
     }
 }
 
+/// Places with the weights of their endpoints.
+fn weighed_places(members: &[Arc<Member>]) -> Places {
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let (mut weights, mut of) = (Vec::new(), Vec::with_capacity(members.len()));
+    for endpoint in members.iter().map(|member| member.endpoint()) {
+        let place = *known.entry(&endpoint.locality).or_insert(weights.len());
+        weights.resize(weights.len().max(place + 1), 0);
+        weights[place] += u64::from(endpoint.weight);
+        of.push(place);
+    }
+    Places::new(weights, of)
+}
+
 /// The shares of the places, and who is where.
-fn places_of(ranked: &Ranked, members: usize) -> Places {
+fn shared_places(ranked: &Ranked, members: usize) -> Places {
     let mut of = vec![0; members];
     for (place, (_, there)) in ranked.shares.iter().enumerate() {
         there.iter().for_each(|member| of[*member] = place);
