@@ -30,6 +30,7 @@ mod labels;
 mod locality;
 mod mesh_config;
 mod reply;
+mod resend;
 mod routed;
 mod tls_settings;
 mod workload;
@@ -48,6 +49,7 @@ pub use locality::{
 };
 pub use mesh_config::{MeshConfig, OutboundTrafficPolicy};
 pub use reply::{LocalReplies, LocalReply, LocalReplyLayer, ReplyBody};
+pub use resend::{RETRIES_EXHAUSTED, Resend, Resent};
 pub use routed::{Attempt, Routed, ToAuthority, ToCluster, WithAuthority, WithCluster, set_authority};
 pub use tls_settings::{ClientTlsMode, ClientTlsSettings};
 pub use workload::Workload;

@@ -30,7 +30,7 @@ pub struct MeshConfig {
     /// How requests are spread over places where no DestinationRule and no service says so. Default: endpoints nearby
     /// first, where there is outlier detection.
     pub locality: Arc<LocalitySetting>,
-    /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads.
+    /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads and `defaultTrafficPolicy` which mesh-lb reads.
     pub document: Option<Document>,
 }
 
@@ -82,7 +82,7 @@ struct Spec {
     default_destination_rule_export_to: Unenforced,
     default_providers: Unenforced,
     default_service_export_to: Unenforced,
-    default_traffic_policy: Unenforced,
+    default_traffic_policy: Option<IgnoredAny>,
     default_virtual_service_export_to: Unenforced,
     disable_envoy_listener_log: Unenforced,
     discovery_selectors: Unenforced,

@@ -75,7 +75,7 @@ pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
 pub use priority::{LevelHealth, PriorityLoad};
-pub use rule::{DestinationRule, Subset};
+pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
 pub use warmup::Warmup;

@@ -12,7 +12,7 @@ use mesh_core::{
 use tokio::time::Instant;
 
 use super::{Cluster, Facts};
-use crate::{DestinationRules, LocalityPolicy, MergedRule, Subset, TrafficPolicy, member::Loads};
+use crate::{DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, TrafficPolicy, member::Loads};
 
 /// Where clusters live from one configuration to the next. Clones are the same.
 ///
@@ -112,6 +112,7 @@ impl Clusters {
         mesh: &MeshConfig,
     ) -> ClusterSet {
         let client = Arc::new(workload.clone());
+        let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
         let mut clusters = HashMap::with_capacity(state.clusters.len());
         let mut resolved = HashMap::with_capacity(state.resolved.len());
@@ -131,7 +132,7 @@ impl Clusters {
                     let before = state.clusters.get(&facts.name).map(|entry| &entry.cluster);
                     let (of_rule, of_subset) =
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
-                    let mut policy = TrafficPolicy::layer(of_rule, of_subset, port.number);
+                    let mut policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
                     policy.locality = LocalityPolicy::effective(
                         &client,
                         policy.locality_setting.as_ref(),
