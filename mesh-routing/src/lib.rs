@@ -87,6 +87,7 @@
 
 mod answer;
 mod cors;
+pub mod explain;
 mod fault;
 mod head;
 mod header_ops;
@@ -98,14 +99,17 @@ mod re2;
 mod retry;
 mod rewrite;
 mod router;
+mod shape;
 mod string_match;
 mod table;
+mod taken;
 mod time;
 mod timeout;
 mod virtual_service;
 
 pub use answer::{DirectResponse, Redirect};
 pub use cors::{Cors, CorsFuture, CorsLayer, CorsPolicy};
+pub use explain::Explanation;
 pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
 pub use head::RequestHead;
 pub use mirror::{MirrorBody, MirrorLayer, Mirroring};

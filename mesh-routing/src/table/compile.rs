@@ -12,9 +12,10 @@ use mesh_core::{
 };
 
 use super::{
-    Destination, Route, RouteTable,
+    Destination, Route, RouteTable, Standing,
+    bystanders::Bystanders,
     hosts::HostMap,
-    route::{Action, Destinations, Entry, VirtualHost},
+    route::{About, Action, Destinations, Entry, Origin, VirtualHost},
 };
 use crate::{
     RetryPolicy, RoutePolicy, VirtualService,
@@ -57,7 +58,9 @@ impl<C: ClusterHandle> RouteTable<C> {
     ) -> Self {
         let virtual_services = &*model::merge(input.virtual_services, issues);
         let input = &CompileInput { virtual_services, ..input.clone() };
-        let mut compiler = Compiler { input, clusters, issues, warned: HashSet::new(), names: HashMap::new() };
+        let bystanders = Bystanders::default();
+        let mut compiler =
+            Compiler { input, clusters, issues, warned: HashSet::new(), names: HashMap::new(), bystanders };
         let mut hosts = HostMap::default();
         compiler.hosts(&mut hosts);
         let passthrough = match input.mesh.outbound_traffic_policy {
@@ -68,7 +71,9 @@ impl<C: ClusterHandle> RouteTable<C> {
                 Some(compiler.destination(ClusterName::passthrough(), Arc::new(policy)))
             }
         };
-        Self { hosts, passthrough, path_normalization: input.mesh.path_normalization }
+        let bystanders = compiler.bystanders;
+        let path_normalization = input.mesh.path_normalization;
+        Self { hosts, passthrough, path_normalization, bystanders, client: input.workload.clone() }
     }
 }
 
@@ -80,13 +85,14 @@ struct Compiler<'a, C> {
     warned: HashSet<*const model::Destination>,
     /// One name per cluster, shared.
     names: HashMap<ClusterName, Arc<ClusterName>>,
+    bystanders: Bystanders,
 }
 
 /// A host that a VirtualService owns.
 struct Owner<'a> {
     pattern: &'a HostPattern,
     place: &'a model::Place,
-    virtual_service: &'a VirtualService,
+    virtual_service: &'a Arc<VirtualService>,
 }
 
 /// All owners, in order.
@@ -112,8 +118,10 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             for port in &service.ports {
                 // http rules are for HTTP: Istio proxies other protocols as bytes.
                 let http = !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
-                let owner = owner.filter(|_| http).map(|index| owners.all[index].virtual_service);
-                let host = Arc::new(self.service_host(service, port.number, owner));
+                let owner = owner.map(|index| owners.all[index].virtual_service);
+                let (host, port_number) = (service.pattern.clone(), Some(port.number));
+                let about = About { host, port: port_number, http, owner: owner.cloned() };
+                let host = Arc::new(self.service_host(service, port.number, owner.filter(|_| http), about));
                 hosts.insert(&service.pattern, Some(port.number), Arc::clone(&host));
                 aliases
                     .extend(domains(service, client).into_iter().map(|alias| (alias, port.number, Arc::clone(&host))));
@@ -127,7 +135,9 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             }
             let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
             if !entries.is_empty() {
-                hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries)));
+                let whose = Some(Arc::clone(owner.virtual_service));
+                let about = About { host: owner.pattern.clone(), port: None, http: true, owner: whose };
+                hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries, about)));
             }
         }
         // A host's own name, and one that a VirtualService spells out, come before another's alternative name.
@@ -146,9 +156,20 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let speaks = |rule: &Rule| {
             rule.matches.is_empty() || rule.matches.iter().any(|matcher| matcher.source.admits(self.input.workload))
         };
-        let in_force = |vs: &&Arc<VirtualService>| vs.applies_to_mesh() && vs.rules().iter().any(speaks);
-        let visible = self.input.virtual_services.iter().filter(in_force);
-        let mut ranked: Vec<_> = visible.filter_map(|vs| Some((vs.rank(client)?, vs))).collect();
+        let rank = |vs: &VirtualService| {
+            if !vs.applies_to_mesh() {
+                return Err(Standing::GatewaysOnly);
+            }
+            let rank = vs.rank(client).ok_or(Standing::NotExported)?;
+            if vs.rules().iter().any(speaks) { Ok(rank) } else { Err(Standing::NothingForClient) }
+        };
+        let mut ranked = Vec::with_capacity(self.input.virtual_services.len());
+        for vs in self.input.virtual_services {
+            match rank(vs) {
+                Ok(rank) => ranked.push((rank, vs)),
+                Err(standing) => vs.hosts().for_each(|host| self.bystanders.push(host, vs, standing.clone())),
+            }
+        }
         ranked.sort_by_key(|(rank, _)| *rank);
         let mut owners = Owners::default();
         for (_, virtual_service) in ranked {
@@ -157,7 +178,12 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                     let first = owners.all[*first].virtual_service.object();
                     let message = format!("host {} is routed by {first} already, which comes first", host.pattern);
                     self.issues.push(host.place.warning(message));
+                    let second = Standing::Second(Arc::new(first.clone()));
+                    self.bystanders.push(&host.pattern, virtual_service, second);
                 } else {
+                    if host.pattern.exact().is_none() {
+                        self.bystanders.push(&host.pattern, virtual_service, Standing::Wildcard);
+                    }
                     owners.insert(Owner { pattern: &host.pattern, place: &host.place, virtual_service });
                 }
             }
@@ -165,7 +191,13 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         owners
     }
 
-    fn service_host(&mut self, service: &Service, port: u16, owner: Option<&VirtualService>) -> VirtualHost<C> {
+    fn service_host(
+        &mut self,
+        service: &Service,
+        port: u16,
+        owner: Option<&Arc<VirtualService>>,
+        about: About,
+    ) -> VirtualHost<C> {
         let mut entries = owner.map(|owner| self.entries(owner, Some(port), port)).unwrap_or_default();
         if entries.is_empty() {
             // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
@@ -176,28 +208,29 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             };
             let name = ClusterName { service: service.name.clone(), port, subset: None };
             let destination = self.destination(name, Arc::new(policy));
-            entries.push(Entry { matcher: None, route: Route::to(destination) });
+            entries.push(Entry { matcher: None, route: Route::to(destination), origin: None });
         }
-        VirtualHost::new(entries)
+        VirtualHost::new(entries, about)
     }
 
     /// The routes of a VirtualService for a port; `None` for a port known only when a request comes.
     fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
         let mut entries = Vec::new();
-        for rule in owner.rules() {
+        for (number, rule) in (0..).zip(owner.rules()) {
             if rule.matches.is_empty() {
                 let route = self.route(owner, rule, None, dialled);
-                entries.push(Entry { matcher: None, route });
+                entries.push(Entry { matcher: None, route, origin: Some(Origin { rule: number, entry: None }) });
                 return entries;
             }
-            for matcher in &rule.matches {
+            for (entry, matcher) in (0..).zip(&rule.matches) {
                 let elsewhere = matcher.port.is_some() && port.is_some() && matcher.port != port;
                 if elsewhere || !matcher.source.admits(self.input.workload) {
                     continue;
                 }
                 let route = self.route(owner, rule, Some(&**matcher), matcher.port.unwrap_or(dialled));
                 let catch_all = matcher.is_catch_all(port.is_some());
-                entries.push(Entry { matcher: Some(Arc::clone(matcher)), route });
+                let origin = Some(Origin { rule: number, entry: Some(entry) });
+                entries.push(Entry { matcher: Some(Arc::clone(matcher)), route, origin });
                 // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.
                 if catch_all {
                     return entries;
@@ -248,7 +281,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             };
             let destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
             self.check(spec, &destination.name, destination.cluster.is_some(), ANSWERED);
-            compiled.push((spec.weight, destination));
+            // istio: "If there is only one destination in the rule, it will receive all traffic."
+            compiled.push((if spec.weight == 0 { 100 } else { spec.weight }, destination));
         }
         let mut compiled = compiled.into_iter();
         let first = compiled.next().expect("a rule that forwards has at least one destination");
@@ -335,7 +369,7 @@ fn some<T>(list: Arc<[T]>) -> Option<Arc<[T]>> {
 }
 
 /// istio: the route's name is `http.name[.match.name]`.
-fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
+pub(crate) fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
     match (rule, matched) {
         (Some(rule), Some(matched)) => Some(format!("{rule}.{matched}").into()),
         (name, None) | (None, name) => name.map(Arc::from),

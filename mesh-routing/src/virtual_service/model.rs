@@ -9,8 +9,12 @@ use mesh_core::{
 };
 
 use crate::{
-    CorsPolicy, DirectResponse, Fault, RetryPolicy, answer::RedirectRule, header_ops::Headers, matcher::RouteMatch,
-    percent::Percent, rewrite::Rewrite,
+    CorsPolicy, DirectResponse, Fault, RetryPolicy,
+    answer::RedirectRule,
+    header_ops::Headers,
+    matcher::{At, RouteMatch},
+    percent::Percent,
+    rewrite::Rewrite,
 };
 
 /// A VirtualService, checked and compiled.
@@ -37,6 +41,28 @@ pub struct VirtualService {
     pub(super) mesh: bool,
     pub(super) export_to: Visibility,
     pub(super) rules: Vec<Rule>,
+    /// The file it is from, and the place in it.
+    pub(super) source: Arc<str>,
+    pub(super) at: At,
+    /// Rules that delegate, and whose delegates lend nothing.
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// A rule that is not in force, whoever the client is.
+#[derive(Clone, Debug)]
+pub(crate) struct LeftOut {
+    /// So many of the rules in force come before it.
+    pub(crate) before: usize,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) at: At,
+    pub(crate) because: Arc<str>,
+}
+
+/// The object that lends a rule, and its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Lender {
+    pub(crate) object: ObjectRef,
+    pub(crate) source: Arc<str>,
 }
 
 /// A host, and where it stands.
@@ -70,6 +96,9 @@ pub(crate) struct Rule {
     pub(crate) mirror: Option<Box<Destination>>,
     pub(crate) mirror_share: Option<Percent>,
     pub(crate) mirrors: Option<Vec<(Destination, Percent)>>,
+    pub(crate) at: At,
+    /// A delegate's.
+    pub(crate) lender: Option<Arc<Lender>>,
 }
 
 /// What a rule does. One of these, and never two.
@@ -156,6 +185,19 @@ impl VirtualService {
 
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    pub(crate) fn at(&self) -> At {
+        self.at
+    }
+
+    /// `file:line` of something that one of its rules says.
+    pub(crate) fn place(&self, lender: Option<&Lender>, at: At) -> String {
+        format!("{}:{}", lender.map_or(&self.source, |lender| &lender.source), at.position.line)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 use http::HeaderName;
 use mesh_core::{
     HostPattern,
-    config::{Document, Issues},
+    config::{Document, Issues, Position},
     registry::Visibility,
 };
 
@@ -15,7 +15,7 @@ use super::{
     spec::{HttpMatch, HttpRoute, Spec},
 };
 use crate::{
-    matcher::{Named, RouteMatch, Source},
+    matcher::{At, Named, RouteMatch, Source},
     string_match::{Kind, StringMatchSpec},
     time,
 };
@@ -61,14 +61,15 @@ impl Parser<'_> {
         }
         let own = Arc::clone(self.document.namespace());
         let export_to = self.at("exportTo", Visibility::parse(&spec.export_to, &own));
-        let rules =
-            spec.http.iter().enumerate().map(|(index, rule)| self.rule(&format!("http[{index}]"), rule)).collect();
+        let rules = (0..).zip(&spec.http).map(|(index, rule)| self.rule(index, rule)).collect();
         reachability::warn(self.document, &spec.http, self.issues);
         if !mesh {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
             self.issues.push(self.document.warning("gateways", message));
         }
-        VirtualService { object: self.document.object().clone(), hosts, mesh, export_to, rules }
+        let source = Arc::clone(self.document.source());
+        let (object, at, left_out) = (self.document.object().clone(), self.at_of("", 0), Vec::new());
+        VirtualService { object, hosts, mesh, export_to, rules, source, at, left_out }
     }
 
     /// One without hosts: its rules are for others to use.
@@ -108,7 +109,12 @@ impl Parser<'_> {
         parsed
     }
 
-    fn rule(&mut self, path: &str, spec: &HttpRoute) -> Rule {
+    fn at_of(&self, path: &str, index: u32) -> At {
+        At { index, position: self.document.spec().map_or_else(Position::default, |spec| spec.locate(path)) }
+    }
+
+    fn rule(&mut self, index: u32, spec: &HttpRoute) -> Rule {
+        let path = &*format!("http[{index}]");
         let timeout = spec.timeout.as_deref().map(|text| self.at(format!("{path}.timeout"), time::timeout(text)));
         let retries = match spec.retries.as_ref().map(|retries| retries.compile()) {
             None => Retries::Default,
@@ -135,7 +141,7 @@ impl Parser<'_> {
             name: some_name(&spec.name),
             matches: (0..)
                 .zip(&spec.r#match)
-                .map(|(i, entry)| Arc::new(self.entry(&format!("{path}.match[{i}]"), entry)))
+                .map(|(index, entry)| Arc::new(self.entry(&format!("{path}.match[{index}]"), index, entry)))
                 .collect(),
             action: self.action(path, spec),
             weighted: spec.route.len() > 1,
@@ -148,6 +154,8 @@ impl Parser<'_> {
             mirror: self.mirror(path, spec).map(Box::new),
             mirror_share: self.mirror_share(path, spec),
             mirrors: self.mirrors(path, spec.mirrors.as_deref()),
+            at: self.at_of(path, index),
+            lender: None,
         }
     }
 
@@ -159,7 +167,7 @@ impl Parser<'_> {
         port
     }
 
-    fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
+    fn entry(&mut self, path: &str, index: u32, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
@@ -189,6 +197,7 @@ impl Parser<'_> {
                 gateways: spec.gateways.as_slice().into(),
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
+            at: self.at_of(path, index),
         }
     }
 
