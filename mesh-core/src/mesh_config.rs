@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    config::{Document, Issues, Unenforced},
+    config::{Document, Field, Issues, Unenforced, fields},
     identity::TrustDomain,
     path::PathNormalization,
 };
@@ -123,6 +123,12 @@ struct Normalization {
 }
 
 impl MeshConfig {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a `mesh:` document. Errors become issues and `None`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Issues, Unenforced},
+    config::{Document, Field, Issues, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
@@ -48,6 +48,7 @@ struct Spec {
     ip_family_policy: Option<IgnoredAny>,
     session_affinity: Option<IgnoredAny>,
     session_affinity_config: Option<IgnoredAny>,
+    #[serde(rename = "loadBalancerIP")]
     load_balancer_ip: Option<IgnoredAny>,
     load_balancer_class: Option<IgnoredAny>,
     load_balancer_source_ranges: Option<IgnoredAny>,
@@ -74,6 +75,12 @@ enum IntOrString {
 }
 
 impl KubernetesService {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a document. Errors become issues and `None`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Issues},
+    config::{Document, Field, Issues, fields},
     identity::TrustDomain,
 };
 
@@ -79,6 +79,12 @@ enum SpecResolution {
 }
 
 impl ServiceEntry {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a document. Errors become issues and `None`. Messages are Istio's.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;

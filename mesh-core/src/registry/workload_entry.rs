@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::service::{ServicePort, TargetPort};
 use crate::{
     Labels,
-    config::{Document, Issue, Issues, Unenforced},
+    config::{Document, Field, Issue, Issues, Unenforced, fields},
     identity::{SpiffeId, TrustDomain},
 };
 
@@ -47,6 +47,12 @@ pub(super) struct Spec {
 }
 
 impl WorkloadEntry {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a document. Errors become issues and `None`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let mut spec: Spec = document.decode(issues)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mesh_core::{
     HostPattern, Labels,
-    config::{Document, Issues, ObjectRef},
+    config::{Document, Field, Issues, ObjectRef, fields},
     registry::Visibility,
 };
 
@@ -53,6 +53,12 @@ pub struct Subset {
 }
 
 impl DestinationRule {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<spec::Spec>()
+    }
+
     /// Read a document. Errors and warnings become issues with their place; `None` when there is an error.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         read::rule(document, issues)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     HostPattern,
-    config::{Document, Issue, Issues, ObjectRef},
+    config::{Document, Field, Issue, Issues, ObjectRef, fields},
     registry::Visibility,
 };
 
@@ -143,6 +143,12 @@ pub(crate) struct Destination {
 }
 
 impl VirtualService {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<super::spec::Spec>()
+    }
+
     /// Read a VirtualService. Errors and warnings go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         super::parse::parse(document, issues)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
-    config::{Document, Issues},
+    config::{Document, Field, Issues},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::DestinationRule;
@@ -47,6 +47,34 @@ fn versions(group: &str) -> Option<&'static [&'static str]> {
         "mesh.rs" => Some(&["v1"]),
         _ => None,
     }
+}
+
+/// Every kind with the fields of its spec.
+pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
+    vec![
+        ("VirtualService", VirtualService::fields()),
+        ("DestinationRule", DestinationRule::fields()),
+        ("ServiceEntry", ServiceEntry::fields()),
+        ("WorkloadEntry", WorkloadEntry::fields()),
+        ("Service", KubernetesService::fields()),
+        ("PeerAuthentication", PeerAuthentication::fields()),
+        ("AuthorizationPolicy", AuthorizationPolicy::fields()),
+        ("MeshConfig", mesh_config_fields()),
+    ]
+}
+
+/// The retry policy among them is mesh-routing's.
+fn mesh_config_fields() -> Vec<Field> {
+    let mut fields = MeshConfig::fields();
+    if let Some(at) = fields.iter().position(|field| field.path == RetryPolicy::MESH_FIELD) {
+        fields[at].ignored = false;
+        let below = RetryPolicy::fields().into_iter().map(|mut field| {
+            field.path = format!("{}.{}", RetryPolicy::MESH_FIELD, field.path);
+            field
+        });
+        fields.splice(at + 1..at + 1, below);
+    }
+    fields
 }
 
 /// What became of a document.

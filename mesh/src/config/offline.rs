@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use mesh_core::config::{Document, Issues};
+use mesh_core::config::{Document, Field, Issues};
 
 use super::{Reader, Source, Store, Texts, model};
 
@@ -60,6 +60,12 @@ impl Config {
         let mut known = Issues::default();
         let readable = self.texts.0.iter().filter_map(|(name, text)| Some((name, text.as_ref().ok()?)));
         readable.flat_map(|(name, text)| Document::parse_all(name, text, &mut known)).collect()
+    }
+
+    /// Every kind that a mesh reads, with the fields that its YAML has.
+    #[must_use]
+    pub fn kinds() -> Vec<(&'static str, Vec<Field>)> {
+        model::kinds()
     }
 
     /// What is wrong with one object alone: the checks that a mesh makes before it takes it in.
