@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
-use mesh_core::{Labels, Workload, config::Position};
+use mesh_core::{
+    Labels, Workload,
+    config::{Document, Position},
+};
 
 use crate::{RequestHead, string_match::StringMatch};
 
@@ -47,6 +50,14 @@ pub(crate) struct Source {
     pub(crate) mesh_gateway: Option<bool>,
     /// The list itself, which a delegate's is compared with.
     pub(crate) gateways: Arc<[String]>,
+}
+
+impl At {
+    /// The place of a field, which is an entry of a list.
+    pub(crate) fn new(document: &Document, path: &str, index: usize) -> Self {
+        let position = document.spec().map_or_else(Position::default, |spec| spec.locate(path));
+        Self { index: u32::try_from(index).unwrap_or(u32::MAX), position }
+    }
 }
 
 /// A condition that a request does not meet.

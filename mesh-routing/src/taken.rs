@@ -65,7 +65,7 @@ impl<C> Taken<C> {
     /// Envoy's fault and CORS filters stand before its router, which is what misses the cluster.
     pub(crate) fn without_cluster<B>(&self, fault: FaultDecision, request: &Request<B>) -> Error {
         let preflight = || self.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
-        let missing = || preflight().unwrap_or_else(|| Error::new(Reason::NoCluster));
+        let missing = || preflight().unwrap_or_else(|| Error::new(self.policy.missing));
         let mut error = self.failed(fault.abort.map_or_else(missing, Error::new));
         if fault.delay.is_some() {
             error.exchange_mut().flag(ResponseFlag::DelayInjected);

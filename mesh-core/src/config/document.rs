@@ -186,6 +186,12 @@ impl Document {
         &self.source
     }
 
+    /// `metadata.creationTimestamp`, where Kubernetes wrote one.
+    #[must_use]
+    pub fn created(&self) -> Option<&str> {
+        self.metadata.creation_timestamp.as_deref()
+    }
+
     /// Istio's order: oldest `creationTimestamp` first, then name, then namespace; documents without a
     /// timestamp come after those with one, and keep the order of files and documents among themselves (use a
     /// stable sort).

@@ -11,13 +11,14 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, fields},
+    config::{Document, Field, Issues, ObjectRef, fields},
     identity::TrustDomain,
 };
 
 /// Hosts with ports and endpoints (istio networking/v1alpha3 ServiceEntry).
 #[derive(Clone, Debug)]
 pub struct ServiceEntry {
+    object: ObjectRef,
     namespace: Arc<str>,
     hosts: Vec<HostPattern>,
     addresses: Vec<IpAddr>,
@@ -115,6 +116,7 @@ impl ServiceEntry {
             endpoints.push(Arc::new(entry));
         }
         (issues.errors().count() == before).then(|| Self {
+            object: document.object().clone(),
             namespace: Arc::clone(namespace),
             hosts,
             addresses,
@@ -160,6 +162,7 @@ impl ServiceEntry {
                 };
                 Service {
                     name: ServiceName::of_host(&host, &self.namespace),
+                    object: self.object.clone(),
                     pattern: pattern.clone(),
                     ports: self.ports.clone(),
                     location: self.location,

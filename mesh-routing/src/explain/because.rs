@@ -80,6 +80,7 @@ fn text(wanted: &StringMatch) -> String {
     match wanted {
         StringMatch::Exact(text) => format!("exact {text:?}"),
         StringMatch::Prefix(text) => format!("prefix {text:?}"),
+        StringMatch::Segments(text) => format!("path prefix {:?}", if text.is_empty() { "/" } else { text }),
         StringMatch::Regex(regex) => format!("regex {:?}", regex.text()),
     }
 }

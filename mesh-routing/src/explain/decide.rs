@@ -8,10 +8,10 @@ use mesh_core::{ClusterHandle, ClusterName, Error, LocalReply, Reason, ResponseF
 use super::{
     Destination, Explanation, Fault, Mirror, Operation, Outcome, Retries, Upstream,
     draw::Draw,
-    rejected::{Search, lender_name},
+    rejected::Search,
 };
 use crate::{
-    FaultDecision, RequestHead, RoutePolicy, RouteTable,
+    FaultDecision, Redirect, RequestHead, RoutePolicy, RouteTable,
     header_ops::HeaderOp,
     mirror::can_be_mirrored,
     shape::Shape,
@@ -52,7 +52,8 @@ fn place<C>(host: &VirtualHost<C>, at: usize, explanation: &mut Explanation) {
     let (Some(owner), Some(origin)) = (&host.about().owner, entry.origin) else { return };
     let rule = &owner.rules()[origin.rule as usize];
     let lender = rule.lender.as_deref();
-    explanation.delegate = lender.map(lender_name);
+    explanation.kind = rule.kind(owner);
+    explanation.delegate = rule.delegate();
     explanation.rule_index = Some(rule.at.index);
     explanation.match_index = entry.matcher.as_ref().map(|matcher| matcher.at.index);
     explanation.source = Some(owner.place(lender, entry.matcher.as_ref().map_or(rule.at, |matcher| matcher.at)));
@@ -69,17 +70,12 @@ impl<C: ClusterHandle> Asked<'_, C> {
                         [(_, alone)] => Some(*alone),
                         _ => self.draw.below(destinations.total()).map(|number| destinations.at(number)),
                     };
-                    self.forward(&all, drawn, Outcome::Forward)
-                }
-                Action::Redirect(redirect, policy) => {
-                    let told = taken::redirect(redirect, &self.head);
-                    let told = told.map(|told| Taken::new(policy, self.request).failed(told));
-                    let mut explanation = answer(&told.unwrap_or_else(|error| error), self.request);
-                    if explanation.outcome == Outcome::DirectResponse {
-                        explanation.outcome = Outcome::Redirect;
+                    match drawn.and_then(|drawn| Some((drawn.redirect()?, drawn.policy()))) {
+                        Some((redirect, policy)) => self.redirect(redirect, policy),
+                        None => self.forward(&all, drawn, Outcome::Forward),
                     }
-                    named(policy, explanation)
                 }
+                Action::Redirect(redirect, policy) => self.redirect(redirect, policy),
                 Action::DirectResponse(response, policy) => {
                     let told = Taken::new(policy, self.request).failed(taken::direct(response));
                     named(policy, answer(&told, self.request))
@@ -97,6 +93,16 @@ impl<C: ClusterHandle> Asked<'_, C> {
         }
     }
 
+    fn redirect(&self, redirect: &Redirect, policy: &Arc<RoutePolicy<C>>) -> Explanation {
+        let told = taken::redirect(redirect, &self.head);
+        let told = told.map(|told| Taken::new(policy, self.request).failed(told));
+        let mut explanation = answer(&told.unwrap_or_else(|error| error), self.request);
+        if explanation.outcome == Outcome::DirectResponse {
+            explanation.outcome = Outcome::Redirect;
+        }
+        named(policy, explanation)
+    }
+
     /// Through the layers, in their order: router, fault, CORS, mirror, timeout, retry.
     fn forward(
         &self,
@@ -110,14 +116,14 @@ impl<C: ClusterHandle> Asked<'_, C> {
         let mut taken = Taken::new(policy, self.request);
         taken.cluster = drawn.map(|drawn| Arc::clone(drawn.name()));
         let fault = policy.fault().map(|fault| fault.decide_by(|share| self.draw.certain(share))).unwrap_or_default();
-        let defined = drawn.map_or_else(
-            || all.iter().any(|(_, destination)| destination.cluster().is_some()),
-            |drawn| drawn.cluster().is_some(),
-        );
+        let is_defined = |destination: &table::Destination<C>| {
+            destination.cluster().is_some() || destination.redirect().is_some()
+        };
+        let defined = drawn.map_or_else(|| all.iter().any(|(_, each)| is_defined(each)), is_defined);
         let known = all.iter().map(|(weight, destination)| Destination {
             cluster: destination.name().to_string(),
             weight: *weight,
-            defined: destination.cluster().is_some(),
+            defined: is_defined(destination),
         });
         let told = if defined {
             self.sent(all, drawn, &taken, fault)
@@ -279,6 +285,7 @@ fn empty(outcome: Outcome) -> Explanation {
     Explanation {
         outcome,
         virtual_service: None,
+        kind: None,
         delegate: None,
         route: None,
         rule_index: None,

@@ -45,7 +45,7 @@ impl Explanation {
         let Some(virtual_service) = &self.virtual_service else {
             return self.route.iter().try_for_each(|name| line(f, "route", format_args!("{name}")));
         };
-        let rule = Indexed { rule: self.rule_index, entry: self.match_index };
+        let rule = Indexed { kind: self.kind.as_deref(), rule: self.rule_index, entry: self.match_index };
         line(f, "rule", format_args!("{virtual_service}{rule}{}", Named(self.route.as_deref())))?;
         if let Some(delegate) = &self.delegate {
             line(f, "from", format_args!("{delegate}, its delegate"))?;
@@ -123,7 +123,7 @@ fn list(f: &mut Formatter<'_>, title: &str, rejections: &[Rejection]) -> fmt::Re
 impl Display for Rejection {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.virtual_service.as_deref().unwrap_or("default"))?;
-        let rule = Indexed { rule: self.rule_index, entry: self.match_index };
+        let rule = Indexed { kind: self.kind.as_deref(), rule: self.rule_index, entry: self.match_index };
         write!(f, "{rule}{}", Named(self.route.as_deref()))?;
         if let Some(delegate) = &self.delegate {
             write!(f, ", from {delegate}")?;
@@ -135,15 +135,20 @@ impl Display for Rejection {
     }
 }
 
-struct Indexed {
+struct Indexed<'a> {
+    kind: Option<&'a str>,
     rule: Option<u32>,
     entry: Option<u32>,
 }
 
-impl Display for Indexed {
+impl Display for Indexed<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.rule.iter().try_for_each(|rule| write!(f, " http[{rule}]"))?;
-        self.entry.iter().try_for_each(|entry| write!(f, ".match[{entry}]"))
+        let (rules, matches) = match self.kind {
+            None | Some("VirtualService") => ("http", "match"),
+            Some(_) => ("rules", "matches"),
+        };
+        self.rule.iter().try_for_each(|rule| write!(f, " {rules}[{rule}]"))?;
+        self.entry.iter().try_for_each(|entry| write!(f, ".{matches}[{entry}]"))
     }
 }
 

@@ -10,14 +10,16 @@ use serde::Serialize;
 pub struct Explanation {
     /// What becomes of it.
     pub outcome: Outcome,
-    /// `namespace/name` of the VirtualService whose rule took it.
+    /// `namespace/name` of the VirtualService, or of the Gateway API route, whose rule took it.
     pub virtual_service: Option<Arc<str>>,
+    /// `VirtualService`, `HTTPRoute` or `GRPCRoute`.
+    pub kind: Option<Arc<str>>,
     /// `namespace/name` of the delegate that the rule is from.
     pub delegate: Option<String>,
     /// The route's name: the rule's, with the match entry's after a dot; `default` for a service that no
     /// VirtualService names, `allow_any` for a host outside the registry, `block_all` for one that is blocked.
     pub route: Option<Arc<str>>,
-    /// The rule's index in `http` of its file.
+    /// The rule's index in `http` (`rules`) of its file.
     pub rule_index: Option<u32>,
     /// The index of the entry within the rule's `match`; `None` for a rule without one.
     pub match_index: Option<u32>,
@@ -162,13 +164,15 @@ pub struct Mirror {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Rejection {
-    /// `namespace/name` of the VirtualService.
+    /// `namespace/name` of the VirtualService, or of the Gateway API route.
     pub virtual_service: Option<Arc<str>>,
+    /// `VirtualService`, `HTTPRoute` or `GRPCRoute`.
+    pub kind: Option<Arc<str>>,
     /// `namespace/name` of the delegate that the rule is from.
     pub delegate: Option<String>,
     /// The route's name.
     pub route: Option<Arc<str>>,
-    /// The rule's index in `http` of its file; `None` where it is the whole VirtualService.
+    /// The rule's index in `http` (`rules`) of its file; `None` where it is the whole VirtualService.
     pub rule_index: Option<u32>,
     /// The index of the entry within the rule's `match`.
     pub match_index: Option<u32>,

@@ -50,11 +50,12 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `outcome` | `forward`, `redirect`, `direct_response` (also a CORS preflight, answered with 200), `abort`, `passthrough`, `no_route`, `unavailable` (the cluster is not defined, 503), `blocked` (REGISTRY_ONLY, 502; a path that cannot be sent, 400) |
-//! | `virtual_service` | `"namespace/name"`; `null` where no rule took the request |
+//! | `outcome` | `forward`, `redirect`, `direct_response` (also a CORS preflight, answered with 200), `abort`, `passthrough`, `no_route`, `unavailable` (the cluster is not defined, 503; a Gateway API route's backend, 500), `blocked` (REGISTRY_ONLY, 502; a path that cannot be sent, 400) |
+//! | `virtual_service` | `"namespace/name"`, of a Gateway API route where it is one's; `null` where no rule took the request |
+//! | `kind` | `VirtualService`, `HTTPRoute`, `GRPCRoute` |
 //! | `delegate` | `"namespace/name"` of the delegate whose rule it is |
 //! | `route` | the rule's name, with the match entry's after a dot; `default`, `allow_any`, `block_all` where Istio calls it so |
-//! | `rule_index` | index in `http` of the file; of the delegate's for a delegate |
+//! | `rule_index` | index in `http` (`rules`) of the file; of the delegate's for a delegate |
 //! | `match_index` | index within the rule's `match`; `null` for a rule without one |
 //! | `source` | `"file:line"` of that match entry, or of the rule without one |
 //! | `cluster` | `"outbound\|port\|subset\|host"`, `PassthroughCluster`, `BlackHoleCluster`; `null` where there are several and no `roll` |
@@ -67,7 +68,7 @@
 //! | `retries` | `{"attempts", "retry_on", "per_try_timeout_ms", "backoff_ms", "ignore_previous_hosts"}` |
 //! | `fault` | `{"delay_ms", "delay_percent", "abort_status", "abort_grpc_status", "abort_percent"}`: with `roll` what is injected, without it what may be; `null` where nothing is. An `abort_grpc_status` comes with status 200 |
 //! | `mirrors` | `[{"cluster", "percent"}]`: with `roll` those that get a copy, without it those that may |
-//! | `rejected` | `[{"virtual_service", "delegate", "route", "rule_index", "match_index", "source", "because"}]`: each match entry before the one that took the request (all where none did), with the first condition that does not hold; then VirtualServices that name the host and are not in force for this client (`rule_index` is `null`) |
+//! | `rejected` | `[{"virtual_service", "kind", "delegate", "route", "rule_index", "match_index", "source", "because"}]`: each match entry before the one that took the request (all where none did), with the first condition that does not hold; then VirtualServices that name the host and are not in force for this client (`rule_index` is `null`) |
 //! | `unreachable` | the same of match entries behind a rule that takes every request |
 //!
 //! # One draw

@@ -9,7 +9,7 @@ use crate::{
     RequestHead, RouteTable, VirtualService,
     matcher::RouteMatch,
     table::{Bystander, Entry, Origin, Standing, VirtualHost, route_name},
-    virtual_service::{Lender, Rule},
+    virtual_service::Rule,
 };
 
 /// What did not take a request that found `host`, and of its entries took `chosen`.
@@ -26,7 +26,12 @@ impl<C> Search<'_, C> {
         let mut rejected = Vec::new();
         if let Some(host) = self.host {
             match &host.about().owner {
-                Some(owner) if host.about().http => self.before(host, owner, &mut rejected),
+                Some(owner) if host.about().http => {
+                    let passed = host.about().passed.iter();
+                    passed.for_each(|passed| self.before(host, passed, None, &mut rejected));
+                    let chosen = self.chosen.and_then(|chosen| host.entries()[chosen].origin);
+                    self.before(host, owner, chosen, &mut rejected);
+                }
                 Some(owner) => {
                     let port = host.about().port.unwrap_or_default();
                     let because = format!("port {port} carries TCP or TLS, and rules under `http` are for HTTP");
@@ -44,9 +49,14 @@ impl<C> Search<'_, C> {
     }
 
     /// The rules of the owner as far as the chosen entry, those that the table left out among them.
-    fn before(&self, host: &VirtualHost<C>, owner: &Arc<VirtualService>, rejected: &mut Vec<Rejection>) {
+    fn before(
+        &self,
+        host: &VirtualHost<C>,
+        owner: &VirtualService,
+        chosen: Option<Origin>,
+        rejected: &mut Vec<Rejection>,
+    ) {
         let (port, client) = (host.about().port, self.table.client());
-        let chosen = self.chosen.and_then(|chosen| host.entries()[chosen].origin);
         let mut left_out = owner.left_out().iter().peekable();
         for (number, rule) in owner.rules().iter().enumerate() {
             while let Some(left) = left_out.next_if(|left| left.before <= number) {
@@ -78,6 +88,7 @@ impl<C> Search<'_, C> {
         let unmet = entry.matcher.as_deref().and_then(|matcher| Some((matcher, matcher.unmet(self.head)?)));
         Rejection {
             virtual_service: policy.virtual_service().cloned(),
+            kind: None,
             delegate: None,
             route: policy.name().cloned(),
             rule_index: None,
@@ -89,7 +100,10 @@ impl<C> Search<'_, C> {
 
     /// VirtualServices that name the host and do not route it.
     fn others(&self, rejected: &mut Vec<Rejection>) {
-        let owner = self.host.and_then(|host| host.about().owner.as_ref());
+        let about = self.host.map(VirtualHost::about);
+        let told = |other: &Arc<VirtualService>| {
+            about.is_some_and(|about| about.passed.iter().chain(&about.owner).any(|told| Arc::ptr_eq(told, other)))
+        };
         let named = self.named();
         let Some(named) = &named else { return };
         if self.host.is_none() {
@@ -103,7 +117,7 @@ impl<C> Search<'_, C> {
             }
         }
         for bystander in self.table.bystanders(named) {
-            if owner.is_some_and(|owner| Arc::ptr_eq(owner, &bystander.virtual_service)) {
+            if told(&bystander.virtual_service) {
                 continue;
             }
             rejected.push(whole(&bystander.virtual_service, self.standing(bystander, named)));
@@ -147,7 +161,9 @@ impl<C> Search<'_, C> {
             return Vec::new();
         }
         let start = end.rule as usize;
-        let because = format!("http[{}] before it takes every request", owner.rules()[start].at.index);
+        let taker = &owner.rules()[start];
+        let list = if taker.route.is_some() { "rules" } else { "http" };
+        let because = format!("{list}[{}] before it takes every request", taker.at.index);
         let mut unreachable = Vec::new();
         for (number, rule) in owner.rules().iter().enumerate().skip(start) {
             for (origin, matcher) in entries(number, rule) {
@@ -175,13 +191,16 @@ fn entries(number: usize, rule: &Rule) -> impl Iterator<Item = (Origin, Option<&
 
 fn of_rule(owner: &VirtualService, rule: &Rule, matcher: Option<&RouteMatch>, because: String) -> Rejection {
     let at = matcher.map_or(rule.at, |matcher| matcher.at);
+    let whole = whole(owner, because);
     Rejection {
-        delegate: rule.lender.as_deref().map(lender_name),
+        virtual_service: rule.route.clone().or(whole.virtual_service),
+        kind: rule.kind(owner),
+        delegate: rule.delegate(),
         route: route_name(rule.name.as_deref(), matcher.and_then(|matcher| matcher.name.as_deref())),
         rule_index: Some(rule.at.index),
         match_index: matcher.map(|matcher| matcher.at.index),
         source: Some(owner.place(rule.lender.as_deref(), at)),
-        ..whole(owner, because)
+        ..whole
     }
 }
 
@@ -189,6 +208,7 @@ fn whole(virtual_service: &VirtualService, because: String) -> Rejection {
     let object = virtual_service.object();
     Rejection {
         virtual_service: Some(format!("{}/{}", object.namespace, object.name).into()),
+        kind: Some(Arc::clone(&object.kind)),
         delegate: None,
         route: None,
         rule_index: None,
@@ -196,8 +216,4 @@ fn whole(virtual_service: &VirtualService, because: String) -> Rejection {
         source: Some(virtual_service.place(None, virtual_service.at())),
         because,
     }
-}
-
-pub(super) fn lender_name(lender: &Lender) -> String {
-    format!("{}/{}", lender.object.namespace, lender.object.name)
 }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use mesh_core::{
-    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, ServiceName, Workload,
-    config::Issues,
+    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, Reason, ServiceName,
+    Workload,
+    config::{Issue, Issues},
     registry::{Protocol, Registry, Service},
 };
 
@@ -22,7 +23,9 @@ use crate::{
     header_ops::{Headers, in_order},
     matcher::RouteMatch,
     mirror::Mirror,
-    virtual_service::{self as model, Retries, Rule},
+    percent::Percent,
+    string_match::StringMatch,
+    virtual_service::{self as model, Backend, Retries, Rule, Semantics},
 };
 
 /// What a table is compiled from.
@@ -82,7 +85,7 @@ struct Compiler<'a, C> {
     clusters: &'a mut dyn FnMut(&ClusterName) -> Option<C>,
     issues: &'a mut Issues,
     /// Destinations that were warned about: a rule is compiled once per host and port.
-    warned: HashSet<*const model::Destination>,
+    warned: HashSet<*const Issue>,
     /// One name per cluster, shared.
     names: HashMap<ClusterName, Arc<ClusterName>>,
     bystanders: Bystanders,
@@ -99,7 +102,8 @@ struct Owner<'a> {
 #[derive(Default)]
 struct Owners<'a> {
     all: Vec<Owner<'a>>,
-    by_pattern: HashMap<&'a HostPattern, usize>,
+    /// Those of a host: who comes first has every port that it speaks for.
+    by_pattern: HashMap<&'a HostPattern, Vec<usize>>,
     wildcards: Vec<usize>,
 }
 
@@ -107,27 +111,29 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
         let owners = self.owners();
         let client = &*self.input.workload.namespace;
-        let mut used = HashSet::new();
+        let mut used: HashSet<usize> = HashSet::new();
         let mut aliases = Vec::new();
         for service in self.input.registry.services() {
             if !service.export_to.includes(&service.name.namespace, client) {
                 continue;
             }
-            let owner = owners.of(&service.pattern);
-            used.extend(owner);
+            let of_host = owners.of(&service.pattern);
+            used.extend(of_host);
             for port in &service.ports {
                 // http rules are for HTTP: Istio proxies other protocols as bytes.
                 let http = !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
-                let owner = owner.map(|index| owners.all[index].virtual_service);
-                let (host, port_number) = (service.pattern.clone(), Some(port.number));
-                let about = About { host, port: port_number, http, owner: owner.cloned() };
-                let host = Arc::new(self.service_host(service, port.number, owner.filter(|_| http), about));
+                let about = About::new(service.pattern.clone(), Some(port.number), http);
+                let of_host = of_host.iter().map(|index| owners.all[*index].virtual_service);
+                let host = Arc::new(self.service_host(service, port.number, of_host, about));
                 hosts.insert(&service.pattern, Some(port.number), Arc::clone(&host));
                 aliases
                     .extend(domains(service, client).into_iter().map(|alias| (alias, port.number, Arc::clone(&host))));
             }
         }
-        for (_, owner) in owners.all.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+        for (index, owner) in owners.all.iter().enumerate() {
+            if used.contains(&index) || owners.by_pattern[owner.pattern].first() != Some(&index) {
+                continue;
+            }
             // A name inside the cluster that no service has is a slip of the pen, or a service yet to come.
             if owner.pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX)) {
                 let message = format!("host {} is no service of the registry: the rules are for nobody", owner.pattern);
@@ -135,8 +141,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             }
             let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
             if !entries.is_empty() {
-                let whose = Some(Arc::clone(owner.virtual_service));
-                let about = About { host: owner.pattern.clone(), port: None, http: true, owner: whose };
+                let mut about = About::new(owner.pattern.clone(), None, true);
+                about.asked(owner.virtual_service);
                 hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries, about)));
             }
         }
@@ -146,7 +152,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         }
     }
 
-    /// The hosts of the VirtualServices in force for the client; of two with the same host the first keeps it.
+    /// The hosts of the VirtualServices in force for the client; of two with the same host the first keeps the ports that
+    /// it has rules for.
     ///
     /// istio buildVirtualHost: not merged in the mesh; the later is dropped (metric DuplicatedDomains).
     fn owners(&mut self) -> Owners<'a> {
@@ -174,31 +181,42 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let mut owners = Owners::default();
         for (_, virtual_service) in ranked {
             for host in virtual_service.host_entries() {
-                if let Some(first) = owners.by_pattern.get(&host.pattern) {
-                    let first = owners.all[*first].virtual_service.object();
-                    let message = format!("host {} is routed by {first} already, which comes first", host.pattern);
+                let first = owners.by_pattern.get(&host.pattern).and_then(|owners| owners.first());
+                if let Some(first) = first.map(|first| owners.all[*first].virtual_service)
+                    && !shares(first, virtual_service)
+                {
+                    let message =
+                        format!("host {} is routed by {} already, which comes first", host.pattern, first.object());
                     self.issues.push(host.place.warning(message));
-                    let second = Standing::Second(Arc::new(first.clone()));
+                    let second = Standing::Second(Arc::new(first.object().clone()));
                     self.bystanders.push(&host.pattern, virtual_service, second);
-                } else {
-                    if host.pattern.exact().is_none() {
-                        self.bystanders.push(&host.pattern, virtual_service, Standing::Wildcard);
-                    }
-                    owners.insert(Owner { pattern: &host.pattern, place: &host.place, virtual_service });
+                } else if host.pattern.exact().is_none() {
+                    self.bystanders.push(&host.pattern, virtual_service, Standing::Wildcard);
                 }
+                owners.insert(Owner { pattern: &host.pattern, place: &host.place, virtual_service });
             }
         }
         owners
     }
 
-    fn service_host(
+    /// istio buildSidecarVirtualHostsForVirtualService: one that has no rule for the port leaves it to the next.
+    fn service_host<'o>(
         &mut self,
         service: &Service,
         port: u16,
-        owner: Option<&Arc<VirtualService>>,
-        about: About,
+        owners: impl Iterator<Item = &'o Arc<VirtualService>>,
+        mut about: About,
     ) -> VirtualHost<C> {
-        let mut entries = owner.map(|owner| self.entries(owner, Some(port), port)).unwrap_or_default();
+        let mut entries = Vec::new();
+        for owner in owners {
+            if about.http {
+                entries = self.entries(owner, Some(port), port);
+            }
+            about.asked(owner);
+            if !entries.is_empty() {
+                break;
+            }
+        }
         if entries.is_empty() {
             // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
             let policy = RoutePolicy {
@@ -261,15 +279,21 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             model::Action::Forward(_) | model::Action::Delegate(_) => rule.destinations(),
         };
         let rewrite = rule.rewrite.as_ref();
+        let gateway = owner.semantics() != Semantics::Istio;
+        let consequence = if gateway { ANSWERED_500 } else { ANSWERED };
         let policy = RoutePolicy {
-            mirrors: self.mirrors(rule, &policy, dialled),
+            mirrors: self.mirrors(rule.mirrors(), &policy, dialled),
             rewrite: rewrite.and_then(|rewrite| rewrite.path(uri)),
+            // istio applyHTTPRouteDestination: "return 500 for invalid backends"
+            missing: if gateway { Reason::InvalidBackend } else { Reason::NoCluster },
             ..policy
         };
         let mut compiled = Vec::with_capacity(destinations.len());
         for spec in destinations {
             // istio "authority precedence": rewrite.authority, the rule's headers, the destination's.
-            let authority = rewrite.and_then(|rewrite| rewrite.authority.as_ref());
+            let own = spec.backend.as_deref();
+            let own_rewrite = own.and_then(|own| own.rewrite.as_ref());
+            let authority = own_rewrite.or(rewrite).and_then(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
                 // measured on Envoy 1.40 (interop): a weighted cluster's own rewrite says nothing.
@@ -279,8 +303,17 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 response_headers: some(in_order(&rule_headers.response, &spec.headers.response, rule.weighted)),
                 ..policy.clone()
             };
-            let destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
-            self.check(spec, &destination.name, destination.cluster.is_some(), ANSWERED);
+            let policy = match own {
+                Some(own) => self.backend(own, policy, uri, dialled),
+                None => policy,
+            };
+            let mut destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
+            destination.redirect = own.and_then(|own| own.redirect.as_ref()).map(|r| Box::new(r.matched(uri)));
+            if own.is_some_and(|own| own.invalid) {
+                destination.cluster = None;
+            } else if destination.redirect.is_none() {
+                self.check(spec, &destination.name, destination.cluster.is_some(), consequence);
+            }
             // istio: "If there is only one destination in the rule, it will receive all traffic."
             compiled.push((if spec.weight == 0 { 100 } else { spec.weight }, destination));
         }
@@ -289,12 +322,36 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         Route::new(Action::Forward(Destinations::new(first, compiled)))
     }
 
+    /// What a backend of a Gateway API route says itself.
+    ///
+    /// gateway API HTTPBackendRef.filters: "Filters defined at this level should be executed if and only if the request is
+    /// being forwarded to the backend defined here."
+    fn backend(
+        &mut self,
+        backend: &Backend,
+        policy: RoutePolicy<C>,
+        uri: Option<&StringMatch>,
+        dialled: u16,
+    ) -> RoutePolicy<C> {
+        let own = self.mirrors(backend.mirrors.iter().map(|(to, share)| (to, *share)), &policy, dialled);
+        let mirrors = policy.mirrors.iter().chain(&own).flat_map(|mirrors| mirrors.iter().cloned());
+        let answers = backend.redirect.is_some();
+        RoutePolicy {
+            mirrors: some(mirrors.collect()),
+            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or(policy.rewrite.clone()),
+            cors: backend.cors.clone().or(policy.cors.clone()).filter(|_| !answers),
+            ..policy
+        }
+    }
+
     /// What a rule says, whatever its action.
     fn policy(&self, owner: &VirtualService, rule: &Rule, matched: Option<&RouteMatch>) -> RoutePolicy<C> {
         let object = owner.object();
         RoutePolicy {
             name: route_name(rule.name.as_deref(), matched.and_then(|matched| matched.name.as_deref())),
-            virtual_service: Some(format!("{}/{}", object.namespace, object.name).into()),
+            virtual_service: Some(
+                rule.route.clone().unwrap_or_else(|| format!("{}/{}", object.namespace, object.name).into()),
+            ),
             timeout: rule.timeout.flatten(),
             retry: match &rule.retries {
                 Retries::Default => self.input.default_retry.clone(),
@@ -307,9 +364,14 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     }
 
     /// The rule's mirrors. One whose cluster is not defined gets nothing, as in Envoy.
-    fn mirrors(&mut self, rule: &Rule, policy: &RoutePolicy<C>, dialled: u16) -> Option<Arc<[Mirror<C>]>> {
+    fn mirrors<'r>(
+        &mut self,
+        specs: impl Iterator<Item = (&'r model::Destination, Percent)>,
+        policy: &RoutePolicy<C>,
+        dialled: u16,
+    ) -> Option<Arc<[Mirror<C>]>> {
         let mut mirrors = Vec::new();
-        for (spec, share) in rule.mirrors() {
+        for (spec, share) in specs {
             // envoy: a shadow has the route's timeout, and neither retries nor anything else of the route.
             let policy = Arc::new(RoutePolicy {
                 name: policy.name.clone(),
@@ -317,7 +379,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 timeout: policy.timeout,
                 ..RoutePolicy::default()
             });
-            let Destination { name, cluster, policy } = self.destination(self.cluster_name(spec, dialled), policy);
+            let Destination { name, cluster, policy, .. } = self.destination(self.cluster_name(spec, dialled), policy);
             self.check(spec, &name, cluster.is_some(), "nothing is mirrored there");
             mirrors.extend(cluster.map(|cluster| Mirror { cluster, share, policy }));
         }
@@ -342,12 +404,12 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy<C>>) -> Destination<C> {
         let cluster = (self.clusters)(&name);
         let name = self.names.entry(name).or_insert_with_key(|name| Arc::new(name.clone()));
-        Destination { name: Arc::clone(name), cluster, policy }
+        Destination { name: Arc::clone(name), cluster, policy, redirect: None }
     }
 
     /// Warn about what nobody defines. The rule stays: a later file may define it.
     fn check(&mut self, spec: &model::Destination, name: &ClusterName, defined: bool, consequence: &str) {
-        if defined || !self.warned.insert(std::ptr::from_ref(spec)) {
+        if defined || !self.warned.insert(spec.place.id()) {
             return;
         }
         let ClusterName { port, subset, .. } = name;
@@ -363,6 +425,18 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
 
 /// What comes of a route to a cluster that nobody defines.
 const ANSWERED: &str = "requests that go there are answered with 503 (NC)";
+const ANSWERED_500: &str = "requests that go there are answered with 500 (NC)";
+
+/// May both have rules for a host? Two VirtualServices may not, and neither may two of a kind for the same port; a
+/// consumer's route hides the producer's on purpose.
+fn shares(first: &VirtualService, other: &VirtualService) -> bool {
+    match (first.semantics(), other.semantics()) {
+        (Semantics::Gateway { port: a }, Semantics::Gateway { port: b }) => {
+            (a.is_some() && a != b) || first.object().namespace != other.object().namespace
+        }
+        _ => false,
+    }
+}
 
 fn some<T>(list: Arc<[T]>) -> Option<Arc<[T]>> {
     (!list.is_empty()).then_some(list)
@@ -378,23 +452,26 @@ pub(crate) fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Ar
 
 impl<'a> Owners<'a> {
     /// istio MostSpecificHostMatch: the exact host, else the longest wildcard.
-    fn of(&self, host: &HostPattern) -> Option<usize> {
+    fn of(&self, host: &HostPattern) -> &[usize] {
         let covers = |owner: &Owner<'_>| match (owner.pattern, host) {
             (pattern, HostPattern::Exact(name)) => pattern.matches(name),
             (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
             (pattern, _) => *pattern == HostPattern::Any,
         };
         let wildcards = || {
-            let covering = self.wildcards.iter().copied().filter(|index| covers(&self.all[*index]));
-            covering.max_by_key(|index| self.all[*index].pattern.specificity())
+            let covering = self.wildcards.iter().map(|index| &self.all[*index]).filter(|owner| covers(owner));
+            covering
+                .max_by_key(|owner| owner.pattern.specificity())
+                .and_then(|owner| self.by_pattern.get(owner.pattern))
         };
-        self.by_pattern.get(host).copied().or_else(wildcards)
+        self.by_pattern.get(host).or_else(wildcards).map_or(&[], Vec::as_slice)
     }
 
     fn insert(&mut self, owner: Owner<'a>) {
         let index = self.all.len();
-        self.by_pattern.insert(owner.pattern, index);
-        if owner.pattern.exact().is_none() {
+        let of_host = self.by_pattern.entry(owner.pattern).or_default();
+        of_host.push(index);
+        if of_host.len() == 1 && owner.pattern.exact().is_none() {
             self.wildcards.push(index);
         }
         self.all.push(owner);

@@ -42,6 +42,19 @@ pub(crate) struct About {
     pub(crate) http: bool,
     /// The VirtualService that names the host.
     pub(crate) owner: Option<Arc<VirtualService>>,
+    /// Others that come before it, and have no rule for the port.
+    pub(crate) passed: Vec<Arc<VirtualService>>,
+}
+
+impl About {
+    pub(super) fn new(host: HostPattern, port: Option<u16>, http: bool) -> Self {
+        Self { host, port, http, owner: None, passed: Vec::new() }
+    }
+
+    /// Of those that were asked for rules the last one has them.
+    pub(super) fn asked(&mut self, virtual_service: &Arc<VirtualService>) {
+        self.passed.extend(self.owner.replace(Arc::clone(virtual_service)));
+    }
 }
 
 impl<C> VirtualHost<C> {
@@ -114,6 +127,8 @@ pub struct Destination<C> {
     pub(super) name: Arc<ClusterName>,
     pub(super) cluster: Option<C>,
     pub(super) policy: Arc<RoutePolicy<C>>,
+    /// What its share of the requests is told instead of being sent.
+    pub(super) redirect: Option<Box<Redirect>>,
 }
 
 impl<C> Route<C> {
@@ -141,7 +156,13 @@ impl<C> Route<C> {
     /// Decide about a request. `roll` is asked for 64 random bits where there are several destinations.
     pub fn decide(&self, roll: impl FnOnce() -> u64) -> Decision<'_, C> {
         match &self.action {
-            Action::Forward(destinations) => Decision::Forward(destinations.draw(roll)),
+            Action::Forward(destinations) => {
+                let destination = destinations.draw(roll);
+                match &destination.redirect {
+                    Some(redirect) => Decision::Redirect(redirect, &destination.policy),
+                    None => Decision::Forward(destination),
+                }
+            }
             Action::Redirect(redirect, policy) => Decision::Redirect(redirect, policy),
             Action::DirectResponse(response, policy) => Decision::DirectResponse(response, policy),
         }
@@ -214,6 +235,11 @@ impl<C> Destination<C> {
     #[must_use]
     pub fn cluster(&self) -> Option<&C> {
         self.cluster.as_ref()
+    }
+
+    /// What is told instead of sending anything there.
+    pub(crate) fn redirect(&self) -> Option<&Redirect> {
+        self.redirect.as_deref()
     }
 
     /// The route's policy.

@@ -105,6 +105,7 @@ fn merged(root: &Rule, delegation: &Delegate, rule: &Rule) -> Option<Rule> {
         mirrors: rule.mirrors.clone().or_else(|| root.mirrors.clone()),
         at: rule.at,
         lender: None,
+        route: None,
     })
 }
 
@@ -205,8 +206,8 @@ fn texts_conflict(root: &StringMatch, own: &StringMatch) -> bool {
         (StringMatch::Prefix(root), StringMatch::Exact(own) | StringMatch::Prefix(own)) => {
             root.is_empty() || !own.starts_with(&**root)
         }
-        (StringMatch::Exact(_), StringMatch::Prefix(_)) | (StringMatch::Regex(_), _) | (_, StringMatch::Regex(_)) => {
-            true
-        }
+        (StringMatch::Exact(_), StringMatch::Prefix(_))
+        | (StringMatch::Regex(_) | StringMatch::Segments(_), _)
+        | (_, StringMatch::Regex(_) | StringMatch::Segments(_)) => true,
     }
 }

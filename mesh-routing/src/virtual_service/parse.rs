@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 use http::HeaderName;
 use mesh_core::{
     HostPattern,
-    config::{Document, Issues, Position},
+    config::{Document, Issues},
     registry::Visibility,
 };
 
 use super::{
-    model::{Host, Place, Retries, Rule, VirtualService},
+    model::{Host, Place, Retries, Rule, Semantics, VirtualService},
     reachability,
     spec::{HttpMatch, HttpRoute, Spec},
 };
@@ -61,15 +61,24 @@ impl Parser<'_> {
         }
         let own = Arc::clone(self.document.namespace());
         let export_to = self.at("exportTo", Visibility::parse(&spec.export_to, &own));
-        let rules = (0..).zip(&spec.http).map(|(index, rule)| self.rule(index, rule)).collect();
+        let rules = spec.http.iter().enumerate().map(|(index, rule)| self.rule(index, rule)).collect();
         reachability::warn(self.document, &spec.http, self.issues);
         if !mesh {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
             self.issues.push(self.document.warning("gateways", message));
         }
-        let source = Arc::clone(self.document.source());
-        let (object, at, left_out) = (self.document.object().clone(), self.at_of("", 0), Vec::new());
-        VirtualService { object, hosts, mesh, export_to, rules, source, at, left_out }
+        VirtualService {
+            object: self.document.object().clone(),
+            hosts,
+            mesh,
+            export_to,
+            rules,
+            source: Arc::clone(self.document.source()),
+            at: At::new(self.document, "", 0),
+            left_out: Vec::new(),
+            created: self.document.created().map(Arc::from),
+            semantics: Semantics::Istio,
+        }
     }
 
     /// One without hosts: its rules are for others to use.
@@ -109,11 +118,7 @@ impl Parser<'_> {
         parsed
     }
 
-    fn at_of(&self, path: &str, index: u32) -> At {
-        At { index, position: self.document.spec().map_or_else(Position::default, |spec| spec.locate(path)) }
-    }
-
-    fn rule(&mut self, index: u32, spec: &HttpRoute) -> Rule {
+    fn rule(&mut self, index: usize, spec: &HttpRoute) -> Rule {
         let path = &*format!("http[{index}]");
         let timeout = spec.timeout.as_deref().map(|text| self.at(format!("{path}.timeout"), time::timeout(text)));
         let retries = match spec.retries.as_ref().map(|retries| retries.compile()) {
@@ -139,8 +144,10 @@ impl Parser<'_> {
         };
         Rule {
             name: some_name(&spec.name),
-            matches: (0..)
-                .zip(&spec.r#match)
+            matches: spec
+                .r#match
+                .iter()
+                .enumerate()
                 .map(|(index, entry)| Arc::new(self.entry(&format!("{path}.match[{index}]"), index, entry)))
                 .collect(),
             action: self.action(path, spec),
@@ -154,8 +161,9 @@ impl Parser<'_> {
             mirror: self.mirror(path, spec).map(Box::new),
             mirror_share: self.mirror_share(path, spec),
             mirrors: self.mirrors(path, spec.mirrors.as_deref()),
-            at: self.at_of(path, index),
+            at: At::new(self.document, path, index),
             lender: None,
+            route: None,
         }
     }
 
@@ -167,7 +175,7 @@ impl Parser<'_> {
         port
     }
 
-    fn entry(&mut self, path: &str, index: u32, spec: &HttpMatch) -> RouteMatch {
+    fn entry(&mut self, path: &str, index: usize, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
@@ -197,7 +205,7 @@ impl Parser<'_> {
                 gateways: spec.gateways.as_slice().into(),
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
-            at: self.at_of(path, index),
+            at: At::new(self.document, path, index),
         }
     }
 

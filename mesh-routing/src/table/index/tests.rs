@@ -28,6 +28,7 @@ use crate::{
 pub(crate) enum Text {
     Exact(String),
     Prefix(String),
+    Segments(String),
     Regex(&'static str),
 }
 
@@ -79,6 +80,7 @@ fn compile(text: &Text) -> StringMatch {
     match text {
         Text::Exact(text) => StringMatch::Exact(text.as_str().into()),
         Text::Prefix(text) => StringMatch::Prefix(text.as_str().into()),
+        Text::Segments(text) => StringMatch::Segments(text.trim_end_matches('/').into()),
         Text::Regex(pattern) => StringMatch::Regex(re2::compile(pattern).unwrap().into()),
     }
 }
@@ -97,7 +99,7 @@ impl Text {
     fn yaml(&self) -> String {
         match self {
             Self::Exact(text) => format!("{{exact: {text:?}}}"),
-            Self::Prefix(text) => format!("{{prefix: {text:?}}}"),
+            Self::Prefix(text) | Self::Segments(text) => format!("{{prefix: {text:?}}}"),
             Self::Regex(text) => format!("{{regex: {text:?}}}"),
         }
     }
@@ -151,7 +153,8 @@ fn path() -> impl Strategy<Value = String> {
 fn uri() -> impl Strategy<Value = Text> {
     prop_oneof![
         6 => path().prop_map(Text::Exact),
-        3 => path().prop_map(Text::Prefix),
+        2 => path().prop_map(Text::Prefix),
+        3 => path().prop_map(Text::Segments),
         2 => select(&PATH_REGEXES[..]).prop_map(Text::Regex),
     ]
 }
@@ -238,7 +241,7 @@ pub(crate) fn request(rules: &[Rule], seed: u64) -> Sent {
     let rule = rules.choose(rng).filter(|_| rng.random_bool(0.8));
     let mut path = match rule.and_then(|rule| rule.uri.as_ref()) {
         Some(Text::Exact(path)) => path.clone(),
-        Some(Text::Prefix(prefix)) => prefix.clone() + &random_path(rng),
+        Some(Text::Prefix(prefix) | Text::Segments(prefix)) => prefix.clone() + &random_path(rng),
         _ => random_path(rng),
     };
     match rng.random_range(0..10) {
