@@ -205,10 +205,9 @@ fn of_rule(owner: &VirtualService, rule: &Rule, matcher: Option<&RouteMatch>, be
 }
 
 fn whole(virtual_service: &VirtualService, because: String) -> Rejection {
-    let object = virtual_service.object();
     Rejection {
-        virtual_service: Some(format!("{}/{}", object.namespace, object.name).into()),
-        kind: Some(Arc::clone(&object.kind)),
+        virtual_service: Some(Arc::clone(virtual_service.name())),
+        kind: Some(Arc::clone(&virtual_service.object().kind)),
         delegate: None,
         route: None,
         rule_index: None,

@@ -269,7 +269,7 @@ impl Parser<'_> {
             matches: Vec::new(),
             action: redirect.map_or(action, Action::Redirect),
             weighted,
-            headers: Some(headers),
+            headers: Some(Box::new(headers)),
             timeout: None,
             retries: Retries::Default,
             fault: None,

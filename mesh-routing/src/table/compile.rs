@@ -262,7 +262,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let uri = matched.and_then(|matched| matched.uri.as_ref());
         let policy = self.policy(owner, rule, matched);
         let own = Headers::default();
-        let rule_headers = rule.headers.as_ref().unwrap_or(&own);
+        let rule_headers = rule.headers.as_deref().unwrap_or(&own);
         // measured on Envoy 1.40: its CORS filter looks at routes that forward; a redirect or a direct response gets none
         // of its headers, and answers a preflight like any other request.
         let answers = || {
@@ -346,12 +346,9 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
 
     /// What a rule says, whatever its action.
     fn policy(&self, owner: &VirtualService, rule: &Rule, matched: Option<&RouteMatch>) -> RoutePolicy<C> {
-        let object = owner.object();
         RoutePolicy {
             name: route_name(rule.name.as_deref(), matched.and_then(|matched| matched.name.as_deref())),
-            virtual_service: Some(
-                rule.route.clone().unwrap_or_else(|| format!("{}/{}", object.namespace, object.name).into()),
-            ),
+            virtual_service: Some(Arc::clone(rule.route.as_ref().unwrap_or(owner.name()))),
             timeout: rule.timeout.flatten(),
             retry: match &rule.retries {
                 Retries::Default => self.input.default_retry.clone(),

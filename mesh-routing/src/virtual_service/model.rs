@@ -37,6 +37,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct VirtualService {
     pub(super) object: ObjectRef,
+    /// `namespace/name`.
+    pub(super) name: Arc<str>,
     pub(super) hosts: Vec<Host>,
     pub(super) mesh: bool,
     pub(super) export_to: Visibility,
@@ -99,7 +101,7 @@ pub(crate) struct Rule {
     pub(crate) action: Action,
     /// Did it name several destinations, those of weight 0 included?
     pub(crate) weighted: bool,
-    pub(crate) headers: Option<Headers>,
+    pub(crate) headers: Option<Box<Headers>>,
     /// Given; `None` inside is no timeout.
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) retries: Retries,
@@ -203,6 +205,7 @@ impl VirtualService {
         rules: Vec<Rule>,
     ) -> Self {
         Self {
+            name: full_name(&object),
             object,
             hosts: vec![host],
             mesh: true,
@@ -220,6 +223,11 @@ impl VirtualService {
     #[must_use]
     pub fn object(&self) -> &ObjectRef {
         &self.object
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The hosts whose requests it routes; short names resolved in its namespace.
@@ -277,6 +285,11 @@ impl VirtualService {
     pub(crate) fn place(&self, lender: Option<&Lender>, at: At) -> String {
         format!("{}:{}", lender.map_or(&self.source, |lender| &lender.source), at.position.line)
     }
+}
+
+/// `namespace/name`.
+pub(super) fn full_name(object: &ObjectRef) -> Arc<str> {
+    format!("{}/{}", object.namespace, object.name).into()
 }
 
 impl Rule {

@@ -10,7 +10,7 @@ use mesh_core::{
 };
 
 use super::{
-    model::{Host, Place, Retries, Rule, Semantics, VirtualService},
+    model::{Host, Place, Retries, Rule, Semantics, VirtualService, full_name},
     reachability,
     spec::{HttpMatch, HttpRoute, Spec},
 };
@@ -68,6 +68,7 @@ impl Parser<'_> {
             self.issues.push(self.document.warning("gateways", message));
         }
         VirtualService {
+            name: full_name(self.document.object()),
             object: self.document.object().clone(),
             hosts,
             mesh,
@@ -152,7 +153,7 @@ impl Parser<'_> {
                 .collect(),
             action: self.action(path, spec),
             weighted: spec.route.len() > 1,
-            headers: spec.headers.as_ref().map(|headers| self.headers(path, headers)),
+            headers: spec.headers.as_ref().map(|headers| Box::new(self.headers(path, headers))),
             timeout,
             retries,
             fault,
@@ -202,7 +203,7 @@ impl Parser<'_> {
             source: Source {
                 labels: spec.source_labels.clone(),
                 namespace: some_name(&spec.source_namespace),
-                gateways: spec.gateways.as_slice().into(),
+                gateways: if spec.gateways.is_empty() { Arc::default() } else { spec.gateways.as_slice().into() },
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
             at: At::new(self.document, path, index),
