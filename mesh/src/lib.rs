@@ -59,7 +59,7 @@ mod signal;
 
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};
-pub use config::Config;
+pub use config::{ClientView, Config};
 pub use connect::{ConnectionBody, Connector};
 pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
@@ -70,6 +70,7 @@ pub use mesh_core::{
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},
 };
+pub use mesh_routing::explain;
 pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};
 
