@@ -98,7 +98,7 @@ fn lines(output: &Output) -> Vec<Value> {
 
 fn scratch() -> Scratch {
     let scratch = Scratch::new();
-    scratch.dir("mesh");
+    let _ = scratch.dir("mesh");
     scratch.write("mesh/reviews.yaml", CONFIG);
     scratch
 }
@@ -271,14 +271,18 @@ fn bookinfo_is_explained() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         lines(&output).remove(0)
     };
-    let cluster = |service: &str, subset: &str| json!(format!("outbound|9080|{subset}|{service}.default.svc.cluster.local"));
+    let cluster =
+        |service: &str, subset: &str| json!(format!("outbound|9080|{subset}|{service}.default.svc.cluster.local"));
     let jason = explain("reviews-test-v2", "http://reviews:9080/reviews/0", Some("jason"));
     assert_eq!((&jason["cluster"], &jason["match_index"]), (&cluster("reviews", "v2"), &json!(0)));
     let kate = explain("reviews-test-v2", "http://reviews:9080/reviews/0", Some("kate"));
     assert_eq!(kate["cluster"], cluster("reviews", "v1"));
     assert_eq!(kate["rejected"][0]["because"], "header end-user: exact \"jason\", found \"kate\"");
     let abort = explain("ratings-test-abort", "http://ratings:9080/ratings/0", Some("jason"));
-    assert_eq!((&abort["outcome"], &abort["status"], &abort["fault"]["abort_status"]), (&json!("abort"), &json!(500), &json!(500)));
+    assert_eq!(
+        (&abort["outcome"], &abort["status"], &abort["fault"]["abort_status"]),
+        (&json!("abort"), &json!(500), &json!(500))
+    );
     let delay = explain("ratings-test-delay", "http://ratings:9080/ratings/0", Some("jason"));
     assert_eq!((&delay["outcome"], &delay["fault"]["delay_ms"]), (&json!("forward"), &json!(7000)));
     let split = explain("reviews-90-10", "http://reviews:9080/reviews/0", None);

@@ -29,8 +29,9 @@ mod resolve;
 mod service;
 mod service_entry;
 mod workload_entry;
+mod workloads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 pub use kubernetes::KubernetesService;
 pub use resolve::{Resolve, SystemResolver};
@@ -39,15 +40,17 @@ pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 
 use crate::{
-    HostPattern,
     config::{Document, Issues},
     identity::TrustDomain,
 };
+use workloads::Workloads;
 
 /// Every service the mesh knows, by host.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     services: BTreeMap<Arc<str>, Arc<Service>>,
+    /// Those with a wildcard host, the most specific first.
+    wildcards: Vec<Arc<Service>>,
 }
 
 /// What a registry is built from: models, each kind in Istio's order.
@@ -73,9 +76,10 @@ impl Registry {
     #[must_use]
     pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
+        let workloads = Workloads::new(&sources.workload_entries);
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
         for service in &sources.services {
-            let built = service.build(&sources.workload_entries, trust_domain);
+            let built = service.build(&workloads, trust_domain);
             if visible(&built, &built.name.namespace) {
                 services.entry(Arc::clone(&built.name.host)).or_insert(built);
             }
@@ -85,7 +89,7 @@ impl Registry {
         let (own, others): (Vec<_>, Vec<_>) =
             sources.service_entries.iter().partition(|entry| **entry.namespace() == *namespace);
         for entry in own.into_iter().chain(others) {
-            for built in entry.build(&sources.workload_entries, trust_domain) {
+            for built in entry.build(&workloads, trust_domain) {
                 if !visible(&built, entry.namespace()) {
                     continue;
                 }
@@ -102,7 +106,11 @@ impl Registry {
                 }
             }
         }
-        Self { services: services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect() }
+        let services: BTreeMap<_, _> = services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect();
+        let with_wildcard = services.values().filter(|service| service.pattern.exact().is_none());
+        let mut wildcards: Vec<_> = with_wildcard.cloned().collect();
+        wildcards.sort_by_key(|service| Reverse(service.pattern.specificity()));
+        Self { services, wildcards }
     }
 
     /// Read and build from documents in one go, as a client in the namespace `default` sees them; kinds that are not
@@ -133,12 +141,7 @@ impl Registry {
     /// The service that answers for a concrete host: the exact one, else the longest wildcard.
     #[must_use]
     pub fn service_for(&self, host: &str) -> Option<&Arc<Service>> {
-        self.services.get(host).or_else(|| {
-            self.services
-                .values()
-                .filter(|service| !matches!(service.pattern, HostPattern::Exact(_)) && service.pattern.matches(host))
-                .max_by_key(|service| service.pattern.specificity())
-        })
+        self.services.get(host).or_else(|| self.wildcards.iter().find(|service| service.pattern.matches(host)))
     }
 
     /// All services, sorted by host.

@@ -8,6 +8,7 @@ use super::{
     Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
+    workloads::Workloads,
 };
 use crate::{
     HostPattern, Labels, ServiceName,
@@ -139,13 +140,12 @@ impl ServiceEntry {
     }
 
     /// One service for each host.
-    pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Vec<Service> {
+    pub(super) fn build(&self, workloads: &Workloads<'_>, trust_domain: &TrustDomain) -> Vec<Service> {
         let selected: Vec<Backend> = match &self.selector {
-            Some(selector) => workloads
-                .iter()
-                .filter(|entry| entry.namespace == self.namespace && entry.labels.contains_all(selector))
-                .map(|entry| Backend::Workload(Arc::clone(entry)))
-                .collect(),
+            Some(selector) => {
+                let selected = workloads.select(&self.namespace, selector);
+                selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect()
+            }
             None => self.endpoints.iter().map(|entry| Backend::Workload(Arc::clone(entry))).collect(),
         };
         let dns = matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin);

@@ -6,9 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use mesh_core::{ClusterHandle, ClusterName, Error, LocalReply, Reason, ResponseFlag, ResponseFlags};
 
 use super::{
-    Destination, Explanation, Fault, Mirror, Operation, Outcome, Retries, Upstream,
-    draw::Draw,
-    rejected::Search,
+    Destination, Explanation, Fault, Mirror, Operation, Outcome, Retries, Upstream, draw::Draw, rejected::Search,
 };
 use crate::{
     FaultDecision, Redirect, RequestHead, RoutePolicy, RouteTable,
@@ -116,9 +114,8 @@ impl<C: ClusterHandle> Asked<'_, C> {
         let mut taken = Taken::new(policy, self.request);
         taken.cluster = drawn.map(|drawn| Arc::clone(drawn.name()));
         let fault = policy.fault().map(|fault| fault.decide_by(|share| self.draw.certain(share))).unwrap_or_default();
-        let is_defined = |destination: &table::Destination<C>| {
-            destination.cluster().is_some() || destination.redirect().is_some()
-        };
+        let is_defined =
+            |destination: &table::Destination<C>| destination.cluster().is_some() || destination.redirect().is_some();
         let defined = drawn.map_or_else(|| all.iter().any(|(_, each)| is_defined(each)), is_defined);
         let known = all.iter().map(|(weight, destination)| Destination {
             cluster: destination.name().to_string(),

@@ -210,7 +210,11 @@ impl VirtualService {
             hosts: vec![host],
             mesh: true,
             export_to: Visibility::Public,
-            source: rules.iter().find_map(|rule| rule.lender.as_ref()).map(|lender| Arc::clone(&lender.source)).unwrap_or_default(),
+            source: rules
+                .iter()
+                .find_map(|rule| rule.lender.as_ref())
+                .map(|lender| Arc::clone(&lender.source))
+                .unwrap_or_default(),
             at: rules.first().map(|rule| rule.at).unwrap_or_default(),
             left_out: Vec::new(),
             rules,
