@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::{ClusterName, Exchange, ResponseFlag};
+use crate::{ClusterName, Exchange, Resend, ResponseFlag};
 
 /// A boxed error, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -79,6 +79,7 @@ struct Inner {
     reason: Reason,
     exchange: Exchange,
     source: Option<BoxError>,
+    resend: Option<Resend>,
     body: Option<Bytes>,
     edits: Vec<HeaderEdit>,
 }
@@ -90,7 +91,7 @@ impl Error {
     #[must_use]
     pub fn new(reason: Reason) -> Self {
         let exchange = reason.exchange();
-        Self(Box::new(Inner { reason, exchange, source: None, body: None, edits: Vec::new() }))
+        Self(Box::new(Inner { reason, exchange, source: None, resend: None, body: None, edits: Vec::new() }))
     }
 
     /// The route's own answer: nothing failed, and nothing is sent. The reply is made where all others are.
@@ -113,6 +114,19 @@ impl Error {
     pub fn with_cluster(mut self, cluster: &Arc<ClusterName>) -> Self {
         self.0.exchange.cluster = Some(Arc::clone(cluster));
         self
+    }
+
+    /// The request may be sent again outside of any policy, or may not (`None`).
+    #[must_use]
+    pub fn with_resend(mut self, resend: Option<Resend>) -> Self {
+        self.0.resend = resend;
+        self
+    }
+
+    /// May the request be sent again outside of any policy?
+    #[must_use]
+    pub fn resend(&self) -> Option<Resend> {
+        self.0.resend
     }
 
     /// Change the headers of the reply that is made of this, after all changes so far: what a rule says about

@@ -171,6 +171,7 @@ mod tests {
         spec.compile("request", true, &mut Vec::new())
     }
 
+    // istio.md 1.2: "one destination => destination ops run after rule ops (destination wins)"
     #[test]
     fn one_destination_wins_and_two_lose() {
         // measured on Envoy 1.40 (t2): one destination => destination after rule; two => rule after destination,
@@ -190,6 +191,7 @@ mod tests {
         }
     }
 
+    // istio.md 1.2: "remove first, then set (overwrite), then add (append as separate lines)"
     #[test]
     fn removes_then_sets_then_adds() {
         let spec: HeadersSpec = serde_json_like();

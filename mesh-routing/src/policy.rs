@@ -60,7 +60,7 @@ impl<C> RoutePolicy<C> {
         self.name.as_ref()
     }
 
-    /// `namespace/name` of the VirtualService it is from.
+    /// `namespace/name` of the VirtualService or Gateway API route that it is from.
     #[must_use]
     pub fn virtual_service(&self) -> Option<&Arc<str>> {
         self.virtual_service.as_ref()

@@ -174,7 +174,7 @@ impl PathRewrite {
             None => Self::Prefix { matched: 1, with },
             Some(StringMatch::Prefix(prefix)) => Self::Prefix { matched: prefix.len(), with },
             Some(StringMatch::Segments(prefix)) => {
-                let with = with.strip_suffix('/').map_or(with.clone(), Arc::from);
+                let with = with.strip_suffix('/').map_or_else(|| Arc::clone(&with), Arc::from);
                 Self::Segments { matched: prefix.len(), with }
             }
             Some(StringMatch::Exact(_) | StringMatch::Regex(_)) => Self::Whole(with),
@@ -233,6 +233,7 @@ mod tests {
         RewriteSpec { uri_regex_rewrite: Some(spec), ..RewriteSpec::default() }.compile()
     }
 
+    // istio.md 1.2: "prefix match: replace matched prefix; exact/regex match: replace whole path"
     #[test]
     fn what_was_matched_is_replaced() {
         // measured on Envoy 1.40 (t2, rewrite): the rows `up=`
@@ -260,6 +261,7 @@ mod tests {
         }
     }
 
+    // istio.md 1.2: "RE2 **global** substitution on path (not query)"
     #[test]
     fn segments_are_replaced_by_segments() {
         // gateway API HTTPPathModifier.replacePrefixMatch, its table: request path, prefix match, replacement, result

@@ -112,23 +112,28 @@ impl<C: ClusterHandle> RouteLayer<C> {
             Decision::Forward(destination) => destination,
             Decision::Redirect(redirect, policy) => {
                 let answer = taken::redirect(redirect, &head)?;
-                return Err(Taken::new(policy, &request).failed(answer).into());
+                return Err(self.answer(&Taken::new(policy, &request), || answer));
             }
             Decision::DirectResponse(response, policy) => {
-                return Err(Taken::new(policy, &request).failed(taken::direct(response)).into());
+                return Err(self.answer(&Taken::new(policy, &request), || taken::direct(response)));
             }
         };
         let policy = destination.policy();
         let mut taken = Taken::new(policy, &request);
         taken.cluster = Some(Arc::clone(destination.name()));
         let Some(cluster) = destination.cluster().cloned() else {
-            let fault = policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
-            return Err(Refused { error: taken.without_cluster(fault, &request), after: fault.delay });
+            return Err(self.answer(&taken, || taken.without_cluster(&request)));
         };
         let shape = Shape::new(policy, &head);
         shape.apply(policy, &mut request)?;
         Progress::note(request.extensions(), |known| taken.note(known));
         Ok((Routed::new(request, cluster, Arc::clone(&taken.policy)), taken))
+    }
+
+    /// What is answered here. Faults come first.
+    fn answer(&self, taken: &Taken<C>, answer: impl FnOnce() -> Error) -> Refused {
+        let fault = taken.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
+        Refused { error: taken.ended(fault, answer), after: fault.delay }
     }
 }
 

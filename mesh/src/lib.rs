@@ -59,6 +59,8 @@ mod signal;
 
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};
+#[cfg(any(test, fuzzing))]
+pub use config::hostile;
 pub use config::{ClientView, Config};
 pub use connect::{ConnectionBody, Connector};
 pub use held::Held;

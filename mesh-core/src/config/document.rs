@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Issue, Issues, Node, Position, Severity, Value, de, load};
+use super::{Issue, Issues, Node, Position, Severity, Topic, Value, de, load};
 use crate::Labels;
 
 /// The name of an object: `VirtualService default/reviews`.
@@ -208,6 +208,12 @@ impl Document {
         }
     }
 
+    /// The whole tree: `metadata` and `status` too, which no model reads.
+    #[must_use]
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
     /// The tree that [`decode`](Self::decode) reads: `spec`, or `mesh` in a `mesh:` document.
     #[must_use]
     pub fn spec(&self) -> Option<&Node> {
@@ -225,7 +231,8 @@ impl Document {
             Ok((decoded, unenforced)) => {
                 for place in unenforced {
                     let message = "read but not enforced in-process".to_owned();
-                    issues.push(self.issue_at(Severity::Warning, place.position, place.path, message));
+                    let issue = self.issue_at(Severity::Warning, place.position, place.path, message);
+                    issues.push(issue.about(Topic::NotEnforced));
                 }
                 (issues.errors().count() == before).then_some(decoded)
             }
@@ -248,7 +255,8 @@ impl Document {
             Ok((decoded, unenforced)) => {
                 for place in unenforced {
                     let message = "read but not enforced in-process".to_owned();
-                    issues.push(self.issue_at(Severity::Warning, place.position, below(place.path), message));
+                    let issue = self.issue_at(Severity::Warning, place.position, below(place.path), message);
+                    issues.push(issue.about(Topic::NotEnforced));
                 }
                 Some(decoded)
             }
@@ -291,6 +299,8 @@ impl Document {
     }
 
     fn issue_at(&self, severity: Severity, position: Position, path: String, message: String) -> Issue {
-        Issue { severity, source: Arc::clone(&self.source), position, object: Some(self.object.clone()), path, message }
+        let mut issue = Issue::new(severity, &self.source, position, message);
+        (issue.object, issue.path) = (Some(self.object.clone()), path);
+        issue
     }
 }

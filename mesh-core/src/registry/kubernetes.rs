@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
+    config::{Document, Field, Issues, ObjectRef, Topic, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
@@ -99,7 +99,8 @@ impl KubernetesService {
             Visibility::Nobody
         });
         if spec.kind.as_deref() == Some("ExternalName") {
-            issues.push(document.warning("type", "ExternalName is not enforced: the service has no endpoints here"));
+            let issue = document.warning("type", "ExternalName is not enforced: the service has no endpoints here");
+            issues.push(issue.about(Topic::NotEnforced));
         }
         let host = service_host(&document.name().to_ascii_lowercase(), own);
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
@@ -118,6 +119,7 @@ impl KubernetesService {
         // Kubernetes: a service without a selector has no endpoints of its own.
         let selector = Some(&self.selector).filter(|selector| !selector.is_empty());
         let selected = selector.into_iter().flat_map(|selector| workloads.select(&self.name.namespace, selector));
+        let selected = selected.filter(|entry| entry.is_dialled());
         Service {
             name: self.name.clone(),
             object: self.object.clone(),

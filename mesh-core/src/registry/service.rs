@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, config::ObjectRef,
-    identity::TrustDomain,
+    host::is_dns_label, identity::TrustDomain,
 };
 
 use super::WorkloadEntry;
@@ -164,6 +164,11 @@ impl Visibility {
         }
         if export_to.len() > 1 && export_to.iter().any(|entry| entry == "~") {
             return Err("cannot export service entry to no one (~) and someone".into());
+        }
+        // istio visibility.Instance.Validate
+        let named = |entry: &&String| !matches!(entry.as_str(), "*" | "." | "~");
+        if let Some(entry) = export_to.iter().filter(named).find(|entry| !is_dns_label(entry) || entry.contains('_')) {
+            return Err(format!("only .,*, or a valid DNS 1123 label is allowed as exportTo entry, not {entry:?}"));
         }
         Ok(match export_to {
             [] => Self::Public,

@@ -98,6 +98,7 @@ fn addresses(cluster: &Cluster) -> Vec<String> {
 }
 
 /// istio getSubSetLabels: endpoint labels include the subset's; a subset without labels has all endpoints.
+/// istio.md 1.0: "subset.labels; subset without labels = all endpoints"
 #[test]
 fn a_cluster_for_each_port_and_subset() {
     let set = Config::new().build(&format!("{ENTRY}{RULE}"));

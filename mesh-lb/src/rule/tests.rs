@@ -64,6 +64,14 @@ fn says_what_is_wrong_and_where() {
             "use client protocol must not be true when H2UpgradePolicy is UPGRADE",
         ),
         (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {interval: 15s}}}}",
+            "http2KeepAlive.timeout: http2 keepalive timeout is required",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {timeout: 5s}}}}",
+            "http2KeepAlive.interval: http2 keepalive interval is required",
+        ),
+        (
             "host: a\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",
             "percentage 101 is not in range 0..100",
         ),
@@ -186,6 +194,8 @@ fn defaults_are_istios() {
 }
 
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
+/// istio.md 1.0: "**replaces** connectionPool/LB/outlier/tls wholesale"
+/// istio.md 1.0: "subset overrides DR per block; subset port-level replaces all four blocks"
 #[test]
 fn levels_lie_over_each_other_as_istio_has_it() {
     let spec = "host: a

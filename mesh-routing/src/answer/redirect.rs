@@ -209,6 +209,7 @@ mod tests {
         Some(StringMatch::Exact("/".into()))
     }
 
+    // istio.md 1.2: "Location is absolute; query kept unless new path contains `?`"
     #[test]
     fn location_is_envoys() {
         // measured on Envoy 1.40 (t2, redirect), row by row; the last rows are istio ApplyRedirect's.
@@ -279,6 +280,7 @@ mod tests {
         }
     }
 
+    // istio.md 1.2: "301 default; allowed 301/302/303/307/308"
     #[test]
     fn refuses_what_istio_refuses() {
         let uri = || RedirectSpec { uri: "/a".into(), ..RedirectSpec::default() };

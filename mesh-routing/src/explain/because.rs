@@ -48,11 +48,14 @@ pub(super) fn unmet(matcher: &RouteMatch, unmet: Unmet<'_>, head: &RequestHead<'
 }
 
 /// What keeps an entry out of the table of this port and this client.
-pub(super) fn not_here(matcher: &RouteMatch, port: Option<u16>, client: &Workload) -> Option<String> {
-    if let (Some(wanted), Some(port)) = (matcher.port, port)
-        && wanted != port
-    {
-        return Some(wrong_port(wanted, port));
+pub(super) fn not_here(
+    matcher: &RouteMatch,
+    port: Option<u16>,
+    client: &Workload,
+    head: &RequestHead<'_>,
+) -> Option<String> {
+    if let Some(wanted) = matcher.port.filter(|wanted| Some(*wanted) != port) {
+        return Some(wrong_port(wanted, head.port));
     }
     let source = &matcher.source;
     if source.admits(client) {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Request, header};
-use mesh_core::{ClusterHandle, ClusterName, Error, LocalReply, Reason, ResponseFlag, ResponseFlags};
+use mesh_core::{ClusterHandle, Error, LocalReply, Reason, ResponseFlag, ResponseFlags};
 
 use super::{
     Destination, Explanation, Fault, Mirror, Operation, Outcome, Retries, Upstream, draw::Draw, rejected::Search,
@@ -75,8 +75,9 @@ impl<C: ClusterHandle> Asked<'_, C> {
                 }
                 Action::Redirect(redirect, policy) => self.redirect(redirect, policy),
                 Action::DirectResponse(response, policy) => {
-                    let told = Taken::new(policy, self.request).failed(taken::direct(response));
-                    named(policy, answer(&told, self.request))
+                    let taken = Taken::new(policy, self.request);
+                    let told = taken.ended(self.faults(policy), || taken::direct(response));
+                    self.named(policy, answer(&told, self.request))
                 }
             },
             (Some(_), None) => refused(Reason::NoRoute),
@@ -93,12 +94,12 @@ impl<C: ClusterHandle> Asked<'_, C> {
 
     fn redirect(&self, redirect: &Redirect, policy: &Arc<RoutePolicy<C>>) -> Explanation {
         let told = taken::redirect(redirect, &self.head);
-        let told = told.map(|told| Taken::new(policy, self.request).failed(told));
+        let told = told.map(|told| Taken::new(policy, self.request).ended(self.faults(policy), || told));
         let mut explanation = answer(&told.unwrap_or_else(|error| error), self.request);
         if explanation.outcome == Outcome::DirectResponse {
             explanation.outcome = Outcome::Redirect;
         }
-        named(policy, explanation)
+        self.named(policy, explanation)
     }
 
     /// Through the layers, in their order: router, fault, CORS, mirror, timeout, retry.
@@ -112,8 +113,8 @@ impl<C: ClusterHandle> Asked<'_, C> {
         let destination = drawn.or(first).expect("a route that forwards has a destination");
         let policy = destination.policy();
         let mut taken = Taken::new(policy, self.request);
-        taken.cluster = drawn.map(|drawn| Arc::clone(drawn.name()));
-        let fault = policy.fault().map(|fault| fault.decide_by(|share| self.draw.certain(share))).unwrap_or_default();
+        taken.cluster = Some(Arc::clone(destination.name()));
+        let fault = self.faults(policy);
         let is_defined =
             |destination: &table::Destination<C>| destination.cluster().is_some() || destination.redirect().is_some();
         let defined = drawn.map_or_else(|| all.iter().any(|(_, each)| is_defined(each)), is_defined);
@@ -125,7 +126,7 @@ impl<C: ClusterHandle> Asked<'_, C> {
         let told = if defined {
             self.sent(all, drawn, &taken, fault)
         } else {
-            Err(taken.without_cluster(fault, self.request))
+            Err(taken.ended(fault, || taken.without_cluster(self.request)))
         };
         let mut explanation = match told {
             Ok((request, sent)) => Explanation {
@@ -140,10 +141,9 @@ impl<C: ClusterHandle> Asked<'_, C> {
             },
             Err(error) => answer(&error, self.request),
         };
-        explanation.cluster = taken.cluster.as_deref().map(ClusterName::to_string);
+        explanation.cluster = drawn.map(|drawn| drawn.name().to_string());
         explanation.destinations = known.collect();
-        explanation.fault = self.fault(policy);
-        named(policy, explanation)
+        self.named(policy, explanation)
     }
 
     /// What goes upstream, with the headers that the inner layers see; an error where nothing does.
@@ -164,11 +164,7 @@ impl<C: ClusterHandle> Asked<'_, C> {
         let request = shaped.first().expect("a route that forwards has a destination");
         let preflight = || taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
         if let Some(early) = fault.abort.map(Error::new).or_else(preflight) {
-            let mut error = taken.failed(early);
-            if fault.delay.is_some() {
-                error.exchange_mut().flag(ResponseFlag::DelayInjected);
-            }
-            return Err(error);
+            return Err(taken.ended(fault, || early));
         }
         let mut upstream = upstream(request);
         for other in &shaped[1..] {
@@ -177,6 +173,20 @@ impl<C: ClusterHandle> Asked<'_, C> {
             upstream.headers = upstream.headers.filter(|headers| Some(headers) == other.headers.as_ref());
         }
         Ok((upstream, request.headers().clone()))
+    }
+
+    /// What is injected.
+    fn faults(&self, policy: &RoutePolicy<C>) -> FaultDecision {
+        policy.fault().map(|fault| fault.decide_by(|share| self.draw.certain(share))).unwrap_or_default()
+    }
+
+    fn named(&self, policy: &RoutePolicy<C>, explanation: Explanation) -> Explanation {
+        Explanation {
+            virtual_service: policy.virtual_service().cloned(),
+            route: policy.name().cloned(),
+            fault: self.fault(policy),
+            ..explanation
+        }
     }
 
     fn fault(&self, policy: &RoutePolicy<C>) -> Option<Fault> {
@@ -204,10 +214,6 @@ impl<C: ClusterHandle> Asked<'_, C> {
 
 /// Istio's name for where blocked requests go.
 const BLACK_HOLE: &str = "BlackHoleCluster";
-
-fn named<C>(policy: &RoutePolicy<C>, explanation: Explanation) -> Explanation {
-    Explanation { virtual_service: policy.virtual_service().cloned(), route: policy.name().cloned(), ..explanation }
-}
 
 /// What the caller is told here.
 fn answer(error: &Error, request: &Request<()>) -> Explanation {

@@ -73,7 +73,7 @@ impl<C> Search<'_, C> {
                 }
                 // One without `match` takes everything, and was chosen if it was reached.
                 let Some(matcher) = matcher else { return };
-                let out = because::not_here(matcher, port, client);
+                let out = because::not_here(matcher, port, client, self.head);
                 let unmet = || matcher.unmet(self.head).map(|unmet| because::unmet(matcher, unmet, self.head));
                 if let Some(because) = out.or_else(unmet) {
                     rejected.push(of_rule(owner, rule, Some(matcher), because));
@@ -157,7 +157,7 @@ impl<C> Search<'_, C> {
         let (Some(owner), Some(last)) = (&host.about().owner, host.entries().last()) else { return Vec::new() };
         let Some(end) = last.origin else { return Vec::new() };
         let port = host.about().port;
-        if last.matcher.as_ref().is_some_and(|matcher| !matcher.is_catch_all(port.is_some())) {
+        if last.matcher.as_ref().is_some_and(|matcher| !matcher.is_catch_all(true)) {
             return Vec::new();
         }
         let start = end.rule as usize;
@@ -168,7 +168,8 @@ impl<C> Search<'_, C> {
         for (number, rule) in owner.rules().iter().enumerate().skip(start) {
             for (origin, matcher) in entries(number, rule) {
                 let behind = (origin.rule, origin.entry) > (end.rule, end.entry);
-                let out = || matcher.and_then(|matcher| because::not_here(matcher, port, self.table.client()));
+                let out =
+                    || matcher.and_then(|matcher| because::not_here(matcher, port, self.table.client(), self.head));
                 if behind {
                     unreachable.push(of_rule(owner, rule, matcher, out().unwrap_or_else(|| because.clone())));
                 }

@@ -121,7 +121,7 @@ impl Parser<'_> {
                 );
                 good = false;
             } else if !given && member == kind {
-                self.error(&*at, format!("filter.{field} must be specified for {name} filter.type"));
+                self.error(at, format!("filter.{field} must be specified for {name} filter.type"));
                 good = false;
             }
         }
@@ -227,8 +227,12 @@ impl Parser<'_> {
         };
         let share = self.at(at, share(percent))?;
         let at = format!("{at}.backendRef");
-        if spec.backend_ref.weight.is_some() || !spec.backend_ref.filters.is_empty() {
-            self.error(&*at, "a mirror's backendRef has neither weight nor filters");
+        for (field, given) in
+            [("weight", spec.backend_ref.weight.is_some()), ("filters", !spec.backend_ref.filters.is_empty())]
+        {
+            if given {
+                self.error(format!("{at}.{field}"), format!("a mirror's backendRef has no {field}"));
+            }
         }
         Some((self.destination(&at, &spec.backend_ref, 1)?, share))
     }

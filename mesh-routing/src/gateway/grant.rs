@@ -1,6 +1,6 @@
 //! ReferenceGrant: a namespace lets routes of others send requests to its services.
 
-use mesh_core::config::{Document, Issues, ObjectRef};
+use mesh_core::config::{Document, Field, Issues, ObjectRef, fields};
 
 use super::spec::{GrantFrom, GrantSpec, GrantTo};
 use crate::virtual_service::Foreign;
@@ -14,6 +14,12 @@ pub struct ReferenceGrant {
 }
 
 impl ReferenceGrant {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<GrantSpec>()
+    }
+
     /// Read a ReferenceGrant. Errors go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: GrantSpec = document.decode(issues)?;

@@ -205,7 +205,8 @@ fn check_path(path: &str) -> Result<(), String> {
     while let Some(byte) = bytes.next() {
         let plain = byte.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@".contains(&byte);
         let mut escaped = || (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit()));
-        if !plain && !(byte == b'%' && escaped()) {
+        let good = plain || (byte == b'%' && escaped());
+        if !good {
             let rule = r"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$";
             return Err(format!(
                 "must only contain valid characters (matching {rule}) for types ['Exact', 'PathPrefix']"

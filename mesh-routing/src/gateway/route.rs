@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::config::{Document, Issues, ObjectRef};
+use mesh_core::config::{Document, Field, Issues, ObjectRef, fields};
 
 use super::{
     filters::Filters,
@@ -70,6 +70,12 @@ pub(super) struct RouteRule {
 }
 
 impl HttpRoute {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<HttpSpec>()
+    }
+
     /// Read an HTTPRoute. Errors and warnings go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: HttpSpec = document.decode(issues)?;
@@ -100,6 +106,12 @@ impl HttpRoute {
 }
 
 impl GrpcRoute {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<GrpcSpec>()
+    }
+
     /// Read a GRPCRoute. Errors and warnings go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: GrpcSpec = document.decode(issues)?;

@@ -39,7 +39,7 @@ type Key = (Kind, Arc<str>, Option<u16>, String);
 
 struct Translator<'a> {
     routes: &'a GatewayRoutes,
-    registry: &'a Registry,
+    services: HashMap<&'a ObjectRef, Vec<&'a Service>>,
     workload: &'a Workload,
     issues: &'a mut Issues,
     /// Backends that were warned about: a route may have several parents.
@@ -57,9 +57,16 @@ pub(super) fn join(
     workload: &Workload,
     issues: &mut Issues,
 ) -> Vec<Arc<VirtualService>> {
+    if routes.http.is_empty() && routes.grpc.is_empty() {
+        return virtual_services.to_vec();
+    }
+    let mut services: HashMap<_, Vec<&Service>> = HashMap::new();
+    for service in registry.services() {
+        services.entry(&service.object).or_default().push(service);
+    }
     let mut translator = Translator {
         routes,
-        registry,
+        services,
         workload,
         issues,
         warned: HashSet::new(),
@@ -70,7 +77,7 @@ pub(super) fn join(
     let mut all: Vec<&Route> = http.chain(routes.grpc.iter().map(|route| &route.0)).collect();
     // gateway API HTTPRouteRule.matches: "The oldest Route based on creation timestamp. The Route appearing first in
     // alphabetical order by "{namespace}/{name}"."
-    all.sort_by(|a, b| age(&a.created).cmp(&age(&b.created)).then_with(|| name(a).cmp(&name(b))));
+    all.sort_by(|a, b| age(a.created.as_deref()).cmp(&age(b.created.as_deref())).then_with(|| name(a).cmp(&name(b))));
     for route in all {
         for parent in &route.parents {
             translator.attach(route, parent);
@@ -80,16 +87,13 @@ pub(super) fn join(
     // What speaks for one port comes before what speaks for all: istio names it `namespace~port~host`.
     translated.sort_by_key(|vs| matches!(vs.semantics(), Semantics::Gateway { port: None }));
     let mut joined: Vec<_> = virtual_services.iter().cloned().chain(translated.into_iter().map(Arc::new)).collect();
-    joined.sort_by(|a, b| {
-        let created = |vs: &VirtualService| (vs.created().is_none(), vs.created().map(str::to_owned));
-        created(a).cmp(&created(b))
-    });
+    joined.sort_by(|a, b| age(a.created()).cmp(&age(b.created())));
     joined
 }
 
 /// The oldest is the least.
-fn age(created: &Option<Arc<str>>) -> (bool, Option<&str>) {
-    (created.is_none(), created.as_deref())
+fn age(created: Option<&str>) -> (bool, Option<&str>) {
+    (created.is_none(), created)
 }
 
 fn name(route: &Route) -> (&str, &str, Kind) {
@@ -98,8 +102,7 @@ fn name(route: &Route) -> (&str, &str, Kind) {
 
 impl Translator<'_> {
     fn attach(&mut self, route: &Route, parent: &Parent) {
-        let own = self.registry.services().filter(|service| service.object == parent.object);
-        let services: Vec<_> = own.cloned().collect();
+        let services = self.services.get(&parent.object).cloned().unwrap_or_default();
         if services.is_empty() {
             let ObjectRef { kind, name, .. } = &parent.object;
             let what = if **kind == *"Service" { "service" } else { "service entry" };
@@ -113,8 +116,8 @@ impl Translator<'_> {
             return;
         }
         for service in services {
-            if let Some(port) = self.port(parent, &service) {
-                self.add(route, parent, &service, port);
+            if let Some(port) = self.port(parent, service) {
+                self.add(route, parent, service, port);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Compiling VirtualServices, for one client, against the registry.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -9,13 +9,14 @@ use mesh_core::{
     CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, Reason, ServiceName,
     Workload,
     config::{Issue, Issues},
-    registry::{Protocol, Registry, Service},
+    registry::{Protocol, Registry, Service, ServicePort},
 };
 
 use super::{
-    Destination, Route, RouteTable, Standing,
+    Destination, Route, RouteTable,
     bystanders::Bystanders,
     hosts::HostMap,
+    owners::{Owner, Owners, UNREGISTERED_PORT},
     route::{About, Action, Destinations, Entry, Origin, VirtualHost},
 };
 use crate::{
@@ -44,9 +45,6 @@ pub struct CompileInput<'a> {
     pub default_retry: Option<RetryPolicy>,
 }
 
-/// Istio gives hosts outside the registry a virtual host on port 80 only. Here any port reaches it, and its
-/// destinations that name no port have 80 unless their service has exactly one.
-const UNREGISTERED_PORT: u16 = 80;
 /// What the hosts of Kubernetes services end in.
 const CLUSTER_SUFFIX: &str = ".svc.cluster.local";
 
@@ -91,147 +89,111 @@ struct Compiler<'a, C> {
     bystanders: Bystanders,
 }
 
-/// A host that a VirtualService owns.
-struct Owner<'a> {
-    pattern: &'a HostPattern,
-    place: &'a model::Place,
-    virtual_service: &'a Arc<VirtualService>,
-}
-
-/// All owners, in order.
-#[derive(Default)]
-struct Owners<'a> {
-    all: Vec<Owner<'a>>,
-    /// Those of a host: who comes first has every port that it speaks for.
-    by_pattern: HashMap<&'a HostPattern, Vec<usize>>,
-    wildcards: Vec<usize>,
-}
-
 impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
-        let owners = self.owners();
+        let CompileInput { virtual_services, workload, .. } = self.input;
+        let mut owners = Owners::new(virtual_services, workload, &mut self.bystanders, self.issues);
         let client = &*self.input.workload.namespace;
-        let mut used: HashSet<usize> = HashSet::new();
-        let mut aliases = Vec::new();
+        // Names other than a service's own, in the order in which Istio gives them away (istio dedupeDomains).
+        let mut claims = Vec::new();
         for service in self.input.registry.services() {
             if !service.export_to.includes(&service.name.namespace, client) {
                 continue;
             }
-            let of_host = owners.of(&service.pattern);
-            used.extend(of_host);
-            for port in &service.ports {
-                // http rules are for HTTP: Istio proxies other protocols as bytes.
-                let http = !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
-                let about = About::new(service.pattern.clone(), Some(port.number), http);
-                let of_host = of_host.iter().map(|index| owners.all[*index].virtual_service);
-                let host = Arc::new(self.service_host(service, port.number, of_host, about));
-                hosts.insert(&service.pattern, Some(port.number), Arc::clone(&host));
-                aliases
-                    .extend(domains(service, client).into_iter().map(|alias| (alias, port.number, Arc::clone(&host))));
+            // http rules are for HTTP: Istio proxies other protocols as bytes.
+            let is_http =
+                |port: &&ServicePort| !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
+            let http: Vec<_> = service.ports.iter().filter(is_http).map(|port| port.number).collect();
+            let candidates = owners.of(service, &http);
+            for port in service.ports.iter().map(|port| port.number) {
+                let about = About::new(service.pattern.clone(), Some(port), http.contains(&port));
+                let (order, host) = self.service_host(service, port, &candidates, about);
+                hosts.insert(&service.pattern, Some(port), Arc::clone(&host));
+                let rank = order.map_or(usize::MAX, |order| 2 * order + 1);
+                let alias = |alias: String| (rank, HostPattern::Exact(alias.into()), port, Arc::clone(&host));
+                claims.extend(domains(service, client).into_iter().map(alias));
             }
         }
-        for (index, owner) in owners.all.iter().enumerate() {
-            if used.contains(&index) || owners.by_pattern[owner.pattern].first() != Some(&index) {
-                continue;
-            }
+        // Where Istio has no virtual host: hosts of no service, on other ports than 80.
+        let (mut elsewhere, mut settled) = (Vec::new(), HashSet::new());
+        for owner in owners.iter() {
+            let pattern = owner.pattern;
             // A name inside the cluster that no service has is a slip of the pen, or a service yet to come.
-            if owner.pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX)) {
-                let message = format!("host {} is no service of the registry: the rules are for nobody", owner.pattern);
+            if owners.is_outside(pattern)
+                && owners.is_first(owner)
+                && pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX))
+            {
+                let message = format!("host {pattern} is no service of the registry: the rules are for nobody");
                 self.issues.push(owner.place.warning(message));
             }
-            let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
-            if !entries.is_empty() {
-                let mut about = About::new(owner.pattern.clone(), None, true);
-                about.asked(owner.virtual_service);
-                hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries, about)));
+            let (vs, outside) = (owner.virtual_service, owners.is_outside(pattern));
+            let ports = owners.ports(owner);
+            let entries = vs.rules().iter().flat_map(|rule| &rule.matches);
+            let named: BTreeSet<u16> = entries.filter_map(|matcher| matcher.port).collect();
+            let rest = if outside { self.host(owner, None, UNREGISTERED_PORT) } else { None };
+            for port in &ports {
+                // What no entry asks the port of is the same on all of them.
+                let same = rest.clone().filter(|_| *port == UNREGISTERED_PORT && !named.contains(port));
+                let host = same.or_else(|| self.host(owner, Some(*port), *port));
+                claims.extend(host.map(|host| (2 * owner.order, pattern.clone(), *port, host)));
             }
-        }
-        // A host's own name, and one that a VirtualService spells out, come before another's alternative name.
-        for (alias, port, host) in aliases {
-            hosts.insert(&HostPattern::Exact(alias.into()), Some(port), host);
-        }
-    }
-
-    /// The hosts of the VirtualServices in force for the client; of two with the same host the first keeps the ports that
-    /// it has rules for.
-    ///
-    /// istio buildVirtualHost: not merged in the mesh; the later is dropped (metric DuplicatedDomains).
-    fn owners(&mut self) -> Owners<'a> {
-        let client = &*self.input.workload.namespace;
-        // istio BuildHTTPRoutesForVirtualService: one that has no rule for this client counts as absent, and leaves its
-        // hosts to the next.
-        let speaks = |rule: &Rule| {
-            rule.matches.is_empty() || rule.matches.iter().any(|matcher| matcher.source.admits(self.input.workload))
-        };
-        let rank = |vs: &VirtualService| {
-            if !vs.applies_to_mesh() {
-                return Err(Standing::GatewaysOnly);
-            }
-            let rank = vs.rank(client).ok_or(Standing::NotExported)?;
-            if vs.rules().iter().any(speaks) { Ok(rank) } else { Err(Standing::NothingForClient) }
-        };
-        let mut ranked = Vec::with_capacity(self.input.virtual_services.len());
-        for vs in self.input.virtual_services {
-            match rank(vs) {
-                Ok(rank) => ranked.push((rank, vs)),
-                Err(standing) => vs.hosts().for_each(|host| self.bystanders.push(host, vs, standing.clone())),
-            }
-        }
-        ranked.sort_by_key(|(rank, _)| *rank);
-        let mut owners = Owners::default();
-        for (_, virtual_service) in ranked {
-            for host in virtual_service.host_entries() {
-                let first = owners.by_pattern.get(&host.pattern).and_then(|owners| owners.first());
-                if let Some(first) = first.map(|first| owners.all[*first].virtual_service)
-                    && !shares(first, virtual_service)
-                {
-                    let message =
-                        format!("host {} is routed by {} already, which comes first", host.pattern, first.object());
-                    self.issues.push(host.place.warning(message));
-                    let second = Standing::Second(Arc::new(first.object().clone()));
-                    self.bystanders.push(&host.pattern, virtual_service, second);
-                } else if host.pattern.exact().is_none() {
-                    self.bystanders.push(&host.pattern, virtual_service, Standing::Wildcard);
+            if outside && !settled.contains(pattern) {
+                let named = named.difference(&ports).map(|port| (Some(*port), self.host(owner, Some(*port), *port)));
+                elsewhere.extend(named.filter_map(|(port, host)| Some((pattern, port, host?))));
+                if let Some(rest) = rest {
+                    settled.insert(pattern);
+                    elsewhere.push((pattern, None, rest));
                 }
-                owners.insert(Owner { pattern: &host.pattern, place: &host.place, virtual_service });
             }
         }
-        owners
+        claims.sort_by_key(|(rank, ..)| *rank);
+        for (_, pattern, port, host) in claims {
+            hosts.insert(&pattern, Some(port), host);
+        }
+        for (pattern, port, host) in elsewhere {
+            hosts.insert(pattern, port, host);
+        }
     }
 
-    /// istio buildSidecarVirtualHostsForVirtualService: one that has no rule for the port leaves it to the next.
-    fn service_host<'o>(
+    /// The virtual host of a service on a port: with the rules of the first candidate that has some there.
+    fn service_host(
         &mut self,
         service: &Service,
         port: u16,
-        owners: impl Iterator<Item = &'o Arc<VirtualService>>,
+        candidates: &[(usize, &Arc<VirtualService>)],
         mut about: About,
-    ) -> VirtualHost<C> {
-        let mut entries = Vec::new();
-        for owner in owners {
-            if about.http {
-                entries = self.entries(owner, Some(port), port);
-            }
+    ) -> (Option<usize>, Arc<VirtualHost<C>>) {
+        for (order, owner) in candidates {
             about.asked(owner);
+            let entries = if about.http { self.entries(owner, Some(port), port) } else { Vec::new() };
             if !entries.is_empty() {
-                break;
+                return (Some(*order), Arc::new(VirtualHost::new(entries, about)));
             }
         }
-        if entries.is_empty() {
-            // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
-            let policy = RoutePolicy {
-                name: Some("default".into()),
-                retry: self.input.default_retry.clone(),
-                ..RoutePolicy::default()
-            };
-            let name = ClusterName { service: service.name.clone(), port, subset: None };
-            let destination = self.destination(name, Arc::new(policy));
-            entries.push(Entry { matcher: None, route: Route::to(destination), origin: None });
-        }
-        VirtualHost::new(entries, about)
+        // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
+        let policy = RoutePolicy {
+            name: Some("default".into()),
+            retry: self.input.default_retry.clone(),
+            ..RoutePolicy::default()
+        };
+        let name = ClusterName { service: service.name.clone(), port, subset: None };
+        let destination = self.destination(name, Arc::new(policy));
+        let default = Entry { matcher: None, route: Route::to(destination), origin: None };
+        (None, Arc::new(VirtualHost::new(vec![default], about)))
     }
 
-    /// The routes of a VirtualService for a port; `None` for a port known only when a request comes.
+    /// The virtual host of an owner's pattern itself.
+    fn host(&mut self, owner: &Owner<'_>, port: Option<u16>, dialled: u16) -> Option<Arc<VirtualHost<C>>> {
+        let mut about = About::new(owner.pattern.clone(), port, true);
+        about.asked(owner.virtual_service);
+        let entries = self.entries(owner.virtual_service, port, dialled);
+        (!entries.is_empty()).then(|| Arc::new(VirtualHost::new(entries, about)))
+    }
+
+    /// The routes of a VirtualService for a port; `None` for all that none of its entries names.
+    ///
+    /// istio BuildHTTPRoutesForVirtualService: it is compiled for each port, and one that has no route on a port counts as
+    /// absent there.
     fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
         let mut entries = Vec::new();
         for (number, rule) in (0..).zip(owner.rules()) {
@@ -241,16 +203,15 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 return entries;
             }
             for (entry, matcher) in (0..).zip(&rule.matches) {
-                let elsewhere = matcher.port.is_some() && port.is_some() && matcher.port != port;
+                let elsewhere = matcher.port.is_some() && matcher.port != port;
                 if elsewhere || !matcher.source.admits(self.input.workload) {
                     continue;
                 }
-                let route = self.route(owner, rule, Some(&**matcher), matcher.port.unwrap_or(dialled));
-                let catch_all = matcher.is_catch_all(port.is_some());
+                let route = self.route(owner, rule, Some(&**matcher), dialled);
                 let origin = Some(Origin { rule: number, entry: Some(entry) });
                 entries.push(Entry { matcher: Some(Arc::clone(matcher)), route, origin });
                 // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.
-                if catch_all {
+                if matcher.is_catch_all(true) {
                     return entries;
                 }
             }
@@ -338,8 +299,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let answers = backend.redirect.is_some();
         RoutePolicy {
             mirrors: some(mirrors.collect()),
-            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or(policy.rewrite.clone()),
-            cors: backend.cors.clone().or(policy.cors.clone()).filter(|_| !answers),
+            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or_else(|| policy.rewrite.clone()),
+            cors: backend.cors.clone().or_else(|| policy.cors.clone()).filter(|_| !answers),
             ..policy
         }
     }
@@ -348,7 +309,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn policy(&self, owner: &VirtualService, rule: &Rule, matched: Option<&RouteMatch>) -> RoutePolicy<C> {
         RoutePolicy {
             name: route_name(rule.name.as_deref(), matched.and_then(|matched| matched.name.as_deref())),
-            virtual_service: Some(Arc::clone(rule.route.as_ref().unwrap_or(owner.name()))),
+            virtual_service: Some(Arc::clone(rule.route.as_ref().unwrap_or_else(|| owner.name()))),
             timeout: rule.timeout.flatten(),
             retry: match &rule.retries {
                 Retries::Default => self.input.default_retry.clone(),
@@ -424,54 +385,15 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
 const ANSWERED: &str = "requests that go there are answered with 503 (NC)";
 const ANSWERED_500: &str = "requests that go there are answered with 500 (NC)";
 
-/// May both have rules for a host? Two VirtualServices may not, and neither may two of a kind for the same port; a
-/// consumer's route hides the producer's on purpose.
-fn shares(first: &VirtualService, other: &VirtualService) -> bool {
-    match (first.semantics(), other.semantics()) {
-        (Semantics::Gateway { port: a }, Semantics::Gateway { port: b }) => {
-            (a.is_some() && a != b) || first.object().namespace != other.object().namespace
-        }
-        _ => false,
-    }
-}
-
 fn some<T>(list: Arc<[T]>) -> Option<Arc<[T]>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// istio: the route's name is `http.name[.match.name]`.
+/// istio translateRoute: the route's name is `http.name[.match.name]`, with its dot even where the rule has no name.
 pub(crate) fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
     match (rule, matched) {
-        (Some(rule), Some(matched)) => Some(format!("{rule}.{matched}").into()),
-        (name, None) | (None, name) => name.map(Arc::from),
-    }
-}
-
-impl<'a> Owners<'a> {
-    /// istio MostSpecificHostMatch: the exact host, else the longest wildcard.
-    fn of(&self, host: &HostPattern) -> &[usize] {
-        let covers = |owner: &Owner<'_>| match (owner.pattern, host) {
-            (pattern, HostPattern::Exact(name)) => pattern.matches(name),
-            (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
-            (pattern, _) => *pattern == HostPattern::Any,
-        };
-        let wildcards = || {
-            let covering = self.wildcards.iter().map(|index| &self.all[*index]).filter(|owner| covers(owner));
-            covering
-                .max_by_key(|owner| owner.pattern.specificity())
-                .and_then(|owner| self.by_pattern.get(owner.pattern))
-        };
-        self.by_pattern.get(host).or_else(wildcards).map_or(&[], Vec::as_slice)
-    }
-
-    fn insert(&mut self, owner: Owner<'a>) {
-        let index = self.all.len();
-        let of_host = self.by_pattern.entry(owner.pattern).or_default();
-        of_host.push(index);
-        if of_host.len() == 1 && owner.pattern.exact().is_none() {
-            self.wildcards.push(index);
-        }
-        self.all.push(owner);
+        (rule, Some(matched)) => Some(format!("{}.{matched}", rule.unwrap_or_default()).into()),
+        (rule, None) => rule.map(Arc::from),
     }
 }
 

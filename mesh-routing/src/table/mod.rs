@@ -8,6 +8,7 @@ mod bystanders;
 mod compile;
 mod hosts;
 pub(crate) mod index;
+mod owners;
 mod route;
 
 pub(crate) use bystanders::{Bystander, Standing};

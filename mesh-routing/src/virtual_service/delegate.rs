@@ -202,7 +202,8 @@ fn names_conflict<K: PartialEq>(root: &[Named<K>], own: &[Named<K>]) -> bool {
 /// delegate's must be within the root's.
 fn texts_conflict(root: &StringMatch, own: &StringMatch) -> bool {
     match (root, own) {
-        (StringMatch::Exact(root), StringMatch::Exact(own)) => root != own,
+        // An empty text is none to Istio, and what is neither exact nor a prefix conflicts.
+        (StringMatch::Exact(root), StringMatch::Exact(own)) => root.is_empty() || root != own,
         (StringMatch::Prefix(root), StringMatch::Exact(own) | StringMatch::Prefix(own)) => {
             root.is_empty() || !own.starts_with(&**root)
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
-    config::{Document, Field, Issues},
+    config::{Document, Field, Issues, Topic},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::DestinationRule;
@@ -76,6 +76,9 @@ fn versions(group: &str, kind: &str) -> Option<&'static [&'static str]> {
 pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
     vec![
         ("VirtualService", VirtualService::fields()),
+        ("HTTPRoute", HttpRoute::fields()),
+        ("GRPCRoute", GrpcRoute::fields()),
+        ("ReferenceGrant", ReferenceGrant::fields()),
         ("DestinationRule", DestinationRule::fields()),
         ("ServiceEntry", ServiceEntry::fields()),
         ("WorkloadEntry", WorkloadEntry::fields()),
@@ -208,7 +211,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 }
                 _ => format!("{kind} is not a kind that the mesh reads"),
             };
-            issues.push(document.warning("", message));
+            issues.push(document.warning("", message).about(Topic::NotEnforced));
             Read::Foreign
         }
     }
