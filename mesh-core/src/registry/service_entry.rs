@@ -181,6 +181,7 @@ impl ServiceEntry {
                     resolution: self.resolution,
                     subject_alt_names: self.subject_alt_names.clone(),
                     addresses: self.addresses.clone(),
+                    aliases: Vec::new(),
                     export_to: self.export_to.clone(),
                     selector: self.selector.clone(),
                     backends,
@@ -269,8 +270,8 @@ fn read_resolution(spec: &Spec, document: &Document, issues: &mut Issues) -> Res
             Resolution::DnsRoundRobin
         }
         SpecResolution::DynamicDns => {
-            issues
-                .push(document.error("resolution", "DYNAMIC_DNS is not supported: NONE, STATIC, DNS, DNS_ROUND_ROBIN"));
+            let message = "DYNAMIC_DNS is not supported: NONE, STATIC, DNS, DNS_ROUND_ROBIN";
+            issues.push(document.error("resolution", message).about(Topic::NotEnforced));
             Resolution::None
         }
     }

@@ -8,7 +8,7 @@ use mesh_core::{
     config::{Document, Field, Issues, Topic},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
-use mesh_lb::DestinationRule;
+use mesh_lb::{DefaultPolicy, DestinationRule};
 use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
 
@@ -89,16 +89,20 @@ pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
     ]
 }
 
-/// The retry policy among them is mesh-routing's.
+/// Two policies among them are mesh-routing's and mesh-lb's.
 fn mesh_config_fields() -> Vec<Field> {
     let mut fields = MeshConfig::fields();
-    if let Some(at) = fields.iter().position(|field| field.path == RetryPolicy::MESH_FIELD) {
-        fields[at].ignored = false;
-        let below = RetryPolicy::fields().into_iter().map(|mut field| {
-            field.path = format!("{}.{}", RetryPolicy::MESH_FIELD, field.path);
-            field
-        });
-        fields.splice(at + 1..at + 1, below);
+    for (name, below) in
+        [(RetryPolicy::MESH_FIELD, RetryPolicy::fields()), (DefaultPolicy::MESH_FIELD, DefaultPolicy::fields())]
+    {
+        if let Some(at) = fields.iter().position(|field| field.path == name) {
+            fields[at].ignored = false;
+            let below = below.into_iter().map(|mut field| {
+                field.path = format!("{name}.{}", field.path);
+                field
+            });
+            fields.splice(at + 1..at + 1, below);
+        }
     }
     fields
 }
@@ -162,9 +166,8 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         // Left out, it would let in whom it keeps out.
         ("security.istio.io", "RequestAuthentication") => {
-            issues.push(
-                document.error("", "RequestAuthentication is not supported yet, and ignoring it would let requests in"),
-            );
+            let message = "RequestAuthentication is not supported yet, and ignoring it would let requests in";
+            issues.push(document.error("", message).about(Topic::NotEnforced));
             Read::Bad
         }
         ("security.istio.io", kind) => {
@@ -174,9 +177,11 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
         ("", "MeshConfig") => {
-            // Its retry policy is mesh-routing's to check; the document stands or falls as one.
+            // Its policies are mesh-routing's and mesh-lb's to check; the document stands or falls as one.
             let retries = RetryPolicy::from_mesh_document(document, issues);
-            model(MeshConfig::from_document(document, issues).filter(|_| retries.is_some()), Model::MeshConfig)
+            let defaults = DefaultPolicy::from_mesh_document(document, issues);
+            let good = retries.is_some() && defaults.is_some();
+            model(MeshConfig::from_document(document, issues).filter(|_| good), Model::MeshConfig)
         }
         ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
         ("networking.istio.io", kind) if !NETWORKING.contains(&kind) => {
