@@ -89,6 +89,7 @@
 
 mod answer;
 mod cors;
+pub mod explain;
 mod fault;
 mod gateway;
 mod head;
@@ -104,14 +105,17 @@ mod re2;
 mod retry;
 mod rewrite;
 mod router;
+mod shape;
 mod string_match;
 mod table;
+mod taken;
 mod time;
 mod timeout;
 mod virtual_service;
 
 pub use answer::{DirectResponse, Redirect};
 pub use cors::{Cors, CorsFuture, CorsLayer, CorsPolicy};
+pub use explain::Explanation;
 pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
 pub use gateway::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant};
 pub use head::RequestHead;

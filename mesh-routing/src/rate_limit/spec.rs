@@ -87,7 +87,7 @@ impl Parser<'_> {
         });
         let hosts = hosts.collect();
         let matches = spec.r#match.iter().enumerate();
-        let matches = matches.map(|(index, entry)| self.limited(&format!("{path}.match[{index}]"), entry)).collect();
+        let matches = matches.map(|(index, entry)| self.limited(path, index, entry)).collect();
         let key = spec.key.as_ref().and_then(|key| self.key(&format!("{path}.key"), inbound, key));
         let bucket = self.bucket(&format!("{path}.tokenBucket"), spec.token_bucket.as_ref())?;
         let definition = Definition { object: self.document.object().clone(), inbound, spec: Arc::clone(spec) };
@@ -95,14 +95,15 @@ impl Parser<'_> {
         Some(RateLimit::about(About { name, definition: Some(definition), matches, hosts, key }, bucket))
     }
 
-    fn limited(&mut self, path: &str, spec: &HttpMatch) -> Arc<crate::matcher::RouteMatch> {
+    fn limited(&mut self, path: &str, index: usize, spec: &HttpMatch) -> Arc<crate::matcher::RouteMatch> {
+        let path = &*format!("{path}.match[{index}]");
         for (field, given) in spec.about_the_client() {
             if given {
                 let message = "has no place in a limit: the policy's selector says which workloads it is about";
                 self.error(format!("{path}.{field}"), message);
             }
         }
-        Arc::new(self.entry(path, spec))
+        Arc::new(self.entry(path, index, spec))
     }
 
     fn key(&mut self, path: &str, inbound: bool, spec: &KeySpec) -> Option<KeyBy> {
