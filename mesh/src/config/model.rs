@@ -12,7 +12,7 @@ use mesh_lb::DestinationRule;
 use mesh_routing::{RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
 
-use super::mesh_policy::MeshPolicy;
+use super::mesh_policy::{MeshPolicy, splice};
 
 /// One object, read.
 #[derive(Clone, Debug)]
@@ -62,20 +62,14 @@ pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
         ("PeerAuthentication", PeerAuthentication::fields()),
         ("AuthorizationPolicy", AuthorizationPolicy::fields()),
         ("MeshConfig", mesh_config_fields()),
+        ("MeshPolicy", MeshPolicy::fields()),
     ]
 }
 
 /// The retry policy among them is mesh-routing's.
 fn mesh_config_fields() -> Vec<Field> {
     let mut fields = MeshConfig::fields();
-    if let Some(at) = fields.iter().position(|field| field.path == RetryPolicy::MESH_FIELD) {
-        fields[at].ignored = false;
-        let below = RetryPolicy::fields().into_iter().map(|mut field| {
-            field.path = format!("{}.{}", RetryPolicy::MESH_FIELD, field.path);
-            field
-        });
-        fields.splice(at + 1..at + 1, below);
-    }
+    splice(&mut fields, RetryPolicy::MESH_FIELD, RetryPolicy::fields());
     fields
 }
 
