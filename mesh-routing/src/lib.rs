@@ -1,12 +1,15 @@
-//! VirtualService in a tower stack: match, split, redirect, rewrite, mirror, time out, retry and inject faults, decided
-//! as Istio and Envoy do. And local rate limits, which Istio leaves to Envoy's filters: see [`RateLimitLayer`].
+//! VirtualService and the Gateway API's routes in a tower stack: match, split, redirect, rewrite, mirror, time out,
+//! retry and inject faults, decided as Istio and Envoy do. And local rate limits, which Istio leaves to Envoy's filters:
+//! see [`RateLimitLayer`].
 //!
 //! Not a proxy and not a load balancer: it decides which *cluster* a request goes to and how, and hands it on as a
 //! [`Routed`](mesh_core::Routed) request. Something inside picks an endpoint (mesh-lb), or an HTTP client that finds its
 //! own ([`ToAuthority`](mesh_core::ToAuthority)).
 //!
 //! ```text
-//!  VirtualService ─┐
+//!  HTTPRoute, GRPCRoute ─▶ GatewayRoutes::join ─▶ VirtualServices
+//!                                                      │
+//!  VirtualService ─┬───────────────────────────────────┘
 //!  Registry ───────┼─▶ RouteTable::compile ──▶ Arc<ArcSwap<RouteTable>>      one atomic swap per change
 //!  MeshConfig ─────┘                                 │
 //!                                                    ▼
@@ -90,8 +93,11 @@
 mod answer;
 mod cors;
 mod fault;
+mod gateway;
 mod head;
 mod header_ops;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod matcher;
 mod mirror;
 mod percent;
@@ -110,6 +116,7 @@ mod virtual_service;
 pub use answer::{DirectResponse, Redirect};
 pub use cors::{Cors, CorsFuture, CorsLayer, CorsPolicy};
 pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
+pub use gateway::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant};
 pub use head::RequestHead;
 pub use mirror::{MirrorBody, MirrorLayer, Mirroring};
 pub use policy::{Roll, RoutePolicy};

@@ -1,5 +1,7 @@
 //! The layers around real requests, in virtual time.
 
+mod clauses;
+
 use std::{
     convert::Infallible,
     sync::{
@@ -32,18 +34,23 @@ type Inner = To<ReplayBody<MirrorBody<Empty<Bytes>>>>;
 fn table(http: &str) -> RouteTable<Name> {
     let yaml = format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{ports: [{{port: 80, name: http}}]}}}}\n---\n\
-         {{kind: VirtualService, metadata: {{name: a}}, spec: {{hosts: [a], http: [{http}]}}}}\n"
+         {{kind: VirtualService, metadata: {{name: a}}, spec: {{hosts: [a], http: [{http}]}}}}\n---\n\
+         {{kind: VirtualService, metadata: {{name: lent}}, spec: {{http: [{{directResponse: {{status: 204}}, \
+         headers: {{response: {{set: {{x-rule: '1'}}}}}}}}]}}}}\n"
     );
     let mut issues = Issues::default();
     let documents = Document::parse_all("a.yaml", &yaml, &mut issues);
     let mesh = MeshConfig::default();
     let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut issues);
-    let rules = VirtualService::from_document(&documents[1], &mut issues).unwrap_or_else(|| panic!("{issues}"));
+    let mut rules = |at: usize| {
+        Arc::new(VirtualService::from_document(&documents[at], &mut issues).unwrap_or_else(|| panic!("{issues}")))
+    };
+    let rules = [rules(1), rules(2)];
     let input = CompileInput {
         workload: &Workload::new("default", "me"),
         mesh: &mesh,
         registry: &registry,
-        virtual_services: &[Arc::new(rules)],
+        virtual_services: &rules,
         default_retry: Some(RetryPolicy::istio_default()),
     };
     let mut clusters = |name: &ClusterName| (name.subset.as_deref() != Some("gone")).then(|| Arc::new(name.clone()));
@@ -111,6 +118,7 @@ async fn the_response_says_where_it_has_been() {
     assert_eq!((exchange.attempts, hits), (1, 1));
 }
 
+// istio.md 1.0: "unknown subset/cluster => **503 empty body, flag NC `cluster_not_found`**"
 #[tokio::test(start_paused = true)]
 async fn an_undefined_subset_is_no_cluster() {
     // measured on Envoy 1.40 (t4): "unknown subset/cluster => 503 empty body, flag NC `cluster_not_found`"
@@ -170,6 +178,8 @@ async fn rewritten(rule: &str, uri: &str) -> (String, String, String, String) {
     (told[0].clone(), told[1].clone(), told[2].clone(), told[3].clone())
 }
 
+// istio.md 1.2: "query kept; adds `x-envoy-original-path`"
+// istio.md 1.2: "Host replaced; x-forwarded-host only if mesh proxyHeaders.xForwardedHost"
 #[tokio::test(start_paused = true)]
 async fn a_rewrite_tells_what_was_before() {
     // measured on Envoy 1.40 (t2, rewrite): up, host, orig-path; `/lh` for the original host
@@ -190,6 +200,7 @@ async fn a_rewrite_tells_what_was_before() {
     }
 }
 
+// istio.md 1.2: "`rewrite.authority` > rule headers set > rule headers add > destination"
 #[tokio::test(start_paused = true)]
 async fn the_closest_authority_wins() {
     // istio applyHTTPRouteDestination: "`rewrite.authority` > rule headers set > destination (only if no rule-level)"
@@ -247,6 +258,7 @@ async fn a_redirect_is_answered_here() {
     assert_eq!(parts.headers["location"], "https://other.test/x");
 }
 
+// istio.md 1.2: "with body content-type defaults `text/plain`, overridable via response headers"
 #[tokio::test]
 async fn a_direct_response_is_answered_here() {
     // measured on Envoy 1.40 (t2, direct response)
@@ -335,6 +347,7 @@ async fn a_timeout_knows_how_many_attempts_there_were() {
     assert_eq!((error.reason(), error.exchange().attempts), (Reason::Timeout, 2));
 }
 
+// istio.md 1.2: "starts at router (fault delay **not** counted, m:t4)"
 #[tokio::test(start_paused = true)]
 async fn a_delay_then_the_request() {
     let rule = format!("{{fault: {{delay: {{fixedDelay: 7s, percentage: {{value: 100}}}}}}, timeout: 1s, {TO}}}");
@@ -346,6 +359,8 @@ async fn a_delay_then_the_request() {
     assert_eq!(Exchange::of(&mut response).flags.to_string(), "DI");
 }
 
+// istio.md 1.2: "delay happens before abort; independent draws; **not retried, no upstream hit**"
+// istio.md 1.2: "absent => 0 %; deprecated int `percent`"
 #[tokio::test(start_paused = true)]
 async fn an_abort_after_a_delay() {
     // t4: "delay happens before abort; not retried, no upstream hit"
@@ -377,6 +392,25 @@ async fn a_fault_comes_before_a_cluster_that_does_not_exist() {
         let error = outwards(outcome);
         assert_eq!((error.reason(), error.exchange().flags.to_string().as_str(), hits), (reason, flags, 0));
         assert_eq!(started.elapsed().as_secs(), seconds);
+    }
+}
+
+// istio.md 1.2: "default none; wall clock over all tries + back-off"
+#[tokio::test(start_paused = true)]
+async fn a_roots_fault_comes_before_its_delegates_answer() {
+    // measured on Envoy 1.40 (interop): a rule itself has no fault beside a directResponse, but one that delegates to a
+    // rule with a directResponse may: the answer is late, DI; or it is the fault's, FI, without the rule's headers.
+    const ALL: &str = "percentage: {value: 100}";
+    for (fault, reason, flags, seconds, told) in [
+        (format!("abort: {{httpStatus: 404, {ALL}}}"), Reason::FaultAbort(StatusCode::NOT_FOUND), "FI", 0, false),
+        (format!("delay: {{fixedDelay: 3s, {ALL}}}"), Reason::Answered(StatusCode::NO_CONTENT), "DI", 3, true),
+    ] {
+        let started = Instant::now();
+        let (outcome, hits) = send(&format!("{{fault: {{{fault}}}, delegate: {{name: lent}}}}"), get(), ok).await;
+        let error = outwards(outcome);
+        assert_eq!((error.reason(), error.exchange().flags.to_string().as_str(), hits), (reason, flags, 0));
+        assert_eq!(started.elapsed().as_secs(), seconds);
+        assert_eq!(mesh_core::LocalReply::new(&error, false).headers.contains_key("x-rule"), told);
     }
 }
 

@@ -61,6 +61,8 @@ mod signal;
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};
 pub use config::Config;
+#[cfg(any(test, fuzzing))]
+pub use config::hostile;
 pub use connect::{ConnectionBody, Connector};
 pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};

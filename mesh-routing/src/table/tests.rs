@@ -1,3 +1,5 @@
+mod clauses;
+
 use std::sync::Arc;
 
 use http::Request;
@@ -108,6 +110,10 @@ fn check(matcher: &str, cases: &[Case<'_>]) {
     }
 }
 
+// istio.md 1.1: "whole path, **query excluded**, `/a` != `/a/`"
+// istio.md 1.1: "*string* prefix: `/pre` matches `/prefix`"
+// istio.md 1.1: "**full match** on path without query"
+// istio.md 1.1: "only exact & prefix (regex unaffected, use `(?i)`)"
 #[test]
 fn uri() {
     // measured on Envoy 1.40 (t1): exact is the "whole path, query excluded, `/a` != `/a/`"
@@ -144,6 +150,8 @@ fn uri() {
     check("{uri: {exact: /admin}}", &[("http://a/%61dmin", &[], true), ("http://a//admin", &[], false)]);
 }
 
+// istio.md 1.1: "`authority` sees the port as sent (`hdr.test:8080`) even though vhost matching ignores it"
+// istio.md 1.1: "static: destination (listener) port"
 #[test]
 fn method_scheme_authority_port() {
     check("{method: {exact: PUT}}", &[("PUT http://a/", &[], true), ("http://a/", &[], false)]);
@@ -155,6 +163,8 @@ fn method_scheme_authority_port() {
     check("{port: 81}", &[("http://a/", &[], false)]);
 }
 
+// istio.md 1.1: "name case-insensitive (lower-cased); value exact/prefix/regex(full), case-sensitive, OWS trimmed"
+// istio.md 1.1: "matches if ANY single value matches; `a,b` in one line is one value"
 #[test]
 fn headers() {
     // "value exact/prefix/regex(full), case-sensitive, OWS trimmed"; the name has no case
@@ -187,6 +197,7 @@ fn headers() {
     );
 }
 
+// istio.md 1.1: "missing header treated as empty string => normally matches"
 #[test]
 fn without_headers() {
     check(
@@ -201,6 +212,7 @@ fn without_headers() {
     check("{withoutHeaders: {x: {}}}", &[("http://a/", &[], true), ("http://a/", &[("x", "")], false)]);
 }
 
+// istio.md 1.1: "**no percent/plus decoding of key or value**, first occurrence only"
 #[test]
 fn query_params() {
     // t2: "no percent/plus decoding of key or value, first occurrence only, `;` is not a separator"
@@ -224,6 +236,8 @@ fn query_params() {
     check("{queryParams: {e: {}}}", &[("http://a/?e=1", &[], true), ("http://a/?f", &[], false)]);
 }
 
+// istio.md 1.1: "**ignored when the match lists `gateways`**"
+// istio.md 1.1: "entry kept iff contains `mesh` for us"
 #[test]
 fn the_client_decides_statically() {
     check("{sourceLabels: {app: me}}", &[("http://a/", &[], true)]);
@@ -237,6 +251,8 @@ fn the_client_decides_statically() {
     check("{uri: {exact: /a}}, {uri: {exact: /b}}", &[("http://a/b", &[], true), ("http://a/c", &[], false)]);
 }
 
+// istio.md 1.1: "Routes exist but none matches at runtime => 404, empty body (NR)"
+// istio.md 1.1: "If every entry is filtered out statically the VS counts as absent (default route)"
 #[test]
 fn the_first_match_wins_and_no_match_is_no_route() {
     let rule = |uri: &str, subset: &str| {
@@ -251,6 +267,7 @@ fn the_first_match_wins_and_no_match_is_no_route() {
     assert_eq!(route(&elsewhere, &request("http://a/c", &[])).unwrap(), "outbound|80||a.default.svc.cluster.local");
 }
 
+// istio.md 1.0: "FQDN, FQDN+`.`, alt names (`svc`, `svc.ns`, `svc.ns.svc`"
 #[test]
 fn hosts_are_found_by_every_name() {
     let table = compile("");
@@ -286,6 +303,7 @@ fn hosts_are_found_by_every_name() {
     );
 }
 
+// istio.md 1.0: "REGISTRY_ONLY: direct 502, empty body"
 #[test]
 fn unknown_hosts_are_blocked_where_configured() {
     // "REGISTRY_ONLY: direct 502, empty body"
@@ -296,6 +314,8 @@ fn unknown_hosts_are_blocked_where_configured() {
     assert!(route(&table, &request("http://a/", &[])).is_ok());
 }
 
+// istio.md 1.0: "the first in order owns the host, later one is dropped"
+// istio.md 1.0: "applies to every known service matched, unless a more specific VS host exists"
 #[test]
 fn virtual_services_own_hosts() {
     let to = |subset: &str| format!("http: [{{route: [{{destination: {{host: a, subset: {subset}}}}}]}}]");
@@ -349,6 +369,132 @@ fn a_virtual_service_without_a_rule_for_the_client_leaves_its_host() {
     }
 }
 
+/// Two VirtualServices for a client, one after the other; who gets a request: `first`, `second`, `default` (the service
+/// itself), `out` (passed through), or nobody.
+#[track_caller]
+fn contest(first: &str, second: &str, cases: &[(&str, &str)]) {
+    let rule = |subset: &str, spec: &str| {
+        let route = format!("route: [{{destination: {{host: a, subset: {subset}}}}}]");
+        vs(subset, &spec.replace("RULE", &route))
+    };
+    let table = compile(&format!("{}{}", rule("first", first), rule("second", second)));
+    for (uri, expected) in cases {
+        let taken = match route(&table, &request(uri, &[])) {
+            Ok(name) if name == "PassthroughCluster" => "out".to_owned(),
+            Ok(name) => match name.split('|').nth(2).unwrap() {
+                "" => "default".to_owned(),
+                subset => subset.to_owned(),
+            },
+            Err(reason) => format!("{reason:?}"),
+        };
+        assert_eq!(taken, *expected, "{uri} with {first} then {second}");
+    }
+}
+
+#[test]
+fn a_port_without_rules_is_left_to_the_next_that_names_the_host() {
+    // istio BuildHTTPRoutesForVirtualService, "This is called for each port": "Error indicates the given virtualService
+    // can't be used on the port"
+    contest(
+        "hosts: [two], http: [{match: [{port: 81}], RULE}]",
+        "hosts: [two], http: [{RULE}]",
+        &[("http://two/", "second"), ("http://two:81/", "first")],
+    );
+    // istio computeWildcardHostVirtualServiceIndex: a wildcard is for a service only where nobody names it, with rules
+    // for the port or without
+    contest(
+        "hosts: [two], http: [{match: [{port: 81}], RULE}]",
+        "hosts: ['*.default.svc.cluster.local'], http: [{RULE}]",
+        &[("http://two/", "default"), ("http://two:81/", "first"), ("http://b:9080/", "second")],
+    );
+    // and of two wildcards the longer is, likewise
+    contest(
+        "hosts: ['*.svc.cluster.local'], http: [{RULE}]",
+        "hosts: ['*.default.svc.cluster.local'], http: [{match: [{port: 81}], RULE}]",
+        &[("http://two/", "default"), ("http://two:81/", "second"), ("http://far.other/", "first")],
+    );
+}
+
+#[test]
+fn a_host_that_is_no_service_of_the_port_is_routed_on_port_80() {
+    // istio BuildSidecarOutboundVirtualHosts takes the services of a port for the registry: on another port their names
+    // are hosts like any other, which have virtual hosts on port 80 ("hack to keep consistent with previous behavior")
+    // and on those on which the same VirtualService has a service. Only the name itself: the others are the service's.
+    let rules = "hosts: [b], http: [{RULE}]";
+    contest(
+        rules,
+        "hosts: [x.test], http: [{RULE}]",
+        &[
+            ("http://b:9080/", "first"),
+            ("http://b.default.svc.cluster.local/", "first"),
+            ("http://b/", "out"),
+            ("http://b:81/", "out"),
+        ],
+    );
+    contest(
+        "hosts: [b, two], http: [{RULE}]",
+        "hosts: ['*.wide.com'], http: [{RULE}]",
+        &[
+            ("http://b.default.svc.cluster.local:81/", "first"),
+            ("http://b.default.svc.cluster.local:82/", "out"),
+            // a wildcard that stands for a service on port 80 is none on others
+            ("http://x.wide.com/", "second"),
+            ("http://x.wide.com:81/", "out"),
+        ],
+    );
+}
+
+#[test]
+fn a_host_outside_the_registry_whose_rules_are_for_other_ports_is_passed_through() {
+    // istio BuildHTTPRoutesForVirtualService: without a route there is no virtual host, and so no 404
+    contest(
+        "hosts: ['*.example.com'], http: [{match: [{port: 8080}], RULE}]",
+        "hosts: [x.test], http: [{match: [{port: 8080}], RULE}, {match: [{uri: {prefix: /a}}], RULE}]",
+        &[
+            ("http://any.example.com/", "out"),
+            ("http://any.example.com:8080/", "first"),
+            ("http://any.example.com:8081/", "out"),
+            ("http://x.test/", "NoRoute"),
+            ("http://x.test/a", "second"),
+            ("http://x.test:8080/", "second"),
+            ("http://x.test:8081/", "NoRoute"),
+        ],
+    );
+}
+
+#[test]
+fn whoever_comes_first_has_another_name_of_a_service() {
+    // istio dedupeDomains: virtual hosts take their names in the order of the VirtualServices, those without one last
+    let spelled = "hosts: [far.other], http: [{RULE}]";
+    let owner = "hosts: [far.other.svc.cluster.local], http: [{RULE}]";
+    contest(spelled, owner, &[("http://far.other/", "first"), ("http://far.other.svc/", "second")]);
+    contest(owner, spelled, &[("http://far.other/", "first"), ("http://far.other.svc/", "first")]);
+    contest(
+        spelled,
+        "hosts: [x.test], http: [{RULE}]",
+        &[("http://far.other/", "first"), ("http://far.other.svc/", "default")],
+    );
+}
+
+#[test]
+fn a_route_is_named_after_rule_and_entry() {
+    // istio translateRoute: `http.name[.match.name]`
+    for (rule, matcher, expected) in [
+        ("name: r, ", "name: m, ", Some("r.m")),
+        ("name: r, ", "", Some("r")),
+        ("", "name: m, ", Some(".m")),
+        ("", "", None),
+    ] {
+        let rule = format!("{rule}match: [{{{matcher}uri: {{prefix: /}}}}], route: [{{destination: {{host: a}}}}]");
+        let table = compile(&vs("a", &format!("hosts: [a], http: [{{{rule}}}]")));
+        let request = request("http://a/", &[]);
+        let head = RequestHead::new(&request, table.path_normalization()).unwrap();
+        let name = forward(table.route(&head, || 0).unwrap()).policy().name().cloned();
+        assert_eq!(name.as_deref(), expected);
+    }
+}
+
+// istio.md 1.0: "exportTo `.`/own ns = private; list = exported; `*` or empty = public; `~` = nobody"
 #[test]
 fn visibility() {
     let spec = |to: &str| {
@@ -361,6 +507,7 @@ fn visibility() {
     }
 }
 
+// istio.md 1.0: "port = destination.port, else the single service port, else the port dialled"
 #[test]
 fn destinations_find_their_port() {
     for (destination, dialled, expected) in [
@@ -395,6 +542,7 @@ fn what_nobody_defines_is_reported_once_and_stays() {
     assert!(forward(table.route(&head, || 0).unwrap()).cluster().is_none());
 }
 
+// istio.md 1.2: "proportion weight/Σ; **Σ need not be 100**"
 #[test]
 fn weights() {
     // t2: 1:2:4 => 13.0/29.9/57.1 %; "any int >= 0, sum > 0"
@@ -422,6 +570,7 @@ fn weights() {
     }
 }
 
+// istio.md 1.2: "115->c1, 445->c2, 560->c3 for 30/30/40"
 #[test]
 fn the_draw_is_cumulative() {
     // Envoy router_check Weighted: 115 -> c1, 445 -> c2, 560 -> c3 for 30/30/40
@@ -439,6 +588,10 @@ fn the_draw_is_cumulative() {
     }
 }
 
+// istio.md 1.0: "prefix `/`, default retry policy, timeout 0"
+// istio.md 1.0: "ALLOW_ANY (mesh default): PassthroughCluster, timeout 0"
+// istio.md 1.1: "route name = `http.name[.match.name]`"
+// istio.md 1.2: "extra tries; `0` disables"
 #[test]
 fn policies() {
     let table = compile(&vs(
@@ -551,6 +704,8 @@ fn a_delegates_match_must_be_within_the_roots() {
         ("uri: {exact: /x}", "uri: {exact: /x}, ignoreUriCase: true", false),
         ("headers: {h: {exact: '1'}}", "headers: {h: {exact: '2'}}", false),
         ("headers: {h: {exact: '1'}}", "headers: {g: {exact: '2'}}", true),
+        // istio stringMatchConflict: an empty text is taken for none, and then nothing goes with it
+        ("headers: {h: {exact: ''}}", "headers: {h: {exact: ''}}", false),
         ("queryParams: {q: {prefix: a}}", "queryParams: {q: {exact: ab}}", true),
         ("withoutHeaders: {h: {exact: a}}", "withoutHeaders: {h: {exact: b}}", false),
         ("port: 80", "port: 81", false),

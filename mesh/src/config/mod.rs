@@ -12,6 +12,8 @@
 //! whole previous set stays. At first start there is no previous version, so an error ends the start.
 
 mod compile;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod mesh_policy;
 mod model;
 mod offline;

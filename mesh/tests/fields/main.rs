@@ -77,8 +77,14 @@ fn page() -> String {
         let said = ask(&fields, documents.iter().filter(|document| document.kind() == kind));
         let _ = write!(page, "\n## {kind}\n\n| field | state |\n|---|---|\n");
         for field in &fields {
-            let said = said.get(&*field.path).copied();
-            let Some(said) = said else { panic!("samples.yaml has no {kind} that sets {}", field.path) };
+            let Some(own) = said.get(&*field.path) else {
+                panic!("samples.yaml has no {kind} that sets {}", field.path)
+            };
+            // Nothing below a field that is not enforced is.
+            let above =
+                fields.iter().filter(|other| is_below(&field.path, &other.path)).map(|other| said[&*other.path].0);
+            let above = above.max().unwrap_or(State::Enforced);
+            let said = (own.0.max(above), own.1.max(above));
             let unseen = field.ignored && said == (State::Enforced, State::Enforced);
             let state = if unseen { State::Ignored.name().into() } else { words(said) };
             let _ = match &field.same_as {
@@ -90,25 +96,41 @@ fn page() -> String {
     page
 }
 
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', '[', '{']))
+}
+
 /// What the mesh says about each field that the samples set.
 fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTreeMap<String, Said> {
     let mut said = BTreeMap::new();
+    let mut in_bad_company = BTreeSet::new();
     for sample in samples {
         let mut set = BTreeSet::new();
         note(fields, sample.spec().expect("a sample has a spec"), "", &mut set);
         let issues = Config::check(sample);
         for path in &set {
             let about = issues.iter().filter(|issue| general(&issue.path) == *path);
-            let worst =
-                about.map(|issue| if issue.severity == Severity::Error { State::Refused } else { State::Reported });
-            let now = worst.max().unwrap_or(State::Enforced);
-            let (best, worst) = said.entry(path.clone()).or_insert((now, now));
-            (*best, *worst) = (now.min(*best), now.max(*worst));
+            let now = about.map(|issue| match issue.severity {
+                Severity::Error => State::Refused,
+                _ => State::Reported,
+            });
+            match now.max() {
+                // The object is refused because of another field: says nothing of this one, if it stands elsewhere too.
+                None if issues.has_errors() => drop(in_bad_company.insert(path.clone())),
+                now => {
+                    let now = now.unwrap_or(State::Enforced);
+                    let (best, worst) = said.entry(path.clone()).or_insert((now, now));
+                    (*best, *worst) = (now.min(*best), now.max(*worst));
+                }
+            }
         }
         // An error elsewhere would hide what the mesh says about the rest.
         for error in issues.errors() {
             assert!(set.contains(&general(&error.path)), "{error}");
         }
+    }
+    for path in in_bad_company {
+        said.entry(path).or_insert((State::Refused, State::Refused));
     }
     said
 }
