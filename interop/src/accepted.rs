@@ -3,8 +3,8 @@
 use mesh_core::path::PathNormalization;
 
 use crate::{
+    clusters::CLUSTERS,
     compare::{Difference, Outcome},
-    istio::UPSTREAMS,
     model::Request,
 };
 
@@ -12,8 +12,9 @@ use crate::{
 /// from, and what its host was before a rewrite.
 const REQUEST: [&str; 3] = ["x-forwarded-proto", "x-request-id", "x-envoy-internal"];
 
-/// Response headers that a proxy adds of itself, and `date`, which hyper's server adds.
-const RESPONSE: [&str; 2] = ["x-envoy-upstream-service-time", "date"];
+/// Response headers that a proxy adds of itself, `date`, which hyper's server adds, and ours of a reply that ended retries,
+/// which Envoy has no header for.
+const RESPONSE: [&str; 3] = ["x-envoy-upstream-service-time", "date", "x-mesh-retries-exhausted"];
 
 /// Of a connection, not of the message: two proxies may frame a message differently.
 const HOP: [&str; 2] = ["connection", "transfer-encoding"];
@@ -21,6 +22,12 @@ const HOP: [&str; 2] = ["connection", "transfer-encoding"];
 /// May a request header be there or not be there?
 pub(crate) fn request_header(name: &str, value: &[u8]) -> bool {
     REQUEST.contains(&name) || framing(name, value)
+}
+
+/// The same of a copy's header.
+pub(crate) fn copied_header(name: &str, value: &[u8]) -> bool {
+    // Envoy sends copies through a client of its own, which tells where that runs.
+    name == "x-forwarded-for" || request_header(name, value)
 }
 
 /// The same of a response header.
@@ -66,8 +73,11 @@ pub(crate) fn reason(
         {
             Some("Envoy's CORS filter answers a preflight without the headers that reveal what was decided")
         }
-        "cluster" if difference.envoy == "-" && !exists(&difference.ours) => {
+        "cluster" if difference.envoy == "-" && !CLUSTERS.contains_key(&difference.ours) => {
             Some("of a cluster that does not exist Envoy has no name to tell; we tell the one that the rule asked for")
+        }
+        "copies" if untimed(&difference.envoy) == untimed(&difference.ours) => {
+            Some("a copy has no perTryTimeout here, and is told of none")
         }
         "body" | "response headers" if error_text(envoy).is_some() => {
             let body = envoy.answer.as_ref().map(|answer| answer.body.as_slice())?;
@@ -82,17 +92,17 @@ pub(crate) fn reason(
     }
 }
 
+/// Copies without what they are told of timeouts.
+fn untimed(copies: &str) -> String {
+    let timed =
+        |part: &&str| ["x-envoy-expected-rq-timeout-ms: ", "grpc-timeout: "].iter().any(|t| part.starts_with(t));
+    copies.split(" | ").filter(|part| !timed(part)).collect::<Vec<_>>().join(" | ")
+}
+
 fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {
     let asks = |name: &[u8]| request.headers.iter().any(|(known, _)| known == name);
     let answered = envoy.answer.as_ref().is_some_and(|answer| answer.status == 200) && envoy.seen.is_empty();
     request.method == "OPTIONS" && asks(b"origin") && asks(b"access-control-request-method") && answered
-}
-
-/// Is there a cluster of this name?
-fn exists(name: &str) -> bool {
-    UPSTREAMS.iter().any(|(service, ports)| {
-        ports.iter().any(|port| name == format!("outbound|{port}||{service}.default.svc.cluster.local"))
-    })
 }
 
 /// Is there a `%` that begins no escape, with an escape right behind it?

@@ -1,7 +1,7 @@
 //! Bugs on purpose: each is a mistake that a compiler of rules makes easily, put in front of ours, so that what it
 //! compiles is what a compiler with that mistake would have made of the rules. The product has no switch for it.
 
-use crate::model::{Action, Rule, Table, Text};
+use crate::model::{Action, Percent, Rule, Table, Text};
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,23 @@ pub enum Bug {
     RemoveLast,
     /// Of two entries of one rule only the first counts.
     FirstEntryOnly,
+    /// A delegate inherits nothing from its root.
+    NothingIsInherited,
+    /// A mirror without a percentage gets nothing.
+    MirrorsOfNobody,
+    /// A mirror at 0 % gets everything.
+    MirrorsOfAll,
+    /// A redirect's `prefixRewrite` takes the place of the whole path.
+    PrefixIsPath,
+    /// Of two VirtualServices with the same host the last keeps it.
+    LastHostWins,
+    /// The `gateways` of a match entry are not looked at.
+    GatewaysAreIgnored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::CaseCounts,
         Self::EmptyIsPresence,
         Self::MissingIsNotEmpty,
@@ -36,10 +48,19 @@ impl Bug {
         Self::CodesAreNoWords,
         Self::RemoveLast,
         Self::FirstEntryOnly,
+        Self::NothingIsInherited,
+        Self::MirrorsOfNobody,
+        Self::MirrorsOfAll,
+        Self::PrefixIsPath,
+        Self::LastHostWins,
+        Self::GatewaysAreIgnored,
     ];
 
     pub(crate) fn infect(self, table: &mut Table) {
-        for rule in &mut table.rules {
+        if self == Self::LastHostWins {
+            table.virtual_services.reverse();
+        }
+        for rule in table.virtual_services.iter_mut().flat_map(|vs| &mut vs.rules) {
             self.infect_rule(rule);
         }
     }
@@ -93,6 +114,32 @@ impl Bug {
                 }
             }
             Self::FirstEntryOnly => rule.matches.truncate(1),
+            Self::NothingIsInherited => {
+                if let Action::Delegate { .. } = &rule.action {
+                    let matches = std::mem::take(&mut rule.matches);
+                    *rule = Rule { matches, ..Rule::new(rule.name.clone(), rule.action.clone()) };
+                }
+            }
+            Self::MirrorsOfNobody | Self::MirrorsOfAll => {
+                let change = |percent: &mut Percent| match (self, *percent) {
+                    (Self::MirrorsOfNobody, None) => *percent = Some(0),
+                    (Self::MirrorsOfAll, Some(0)) => *percent = None,
+                    _ => {}
+                };
+                rule.mirrors.iter_mut().for_each(|mirror| change(&mut mirror.percent));
+                if rule.mirror.is_some() {
+                    change(&mut rule.mirror_percent);
+                }
+            }
+            Self::PrefixIsPath => {
+                if let Action::Redirect(redirect) = &mut rule.action
+                    && redirect.prefix.is_some()
+                {
+                    redirect.uri = redirect.prefix.take();
+                }
+            }
+            Self::LastHostWins => {}
+            Self::GatewaysAreIgnored => rule.matches.iter_mut().for_each(|entry| entry.gateways.clear()),
         }
     }
 }

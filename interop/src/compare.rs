@@ -8,6 +8,8 @@ pub(crate) struct Outcome {
     /// `None` where the connection ended instead.
     pub(crate) answer: Option<Answer>,
     pub(crate) seen: Vec<Seen>,
+    /// What mirrors got.
+    pub(crate) copies: Vec<Seen>,
 }
 
 /// A field in which the sides differ.
@@ -69,7 +71,22 @@ impl Outcome {
         self.seen.iter().enumerate().map(of_attempt).collect::<Vec<_>>().join("\n")
     }
 
-    fn fields(&self) -> [(&'static str, String); 13] {
+    /// In the order of their upstreams: which of them is asked first is nobody's.
+    fn copied(&self) -> String {
+        let copy = |seen: &Seen| {
+            let headers = seen.head.headers.iter();
+            let told = headers.filter(|(name, value)| name != "host" && !accepted::copied_header(name, value));
+            let headers = listed(told.map(|(name, value)| (name.as_str(), value.as_slice())));
+            let host = seen.head.value("host").unwrap_or_default();
+            let (first, body) = (printable(&seen.head.first), printable(&seen.body));
+            format!("{} {first} host {host} | {headers} | {body}", seen.upstream)
+        };
+        let mut all: Vec<_> = self.copies.iter().map(copy).collect();
+        all.sort_unstable();
+        all.join("\n")
+    }
+
+    fn fields(&self) -> [(&'static str, String); 15] {
         let answer = self.answer.as_ref();
         [
             ("status", answer.map_or_else(|| "connection closed".into(), |answer| answer.status.to_string())),
@@ -85,6 +102,8 @@ impl Outcome {
             ("request headers", self.request_headers()),
             ("request body", self.per_attempt(|seen| printable(&seen.body))),
             ("attempts seen", self.seen.len().to_string()),
+            ("mirrors", self.copies.len().to_string()),
+            ("copies", self.copied()),
         ]
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     compare::Outcome,
-    generate::RETRY_ON,
-    model::{Abort, Action, Headers, Match, Request, Rule, Step, Table, Text},
+    hosts::VirtualHost,
+    model::{Abort, Action, Headers, Match, Request, Rule, Step, Text},
+    rules::RETRY_ON,
 };
 
 /// Cases per feature.
@@ -23,15 +24,33 @@ fn expected() -> Vec<String> {
     for field in ["uri", "scheme", "method", "authority", "headers", "withoutHeaders", "queryParams"] {
         all.extend(texts.map(|kind| format!("match: {field} {kind}")));
     }
-    all.extend(["headers", "withoutHeaders", "queryParams"].map(|field| format!("match: {field} present")));
+    for kind in ["present", "regex *"] {
+        all.extend(["headers", "withoutHeaders", "queryParams"].map(|field| format!("match: {field} {kind}")));
+    }
     all.extend(["ignoreUriCase", "port", "without match"].map(|feature| format!("match: {feature}")));
+    all.extend(["sourceLabels", "sourceNamespace", "gateways"].map(|feature| format!("match: {feature}")));
+    let kinds = ["service by its name", "service by a wildcard", "service without rules"];
+    all.extend(kinds.map(|kind| format!("host: {kind}")));
+    all.extend(["name", "wildcard"].map(|kind| format!("host: {kind} outside the registry")));
+    all.extend(["contested", "another name"].map(|kind| format!("host: {kind}")));
+    all.extend(
+        ["mirror", "mirrors", "without a percentage", "at 0 %", "at 100 %", "arrived"]
+            .map(|of| format!("mirror: {of}")),
+    );
+    all.extend(["subset defined", "subset unknown", "delegate"].map(|what| format!("action: {what}")));
+    all.extend(["request", "response"].map(|direction| format!("action: both levels {direction} headers")));
+    let fields = ["uri", "prefixRewrite", "authority", "scheme", "port", "derivePort"];
+    all.extend(fields.map(|field| format!("action: redirect {field}")));
+    all.extend([301, 302, 303, 307, 308].map(|code| format!("action: redirect {code}")));
+    all.extend(["with", "without"].map(|with| format!("action: directResponse {with} a body")));
+    all.extend(BYTES.map(|(name, _)| format!("bytes: {name}")));
     for level in ["rule", "destination", "weighted"] {
         for direction in ["request", "response"] {
             all.extend(["set", "add", "remove"].map(|verb| format!("action: {level} {direction} headers {verb}")));
         }
     }
     all.extend(["one destination", "weighted destinations", "timeout"].map(|feature| format!("action: {feature}")));
-    all.extend(["redirect", "directResponse", "corsPolicy"].map(|feature| format!("action: {feature}")));
+    all.extend(["corsPolicy"].map(|feature| format!("action: {feature}")));
     all.extend(["uri", "uriRegexRewrite", "authority"].map(|what| format!("action: rewrite {what}")));
     for kind in ["delay", "abort HTTP", "abort gRPC"] {
         all.extend([0, 100].map(|percent| format!("fault: {kind} at {percent} %")));
@@ -47,15 +66,19 @@ impl Coverage {
         Self { counts, cases: 0, specific: 0 }
     }
 
-    /// Count a case.
-    pub(crate) fn add(&mut self, table: &Table, request: &Request, envoy: &Outcome) {
+    /// Count a case of a table's hosts.
+    pub(crate) fn add(&mut self, hosts: &[VirtualHost], request: &Request, envoy: &Outcome) {
         self.cases += 1;
-        self.count("normalisation and bytes", &byte_features(request));
-        let route = envoy.says("x-o-route");
-        let Some((rule, entry)) = chosen(table, &route) else {
-            self.count("route", &[if route == "-" { "none matched".into() } else { route }]);
+        self.count("bytes", &byte_features(request));
+        let name = envoy.says("x-o-route");
+        let here = hosts.iter().filter(|host| host.port == request.port);
+        let chosen = here.flat_map(|host| host.routes.iter().map(move |route| (host, route)));
+        let Some((host, route)) = chosen.into_iter().find(|(_, route)| route.name == name) else {
+            self.count("route", &[if name == "-" { "none matched".into() } else { name }]);
             return;
         };
+        let (rule, entry) = (&route.rule, route.entry.as_ref());
+        self.count("host", &host_features(host, request));
         if entry.is_some_and(|entry| !entry.is_catch_all()) {
             self.specific += 1;
         }
@@ -64,6 +87,7 @@ impl Coverage {
             Some(entry) => self.count("match", &match_features(entry)),
         }
         self.count("action", &action_features(rule));
+        self.count("mirror", &mirror_features(rule, envoy));
         self.count("fault", &fault_features(rule));
         self.count("retry", &retry_features(rule, request, envoy));
     }
@@ -84,12 +108,30 @@ impl Coverage {
     }
 }
 
-/// The rule and the `match` entry that a route's name stands for.
-fn chosen<'a>(table: &'a Table, route: &str) -> Option<(&'a Rule, Option<&'a Match>)> {
-    let (rule, entry) = route.split_once('.').map_or((route, None), |(rule, entry)| (rule, Some(entry)));
-    let rule = table.rules.iter().find(|known| known.name == rule)?;
-    let entry = entry.and_then(|entry| rule.matches.get(entry.strip_prefix('m')?.parse::<usize>().ok()?));
-    Some((rule, entry))
+fn host_features(host: &VirtualHost, request: &Request) -> Vec<String> {
+    let mut features = vec![host.kind.to_owned()];
+    features.extend(host.contested.then(|| "contested".to_owned()));
+    let name = String::from_utf8_lossy(&request.host).to_lowercase();
+    let name = name.split(':').next().unwrap_or_default();
+    features.extend((host.domains[0] != name && host.domains.iter().any(|d| d == name)).then(|| "another name".into()));
+    features
+}
+
+fn mirror_features(rule: &Rule, envoy: &Outcome) -> Vec<String> {
+    if !matches!(rule.action, Action::Route(_)) {
+        return Vec::new();
+    }
+    let mut features = Vec::new();
+    features.extend(rule.mirror.as_ref().map(|_| "mirror".to_owned()));
+    features.extend((!rule.mirrors.is_empty()).then(|| "mirrors".to_owned()));
+    for mirror in rule.copies() {
+        features.push(match mirror.percent {
+            None => "without a percentage".into(),
+            Some(percent) => format!("at {percent} %"),
+        });
+    }
+    features.extend((!envoy.copies.is_empty()).then(|| "arrived".to_owned()));
+    features
 }
 
 fn match_features(entry: &Match) -> Vec<String> {
@@ -108,6 +150,9 @@ fn match_features(entry: &Match) -> Vec<String> {
         features.extend(values.iter().map(|(_, value)| format!("{field} {}", value.kind())));
     }
     features.extend(entry.port.map(|_| "port".into()));
+    features.extend((!entry.source_labels.is_empty()).then(|| "sourceLabels".into()));
+    features.extend(entry.source_namespace.map(|_| "sourceNamespace".into()));
+    features.extend((!entry.gateways.is_empty()).then(|| "gateways".into()));
     features
 }
 
@@ -129,13 +174,38 @@ fn action_features(rule: &Rule) -> Vec<String> {
         Action::Route(destinations) => {
             let several = destinations.len() > 1;
             features.push(if several { "weighted destinations" } else { "one destination" }.into());
+            let subsets = destinations.iter().filter_map(|destination| destination.subset.as_ref());
+            features
+                .extend(subsets.map(|subset| format!("subset {}", if subset == "v1" { "defined" } else { "unknown" })));
+            for (direction, of) in [("request", 0), ("response", 1)] {
+                let says = |headers: &Headers| [&headers.request, &headers.response][of].is_empty();
+                if several && !says(&rule.headers) && destinations.iter().any(|to| !says(&to.headers)) {
+                    features.push(format!("both levels {direction} headers"));
+                }
+            }
             for destination in destinations {
                 levels(&mut features, if several { "weighted" } else { "destination" }, &destination.headers);
             }
         }
-        Action::Redirect(_) => features.push("redirect".into()),
-        Action::DirectResponse { .. } => features.push("directResponse".into()),
+        Action::Redirect(to) => {
+            for (field, there) in [
+                ("uri", to.uri.is_some()),
+                ("prefixRewrite", to.prefix.is_some()),
+                ("authority", to.authority.is_some()),
+                ("scheme", to.scheme.is_some()),
+                ("port", to.port.is_some()),
+                ("derivePort", to.derive_port.is_some()),
+            ] {
+                features.extend(there.then(|| format!("redirect {field}")));
+            }
+            features.push(format!("redirect {}", to.code.unwrap_or(301)));
+        }
+        Action::DirectResponse { body, .. } => {
+            features.push(format!("directResponse {} a body", if body.is_some() { "with" } else { "without" }));
+        }
+        Action::Delegate { .. } => {}
     }
+    features.extend(rule.lent.then(|| "delegate".to_owned()));
     features.extend(rule.cors.as_ref().map(|_| "corsPolicy".to_owned()));
     if let Some(rewrite) = &rule.rewrite {
         for (what, there) in [
@@ -188,33 +258,49 @@ fn retry_features(rule: &Rule, request: &Request, envoy: &Outcome) -> Vec<String
     features
 }
 
+/// A feature of a request's bytes, and whether a request has it.
+type ByteFeature = (&'static str, fn(&Request) -> bool);
+
+const BYTES: [ByteFeature; 20] = [
+    ("//", |request| has(request, b"//")),
+    ("%2F", |request| has(request, b"%2F")),
+    ("%61", |request| has(request, b"%61")),
+    ("#", |request| has(request, b"#")),
+    (";", |request| has(request, b";")),
+    ("dot segments", |request| has(request, b"/./") || has(request, b"/../")),
+    ("non-ASCII path", |request| !request.target.is_ascii()),
+    ("long path", |request| request.target.len() > 1000),
+    ("query", |request| has(request, b"?")),
+    ("repeated parameter", |request| {
+        let names: Vec<_> = parameters(request).map(|pair| pair.split(|byte| *byte == b'=').next()).collect();
+        names.iter().enumerate().any(|(at, name)| names[..at].contains(name))
+    }),
+    ("parameter without a value", |request| parameters(request).any(|pair| !pair.contains(&b'='))),
+    ("parameter with an empty value", |request| parameters(request).any(|pair| pair.ends_with(b"="))),
+    ("host with a port", |request| request.host.contains(&b':')),
+    ("host in odd case", |request| request.host.iter().any(u8::is_ascii_uppercase)),
+    ("trailing dot", |request| {
+        request.host.split(|byte| *byte == b':').next().is_some_and(|host| host.ends_with(b"."))
+    }),
+    ("non-ASCII header", |request| request.headers.iter().any(|(_, value)| !value.is_ascii())),
+    ("empty header", |request| request.headers.iter().any(|(_, value)| value.is_empty())),
+    ("repeated header", |request| {
+        let names: Vec<_> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        names.iter().enumerate().any(|(at, name)| names[..at].contains(name))
+    }),
+    ("gRPC", |request| request.headers.iter().any(|(_, value)| value == b"application/grpc")),
+    ("body", |request| !request.body.is_empty()),
+];
+
+fn has(request: &Request, what: &[u8]) -> bool {
+    request.target.windows(what.len()).any(|window| window == what)
+}
+
+fn parameters(request: &Request) -> impl Iterator<Item = &[u8]> {
+    let query = request.target.splitn(2, |byte| *byte == b'?').nth(1);
+    query.into_iter().flat_map(|query| query.split(|byte| *byte == b'&'))
+}
+
 fn byte_features(request: &Request) -> Vec<String> {
-    let has = |what: &[u8]| request.target.windows(what.len()).any(|window| window == what);
-    let encoded = |window: &[u8]| window[0] == b'%' && window[1] == b'6' && window[2].is_ascii_hexdigit();
-    let repeated = |(name, _): &(Vec<u8>, Vec<u8>)| {
-        request.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).count() > 1
-    };
-    [
-        ("//", has(b"//")),
-        ("%2F", has(b"%2F")),
-        ("%6x", request.target.windows(3).any(encoded)),
-        ("#", has(b"#")),
-        (";", has(b";")),
-        ("dot segments", has(b"/./") || has(b"/../")),
-        ("non-ASCII path", !request.target.is_ascii()),
-        ("long path", request.target.len() > 1000),
-        ("query", has(b"?")),
-        ("host with a port", request.host.contains(&b':')),
-        ("host in odd case", request.host.iter().any(u8::is_ascii_uppercase)),
-        ("trailing dot", request.host.split(|byte| *byte == b':').next().is_some_and(|host| host.ends_with(b"."))),
-        ("non-ASCII header", request.headers.iter().any(|(_, value)| !value.is_ascii())),
-        ("empty header", request.headers.iter().any(|(_, value)| value.is_empty())),
-        ("repeated header", request.headers.iter().any(repeated)),
-        ("gRPC", request.headers.iter().any(|(_, value)| value == b"application/grpc")),
-        ("body", !request.body.is_empty()),
-    ]
-    .into_iter()
-    .filter(|(_, there)| *there)
-    .map(|(name, _)| name.to_owned())
-    .collect()
+    BYTES.iter().filter(|(_, of)| of(request)).map(|(name, _)| (*name).to_owned()).collect()
 }

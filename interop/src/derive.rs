@@ -1,30 +1,35 @@
 //! Requests derived from tables: aimed at a rule, then perhaps disturbed.
 
 use crate::{
+    clusters::own_hosts,
     dice::Dice,
-    generate::{HEADERS, LITERALS, METHODS, path},
+    hosts::{VirtualHost, covers, is_ours_alone},
     model::{Match, PORTS, Request, Step, Table, Text},
     patterns::Pattern,
+    rules::{HEADERS, LITERALS, METHODS, path},
 };
 
 /// Envoy keeps a few well-known headers as one value each and joins what is repeated. They are sent once.
 const INLINE: [&str; 2] = ["cookie", "user-agent"];
 
+/// Whom a request is for: a host of a table, on a port, and the rule that is to match.
+struct Aim {
+    host: String,
+    port: u16,
+    entry: Match,
+    cors: bool,
+}
+
 /// A request for a table, aimed at one of its rules.
-pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
-    let mut rule = dice.pick(&table.rules);
-    if rule.matches.is_empty() {
-        rule = dice.pick(&table.rules);
-    }
-    let nothing = Match::default();
-    let entry = if rule.matches.is_empty() { &nothing } else { dice.pick(&rule.matches) };
-    let port = if table.wildcard { 80 } else { entry.port.unwrap_or_else(|| *dice.pick(&PORTS)) };
+pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Request {
+    let Aim { host, port, entry, cors } = aim(dice, table, hosts);
+    let entry = &entry;
     let mut request = Request {
         table: table.number,
         port,
         method: method(dice, entry),
         target: target_path(dice, entry).into_bytes(),
-        host: host(dice, entry, table, port).into_bytes(),
+        host: spelled(dice, host, port).into_bytes(),
         headers: Vec::new(),
         body: Vec::new(),
         roll: dice.roll(),
@@ -35,7 +40,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     }
     for (name, value) in &entry.without {
         // Usually absent; sometimes there, with a value that is allowed or is not.
-        if dice.chance(30) {
+        if dice.chance(20) {
             request.headers.push((name.clone().into_bytes(), sample(dice, value, false)));
         }
     }
@@ -43,7 +48,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
         request.headers.push((b"x-forwarded-proto".to_vec(), scheme.clone().into_bytes()));
     }
     query(dice, &mut request.target, entry);
-    if rule.cors.is_some() && dice.chance(80) {
+    if cors && dice.chance(80) {
         let origins = ["https://ok.test", "https://pre.x", "https://abc.re.test", "https://no.test", "*", "null"];
         request.headers.push((b"origin".to_vec(), dice.pick(&origins).as_bytes().to_vec()));
         if dice.chance(40) {
@@ -63,7 +68,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     if matches!(&*request.method, "POST" | "PUT" | "PATCH") && dice.chance(60) {
         request.body = vec![b'x'; *dice.pick(&[1, 10, 3000])];
     }
-    for _ in 0..*dice.pick(&[0, 0, 0, 0, 1, 1, 2]) {
+    for _ in 0..*dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2]) {
         disturb(dice, &mut request);
     }
     if request.method == "HEAD" && request.headers.iter().any(|(_, value)| value == b"application/grpc") {
@@ -88,7 +93,7 @@ fn sample(dice: &mut Dice, value: &Text, matching: bool) -> Vec<u8> {
         Text::Prefix(prefix) if matching => format!("{prefix}{}", dice.pick(&["", "x", ",more"])),
         Text::Prefix(prefix) => format!("x{prefix}"),
         Text::Regex(pattern) => of(dice, pattern),
-        Text::Present => (*dice.pick(&["", "1"])).to_owned(),
+        Text::Present | Text::Star => (*dice.pick(&["", "1"])).to_owned(),
     }
     .into_bytes()
 }
@@ -118,7 +123,7 @@ fn method(dice: &mut Dice, entry: &Match) -> String {
 
 fn target_path(dice: &mut Dice, entry: &Match) -> String {
     let mut path = match &entry.uri {
-        None | Some(Text::Present) => path(dice),
+        None | Some(Text::Present | Text::Star) => path(dice),
         Some(Text::Exact(exact)) => exact.clone(),
         Some(Text::Prefix(prefix)) => format!("{prefix}{}", dice.pick(&["", "/", "/x", "more", "%2Fx", "/a/b"])),
         Some(Text::Regex(pattern)) => (*dice.pick(pattern.yes)).to_owned(),
@@ -158,29 +163,61 @@ fn query(dice: &mut Dice, target: &mut Vec<u8>, entry: &Match) {
     }
 }
 
-fn host(dice: &mut Dice, entry: &Match, table: &Table, port: u16) -> String {
-    if let (Some(Text::Exact(authority)), false) = (&entry.authority, table.wildcard) {
-        return authority.clone();
+fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
+    if hosts.is_empty() || dice.chance(2) {
+        return outside(dice, table, hosts);
     }
-    if dice.chance(2) {
-        return "elsewhere.test".into();
-    }
-    let service = table.service();
-    let mut host = if table.wildcard {
-        format!("{}.w{}.test", dice.pick(&["x", "deep.er", "X"]), table.number)
-    } else {
-        match dice.below(6) {
-            0..=1 => service,
-            2 => format!("{service}.default"),
-            3 => format!("{service}.default.svc"),
-            4 => format!("{service}.default.svc.cluster.local"),
-            _ => format!("{service}.default.svc.cluster.local."),
+    let mut host = dice.pick(hosts);
+    for _ in 0..5 {
+        if host.kind == "service without rules" {
+            host = dice.pick(hosts);
         }
+    }
+    let mut route = dice.pick(&host.routes);
+    if route.entry.is_none() {
+        route = dice.pick(&host.routes);
+    }
+    let mut entry = route.entry.clone().unwrap_or_default();
+    if dice.chance(3) {
+        // An entry as it is written, before anything is merged or left out.
+        let written = table.virtual_services.iter().flat_map(|vs| &vs.rules).flat_map(|rule| &rule.matches);
+        let written: Vec<_> = written.collect();
+        if !written.is_empty() {
+            entry = (*dice.pick(&written)).clone();
+        }
+    }
+    let within = |authority: &str| {
+        let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+        host.domains.iter().any(|domain| covers(domain, name))
     };
+    let domain = dice.pick(&host.domains);
+    let name = match &entry.authority {
+        Some(Text::Exact(authority)) if within(authority) || dice.chance(20) => authority.clone(),
+        _ => domain.replacen('*', dice.pick::<&str>(&["x", "deep.er", "X"]), 1),
+    };
+    Aim { host: name, port: host.port, entry, cors: route.rule.cors.is_some() }
+}
+
+/// A host that no rule is for on a port, though it may be a service's name, or one that a rule names on another port.
+fn outside(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
+    let port = *dice.pick(&PORTS);
+    let aim = |host: &str| Aim { host: host.into(), port, entry: Match::default(), cors: false };
+    let unknown = ["elsewhere.test".to_owned()];
+    for name in own_hosts(table.number).iter().chain(&unknown).skip(dice.below(5)) {
+        let known =
+            hosts.iter().filter(|host| host.port == port).any(|host| host.domains.iter().any(|d| covers(d, name)));
+        if !known && !is_ours_alone(table, name, port) {
+            return aim(name);
+        }
+    }
+    aim("elsewhere.test")
+}
+
+fn spelled(dice: &mut Dice, mut host: String, port: u16) -> String {
     if dice.chance(20) {
         host = host.to_uppercase();
     }
-    if dice.chance(30) {
+    if dice.chance(30) && !host.contains(':') {
         host.push_str(&format!(":{}", if dice.chance(70) { port } else { 1234 }));
     }
     host
@@ -252,7 +289,8 @@ fn insert_in_path(request: &mut Request, what: &[u8]) {
 fn percent_encode_one(dice: &mut Dice, target: &mut Vec<u8>) {
     let end = path_end(target);
     if end > 1 {
-        let at = 1 + dice.below(end - 1);
+        let letter = target[1..end].iter().position(|byte| *byte == b'a').filter(|_| dice.chance(60));
+        let at = 1 + letter.unwrap_or_else(|| dice.below(end - 1));
         let encoded = format!("%{:02x}", target[at]);
         target.splice(at..=at, encoded.into_bytes());
     }

@@ -2,44 +2,78 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    Abort, Action, Destination, Headers, Match, Operations, PORTS, Percent, Retries, Rule, Table, Text,
+use crate::{
+    clusters::UPSTREAMS,
+    model::{
+        Abort, Action, Destination, Headers, Match, Mirror, Operations, Percent, Retries, Rule, Service, Table, Text,
+        VirtualService,
+    },
 };
 
-/// The services that rules send to, with their ports. `dead` refuses connections; `ghost` and the subset `v9` exist for
-/// nobody.
-pub(crate) const UPSTREAMS: [(&str, &[u16]); 4] = [("a", &[80]), ("b", &[8080]), ("c", &[80, 8080]), ("dead", &[80])];
-
-/// A Kubernetes service in the namespace `default`.
-pub(crate) fn service(name: &str, ports: &[u16]) -> Value {
-    let ports: Vec<_> = ports.iter().map(|port| json!({"name": format!("http-{port}"), "port": port})).collect();
-    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
-           "spec": {"ports": ports}})
-}
-
-/// The table's VirtualService, with the service that owns its host.
+/// Everything that our side reads: the services that rules send to, the table's own, its VirtualServices in their order.
 pub(crate) fn documents(table: &Table) -> Vec<Value> {
-    let mut documents = vec![virtual_service(table)];
-    if !table.wildcard {
-        documents.push(service(&table.service(), &PORTS));
-    }
-    documents
+    let services = table.services.iter().map(service);
+    services.chain(table.virtual_services.iter().map(|vs| virtual_service(table, vs))).collect()
 }
 
-pub(crate) fn virtual_service(table: &Table) -> Value {
-    let rules: Vec<_> = table.rules.iter().map(rule).collect();
+/// The services that rules of all tables send to.
+pub(crate) fn upstreams() -> Vec<Value> {
+    let service = |(name, ports): (&str, &[u16])| kubernetes(name, "default", ports);
+    UPSTREAMS.map(service).into()
+}
+
+fn service(service: &Service) -> Value {
+    if service.is_kubernetes() {
+        let name = service.host.split('.').next().unwrap_or_default();
+        return kubernetes(name, &service.namespace, &service.ports);
+    }
+    let name = service.host.replace('.', "-");
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+           "metadata": {"name": name, "namespace": service.namespace},
+           "spec": {"hosts": [service.host], "location": "MESH_EXTERNAL", "resolution": "STATIC",
+                    "ports": ports(&service.ports, "number")}})
+}
+
+fn kubernetes(name: &str, namespace: &str, numbers: &[u16]) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+           "spec": {"ports": ports(numbers, "port")}})
+}
+
+fn ports(numbers: &[u16], field: &str) -> Value {
+    let port = |number: &u16| {
+        let mut port = json!({"name": format!("http-{number}"), field: number});
+        if field == "number" {
+            port["protocol"] = json!("HTTP");
+        }
+        port
+    };
+    numbers.iter().map(port).collect()
+}
+
+/// A VirtualService. Names need to differ between tables only where namespaces do not.
+pub(crate) fn virtual_service(table: &Table, vs: &VirtualService) -> Value {
+    let list = |list: &[&str]| if list.is_empty() { Value::Null } else { json!(list) };
+    let rules: Vec<_> = vs.rules.iter().map(|spec| rule(table, spec)).collect();
+    let hosts = if vs.hosts.is_empty() { Value::Null } else { json!(vs.hosts) };
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-        "metadata": {"name": table.service(), "namespace": "default"},
-        "spec": {"hosts": [table.host()], "http": rules}
+        "metadata": {"name": object(table, &vs.name), "namespace": vs.namespace},
+        "spec": given([("hosts", hosts), ("gateways", list(&vs.gateways)), ("exportTo", list(&vs.export_to)),
+                       ("http", json!(rules))])
     })
 }
 
-fn rule(rule: &Rule) -> Value {
+fn object(table: &Table, name: &str) -> String {
+    format!("{name}-of-{}", table.number)
+}
+
+fn rule(table: &Table, rule: &Rule) -> Value {
     let mut object = Map::new();
-    object.insert("name".into(), json!(rule.name));
+    if !rule.name.is_empty() {
+        object.insert("name".into(), json!(rule.name));
+    }
     if !rule.matches.is_empty() {
-        object.insert("match".into(), rule.matches.iter().enumerate().map(|(i, entry)| matches(i, entry)).collect());
+        object.insert("match".into(), rule.matches.iter().map(matches).collect());
     }
     match &rule.action {
         Action::Route(destinations) => {
@@ -48,6 +82,8 @@ fn rule(rule: &Rule) -> Value {
         Action::Redirect(spec) => {
             let fields = [
                 ("uri", json!(spec.uri)),
+                ("prefixRewrite", json!(spec.prefix)),
+                ("derivePort", json!(spec.derive_port)),
                 ("authority", json!(spec.authority)),
                 ("scheme", json!(spec.scheme)),
                 ("port", json!(spec.port)),
@@ -58,6 +94,10 @@ fn rule(rule: &Rule) -> Value {
         Action::DirectResponse { status, body } => {
             let body = body.as_ref().map(|body| json!({"string": body}));
             object.insert("directResponse".into(), given([("status", json!(status)), ("body", json!(body))]));
+        }
+        Action::Delegate { name, namespace } => {
+            let fields = [("name", json!(self::object(table, name))), ("namespace", json!(namespace))];
+            object.insert("delegate".into(), given(fields));
         }
     }
     if let Some(spec) = &rule.rewrite {
@@ -103,7 +143,29 @@ fn rule(rule: &Rule) -> Value {
     if !fault.is_empty() {
         object.insert("fault".into(), fault.into());
     }
+    mirrors(&mut object, rule);
     object.into()
+}
+
+fn mirrors(object: &mut Map<String, Value>, rule: &Rule) {
+    let percentage = |percent: Percent| json!(percent.map(|percent| json!({"value": f64::from(percent)})));
+    if let Some(mirror) = &rule.mirror {
+        object.insert("mirror".into(), to(&mirror.host, None, mirror.port));
+    }
+    if rule.mirror_percent.is_some() {
+        object.insert("mirrorPercentage".into(), percentage(rule.mirror_percent));
+    }
+    if !rule.mirrors.is_empty() {
+        let mirror = |spec: &Mirror| {
+            given([("destination", to(&spec.host, None, spec.port)), ("percentage", percentage(spec.percent))])
+        };
+        object.insert("mirrors".into(), rule.mirrors.iter().map(mirror).collect());
+    }
+}
+
+fn to(host: &str, subset: Option<&str>, port: Option<u16>) -> Value {
+    let port = port.map(|port| json!({"number": port}));
+    given([("host", json!(host)), ("subset", json!(subset)), ("port", json!(port))])
 }
 
 /// An object of the fields that are not null.
@@ -136,8 +198,11 @@ fn retries(spec: &Retries) -> Value {
     object.into()
 }
 
-fn matches(index: usize, entry: &Match) -> Value {
-    let mut object = Map::from_iter([("name".into(), json!(format!("m{index}")))]);
+fn matches(entry: &Match) -> Value {
+    let mut object = Map::new();
+    if !entry.name.is_empty() {
+        object.insert("name".into(), json!(entry.name));
+    }
     for (field, value) in
         [("uri", &entry.uri), ("scheme", &entry.scheme), ("method", &entry.method), ("authority", &entry.authority)]
     {
@@ -159,6 +224,16 @@ fn matches(index: usize, entry: &Match) -> Value {
     if let Some(port) = entry.port {
         object.insert("port".into(), json!(port));
     }
+    if !entry.source_labels.is_empty() {
+        let labels: Map<_, _> = entry.source_labels.iter().map(|(key, value)| ((*key).into(), json!(value))).collect();
+        object.insert("sourceLabels".into(), labels.into());
+    }
+    if let Some(namespace) = entry.source_namespace {
+        object.insert("sourceNamespace".into(), json!(namespace));
+    }
+    if !entry.gateways.is_empty() {
+        object.insert("gateways".into(), json!(entry.gateways));
+    }
     object.into()
 }
 
@@ -168,18 +243,13 @@ fn text(text: &Text) -> Value {
         Text::Prefix(value) => json!({"prefix": value}),
         Text::Regex(pattern) => json!({"regex": pattern.regex}),
         Text::Present => json!({}),
+        Text::Star => json!({"regex": "*"}),
     }
 }
 
 fn destination(spec: &Destination) -> Value {
-    let mut to = Map::from_iter([("host".into(), json!(spec.host))]);
-    if let Some(subset) = &spec.subset {
-        to.insert("subset".into(), json!(subset));
-    }
-    if let Some(port) = spec.port {
-        to.insert("port".into(), json!({"number": port}));
-    }
-    let mut object = Map::from_iter([("destination".into(), to.into())]);
+    let to = to(&spec.host, spec.subset.as_deref(), spec.port);
+    let mut object = Map::from_iter([("destination".into(), to)]);
     if let Some(weight) = spec.weight {
         object.insert("weight".into(), json!(weight));
     }

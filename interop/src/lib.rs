@@ -19,18 +19,23 @@
 
 mod accepted;
 mod bugs;
+mod clusters;
 mod compare;
 mod coverage;
 mod derive;
 mod dice;
 mod envoy;
 mod generate;
+mod hosts;
 mod istio;
+mod merge;
 mod model;
 mod ours;
 mod patterns;
+mod policies;
 mod referee;
 mod report;
+mod rules;
 mod shrink;
 mod translate;
 mod upstream;

@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
     for (feature, count) in &rare {
         println!("only {count} cases: {feature}");
     }
-    if report.different == 0 && rare.is_empty() && report.specific_percent >= 60 {
+    if report.different == 0 && report.late == 0 && rare.is_empty() && report.specific_percent >= 60 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

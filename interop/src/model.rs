@@ -14,6 +14,8 @@ pub(crate) enum Text {
     Regex(&'static Pattern),
     /// Headers and query parameters only: there is one.
     Present,
+    /// The same in Istio's other spelling: the regex `*`, which is none.
+    Star,
 }
 
 impl Text {
@@ -23,6 +25,7 @@ impl Text {
             Self::Prefix(_) => "prefix",
             Self::Regex(_) => "regex",
             Self::Present => "present",
+            Self::Star => "regex *",
         }
     }
 }
@@ -30,6 +33,8 @@ impl Text {
 /// A `match` entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Match {
+    /// Empty is none.
+    pub(crate) name: String,
     pub(crate) uri: Option<Text>,
     pub(crate) ignore_case: bool,
     pub(crate) scheme: Option<Text>,
@@ -39,6 +44,9 @@ pub(crate) struct Match {
     pub(crate) without: Vec<(String, Text)>,
     pub(crate) query: Vec<(String, Text)>,
     pub(crate) port: Option<u16>,
+    pub(crate) source_labels: Vec<(&'static str, &'static str)>,
+    pub(crate) source_namespace: Option<&'static str>,
+    pub(crate) gateways: Vec<&'static str>,
 }
 
 impl Match {
@@ -95,16 +103,28 @@ pub(crate) struct Destination {
 pub(crate) enum Action {
     Route(Vec<Destination>),
     Redirect(Redirect),
-    DirectResponse { status: u16, body: Option<String> },
+    DirectResponse {
+        status: u16,
+        body: Option<String>,
+    },
+    /// The rules of another VirtualService, one without hosts, stand here. No namespace is the rule's own.
+    Delegate {
+        name: String,
+        namespace: Option<String>,
+    },
 }
 
 /// Where to instead; at least one part is there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Redirect {
     pub(crate) uri: Option<String>,
+    /// Instead of `uri`.
+    pub(crate) prefix: Option<String>,
     pub(crate) authority: Option<String>,
     pub(crate) scheme: Option<&'static str>,
     pub(crate) port: Option<u16>,
+    /// Instead of `port`.
+    pub(crate) derive_port: Option<&'static str>,
     pub(crate) code: Option<u16>,
 }
 
@@ -159,9 +179,18 @@ impl Fault {
     }
 }
 
+/// Who else gets a copy. Without a percentage, of all requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Mirror {
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+    pub(crate) percent: Percent,
+}
+
 /// An `http` rule.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    /// Empty is none.
     pub(crate) name: String,
     pub(crate) matches: Vec<Match>,
     pub(crate) action: Action,
@@ -171,30 +200,88 @@ pub(crate) struct Rule {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) retries: Option<Retries>,
     pub(crate) fault: Fault,
+    /// `mirror`, whose percentage is a field of its own: a delegate may have one and its root the other.
+    pub(crate) mirror: Option<Mirror>,
+    pub(crate) mirror_percent: Percent,
+    /// `mirrors`, instead.
+    pub(crate) mirrors: Vec<Mirror>,
+    /// A delegate's, in a root's place. No rule is written so.
+    pub(crate) lent: bool,
 }
 
-/// A VirtualService.
+/// A VirtualService; without hosts it is one that others delegate to.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
-    pub(crate) number: usize,
-    /// A wildcard host that no service has, instead of the host of the table's own service.
-    pub(crate) wildcard: bool,
+pub(crate) struct VirtualService {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) gateways: Vec<&'static str>,
+    pub(crate) export_to: Vec<&'static str>,
     pub(crate) rules: Vec<Rule>,
 }
 
-impl Table {
-    /// `t7`.
-    pub(crate) fn service(&self) -> String {
-        format!("t{}", self.number)
+/// A service that a table brings along.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) namespace: String,
+    /// In full.
+    pub(crate) host: String,
+    pub(crate) ports: Vec<u16>,
+}
+
+/// VirtualServices that are in force together, in their order, with the services that they are for. No host of one table
+/// is a host of another.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) number: usize,
+    pub(crate) services: Vec<Service>,
+    pub(crate) virtual_services: Vec<VirtualService>,
+}
+
+/// Where the client is, and what it is.
+pub(crate) const CLIENT_NAMESPACE: &str = "default";
+pub(crate) const CLIENT_LABELS: [(&str, &str); 2] = [("app", "referee"), ("version", "v1")];
+
+/// What the names of Kubernetes services end in.
+pub(crate) const CLUSTER_DOMAIN: &str = ".svc.cluster.local";
+
+impl Rule {
+    /// A rule with an action, and nothing else.
+    pub(crate) fn new(name: String, action: Action) -> Self {
+        Self {
+            name,
+            matches: Vec::new(),
+            action,
+            rewrite: None,
+            cors: None,
+            headers: Headers::default(),
+            timeout_ms: None,
+            retries: None,
+            fault: Fault::default(),
+            mirror: None,
+            mirror_percent: None,
+            mirrors: Vec::new(),
+            lent: false,
+        }
     }
 
-    /// The host as its VirtualService spells it: short or in full, which is the same.
-    pub(crate) fn host(&self) -> String {
-        match (self.wildcard, self.number % 2) {
-            (true, _) => format!("*.w{}.test", self.number),
-            (false, 0) => self.service(),
-            (false, _) => format!("{}.default.svc.cluster.local", self.service()),
-        }
+    /// All copies that it asks for.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = Mirror> {
+        let one = self.mirror.clone().map(|mirror| Mirror { percent: self.mirror_percent, ..mirror });
+        one.into_iter().chain(self.mirrors.iter().cloned())
+    }
+}
+
+impl Headers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
+}
+
+impl Service {
+    /// Is it a Kubernetes service? Otherwise it is a ServiceEntry's.
+    pub(crate) fn is_kubernetes(&self) -> bool {
+        self.host.ends_with(CLUSTER_DOMAIN)
     }
 }
 

@@ -30,13 +30,13 @@ use mesh_routing::{
     CompileInput, CorsLayer, FaultLayer, MirrorBody, MirrorLayer, ReplayBody, RetryLayer, RetryPolicy, RouteLayer,
     RoutePolicy, RouteTable, TimeoutLayer, VirtualService,
 };
-use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, ServiceBuilder};
 
 use crate::{
-    istio::{self, UPSTREAMS},
-    model::{PORTS, Table},
+    clusters::CLUSTERS,
+    istio,
+    model::{CLIENT_LABELS, CLIENT_NAMESPACE, PORTS, Table},
     translate::ROLL_HEADER,
 };
 
@@ -85,21 +85,17 @@ impl Ours {
 
 fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Cluster>, String> {
     let mut issues = Issues::default();
-    let mut services: Vec<Value> = UPSTREAMS.iter().map(|(name, ports)| istio::service(name, ports)).collect();
-    let mut virtual_services = Vec::new();
-    for (index, document) in tables.iter().flat_map(istio::documents).enumerate() {
-        if document["kind"] == "Service" {
-            services.push(document);
-            continue;
+    let (mut documents, mut virtual_services) = (Vec::new(), Vec::new());
+    for (index, document) in istio::upstreams().into_iter().chain(tables.iter().flat_map(istio::documents)).enumerate()
+    {
+        let rules = document["kind"] == "VirtualService";
+        for document in Document::parse_all(&format!("{index}.yaml"), &document.to_string(), &mut issues) {
+            if rules {
+                virtual_services.extend(VirtualService::from_document(&document, &mut issues).map(Arc::new));
+            } else {
+                documents.push(document);
+            }
         }
-        let name = format!("{index}.yaml");
-        for document in Document::parse_all(&name, &document.to_string(), &mut issues) {
-            virtual_services.extend(VirtualService::from_document(&document, &mut issues).map(Arc::new));
-        }
-    }
-    let mut documents = Vec::new();
-    for service in services {
-        documents.extend(Document::parse_all("services.yaml", &service.to_string(), &mut issues));
     }
     let mut mesh = MeshConfig::default();
     mesh.path_normalization = mode;
@@ -107,12 +103,8 @@ fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Clust
     if issues.has_errors() {
         return Err(issues.to_string());
     }
-    // Of the generated services themselves nobody answers: their default routes end in NC.
-    let known = |name: &ClusterName| {
-        let upstream = |(known, ports): &(&str, &[u16])| **known == *name.service.name && ports.contains(&name.port);
-        name.is_passthrough() || name.subset.is_none() && UPSTREAMS.iter().any(upstream)
-    };
-    let workload = Workload::new("default", "referee");
+    let labels = CLIENT_LABELS.iter().map(|(key, value)| (*key, *value)).collect();
+    let workload = Workload::new(CLIENT_NAMESPACE, "referee").with_labels(labels);
     let input = CompileInput {
         workload: &workload,
         mesh: &mesh,
@@ -120,7 +112,11 @@ fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Clust
         virtual_services: &virtual_services,
         default_retry: Some(RetryPolicy::istio_default()),
     };
-    Ok(RouteTable::compile(&input, &mut |name| known(name).then(|| Arc::new(name.clone())), &mut issues))
+    Ok(RouteTable::compile(
+        &input,
+        &mut |name| CLUSTERS.contains_key(&name.to_string()).then(|| Arc::new(name.clone())),
+        &mut issues,
+    ))
 }
 
 async fn serve(listener: TcpListener, port: u16, table: Arc<ArcSwap<RouteTable<Cluster>>>, transport: Transport) {

@@ -1,7 +1,7 @@
 //! The match: batches of tables, the same bytes to both sides, and what came of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{
@@ -16,34 +16,40 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     accepted,
     bugs::Bug,
+    clusters::{CLUSTERS, TABLES, is_shadow},
     compare::{Difference, Outcome, differences, printable},
     coverage::Coverage,
     derive,
     dice::Dice,
     envoy::{Envoy, MODES},
     generate,
-    istio::{self, UPSTREAMS},
-    model::{Request, Table},
+    hosts::{VirtualHost, is_ours_alone, virtual_hosts},
+    istio,
+    model::{PORTS, Request, Table},
     ours::Ours,
     report::{Options, Report},
     shrink,
-    translate::ROLL_HEADER,
-    upstream::{self, CASE, PLAN, Record},
+    translate::{self, ROLL_HEADER},
+    upstream::{self, CASE, PLAN, Record, Seen},
     wire::Connection,
 };
 
-/// Tables that are in force together, and requests for each: a batch is one push to each side.
-const TABLES: usize = 40;
+/// Requests for each table of a batch.
 const REQUESTS: usize = 25;
 /// Requests under way at a time.
 const WORKERS: usize = 12;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long copies may take to arrive once the answer is there, and when the case is played again because they did not.
+const MIRRORS: Duration = Duration::from_secs(1);
+const MIRRORS_AGAIN: Duration = Duration::from_millis(200);
 /// A difference counts when it is there again each of so many times: timeouts are real time.
 const AGAIN: usize = 3;
 /// Cases that are shrunk and printed, per kind of difference and in all.
 const PRINTED_PER_KIND: usize = 1;
 const PRINTED: usize = 12;
+/// How long a case is made smaller.
+const SHRINKING: Duration = Duration::from_secs(10);
 
 /// Play.
 ///
@@ -63,23 +69,25 @@ pub async fn run(options: &Options) -> io::Result<Report> {
         for (index, envoy, ours) in referee.play_all(&batch).await {
             let request = &batch.requests[index];
             report.cases += 1;
-            coverage.add(&batch.tables[request.table], request, &envoy);
+            coverage.add(&batch.hosts[request.table], request, &envoy);
             let Some(found) = referee.settle(&batch, request, (envoy, ours), &mut report).await else { continue };
             report.different += 1;
-            if options.bug.is_some() && report.different > 1 {
-                continue;
-            }
             let fields: Vec<_> = found.iter().map(|difference| difference.field).collect();
             let printed = kinds.entry(fields.join(", ")).or_default();
             if *printed < PRINTED_PER_KIND && report.examples.len() < PRINTED {
                 *printed += 1;
                 let table = &batch.tables[request.table];
-                report
-                    .examples
-                    .push(referee.minimal(table.clone(), request.clone(), batch.mode, found[0].field).await?);
+                let minimal = referee.minimal(table.clone(), request.clone(), batch.mode, found[0].field).await?;
+                report.examples.push(format!("seed {}: {minimal}", options.seed));
+                if options.bug.is_some() {
+                    break;
+                }
                 referee.push(&batch.tables, batch.mode).await?;
             }
         }
+        let late = referee.late();
+        report.late += late.len() as u64;
+        report.examples.extend(late.into_iter().map(|line| format!("seed {}: {line}", options.seed)).take(PRINTED));
     }
     report.specific_percent = coverage.specific_percent();
     report.features.clone_from(coverage.counts());
@@ -92,6 +100,8 @@ pub async fn run(options: &Options) -> io::Result<Report> {
 struct Batch {
     mode: usize,
     tables: Vec<Table>,
+    /// Of each table, on all ports.
+    hosts: Vec<Vec<VirtualHost>>,
     requests: Vec<Request>,
 }
 
@@ -100,10 +110,15 @@ impl Batch {
         // Istio's default most of the time.
         let mode = if dice.chance(70) { 0 } else { 1 + dice.below(MODES.len() - 1) };
         let tables: Vec<_> = (0..TABLES).map(|number| generate::table(dice, number)).collect();
-        let for_table = |table| (0..REQUESTS).map(move |_| table).collect::<Vec<&Table>>();
-        let requests = tables.iter().flat_map(for_table).map(|table| derive::request(dice, table)).collect();
-        Self { mode, tables, requests }
+        let hosts: Vec<_> = tables.iter().map(hosts).collect();
+        let requests = (0..TABLES * REQUESTS).map(|index| index / REQUESTS);
+        let requests = requests.map(|table| derive::request(dice, &tables[table], &hosts[table])).collect();
+        Self { mode, tables, hosts, requests }
     }
+}
+
+fn hosts(table: &Table) -> Vec<VirtualHost> {
+    PORTS.iter().flat_map(|port| virtual_hosts(table, *port)).collect()
 }
 
 /// Connections to both sides.
@@ -111,6 +126,8 @@ impl Batch {
 struct Player {
     envoy: HashMap<u16, Connection>,
     ours: HashMap<u16, Connection>,
+    /// How long copies may take.
+    mirrors: Duration,
 }
 
 /// Both sides, running.
@@ -146,7 +163,7 @@ impl Referee {
         let ports = crate::model::PORTS;
         let envoy = ports.map(|port| (port, Connection::new(self.envoy.address(MODES[mode].0, port))));
         let ours = ports.map(|port| (port, Connection::new(self.ours.address(port))));
-        Player { envoy: HashMap::from(envoy), ours: HashMap::from(ours) }
+        Player { envoy: HashMap::from(envoy), ours: HashMap::from(ours), mirrors: MIRRORS_AGAIN }
     }
 
     /// All requests of a batch, several at a time; results in their order.
@@ -155,14 +172,14 @@ impl Referee {
         let (position, results) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
-            let mut player = self.player(batch.mode);
+            let mut player = Player { mirrors: MIRRORS, ..self.player(batch.mode) };
             let (batch, position, results) = (Arc::clone(&batch), Arc::clone(&position), Arc::clone(&results));
             let (records, next) = (Arc::clone(&self.records), Arc::clone(&self.next));
             workers.spawn(async move {
                 loop {
                     let index = position.fetch_add(1, Ordering::Relaxed);
                     let Some(request) = batch.requests.get(index) else { return };
-                    let (envoy, ours) = player.play(request, &records, &next).await;
+                    let (envoy, ours) = player.play(request, &batch.hosts[request.table], &records, &next).await;
                     results.lock().unwrap_or_else(PoisonError::into_inner).push((index, envoy, ours));
                 }
             });
@@ -194,9 +211,24 @@ impl Referee {
             if round + 1 == AGAIN {
                 return Some(found);
             }
-            (envoy, ours) = self.player(batch.mode).play(request, &self.records, &self.next).await;
+            let hosts = &batch.hosts[request.table];
+            (envoy, ours) = self.player(batch.mode).play(request, hosts, &self.records, &self.next).await;
         }
         None
+    }
+
+    /// Copies that came when nobody waited for them any more, on one side only: a line about each such case.
+    fn late(&self) -> Vec<String> {
+        let (envoy, ours) = (self.records.0.late(), self.records.1.late());
+        let count = |side: &BTreeMap<String, Vec<Seen>>, case: &String| side.get(case).map_or(0, Vec::len);
+        let cases = envoy.iter().chain(&ours).filter(|(case, _)| count(&envoy, case) != count(&ours, case));
+        // Of a target that Envoy refuses and we do not (see `accepted`) nobody waits for copies.
+        let cases = cases.filter(|(_, copies)| copies[0].head.first.is_ascii());
+        let line = |(case, copies): (&String, &Vec<Seen>)| {
+            let (first, host) = (printable(&copies[0].head.first), copies[0].head.value("host").unwrap_or_default());
+            format!("COPIES OF LATE (Envoy {}, mesh {}): {first}, host {host}", count(&envoy, case), count(&ours, case))
+        };
+        cases.map(line).collect()
     }
 
     /// Leave things out while the sides still differ in a field.
@@ -207,8 +239,12 @@ impl Referee {
         mode: usize,
         field: &str,
     ) -> io::Result<String> {
+        let until = Instant::now() + if self.bug.is_some() { SHRINKING / 10 } else { SHRINKING };
         'smaller: loop {
             for (less_table, less_request) in shrink::smaller(&table, &request) {
+                if Instant::now() > until {
+                    break 'smaller;
+                }
                 if self.still_differs(&less_table, &less_request, mode, field).await {
                     (table, request) = (less_table, less_request);
                     continue 'smaller;
@@ -217,13 +253,13 @@ impl Referee {
             break;
         }
         self.push(std::slice::from_ref(&table), mode).await?;
-        let (envoy, ours) = self.player(mode).play(&request, &self.records, &self.next).await;
+        let (envoy, ours) = self.player(mode).play(&request, &hosts(&table), &self.records, &self.next).await;
         let mut text = format!(
             "DIFFERENCE (pathNormalization {:?}, port {}, upstreams answer {:?})\n  rules: {}\n  request: {}\n",
             MODES[mode].1,
             request.port,
             upstream::plan_text(&request.plan),
-            istio::virtual_service(&table)["spec"],
+            rules(&table),
             printable(&bytes(&request, "1")),
         );
         for Difference { field, envoy, ours } in judge(mode, &request, &envoy, &ours).0 {
@@ -233,11 +269,14 @@ impl Referee {
     }
 
     async fn still_differs(&mut self, table: &Table, request: &Request, mode: usize, field: &str) -> bool {
-        if self.push(std::slice::from_ref(table), mode).await.is_err() {
+        // Less of a table may be another case, whose difference is on purpose.
+        let host = String::from_utf8_lossy(&request.host);
+        let other = is_ours_alone(table, &host, request.port);
+        if other || self.push(std::slice::from_ref(table), mode).await.is_err() {
             return false;
         }
         for _ in 0..2 {
-            let (envoy, ours) = self.player(mode).play(request, &self.records, &self.next).await;
+            let (envoy, ours) = self.player(mode).play(request, &hosts(table), &self.records, &self.next).await;
             if judge(mode, request, &envoy, &ours).0.iter().all(|difference| difference.field != field) {
                 return false;
             }
@@ -262,19 +301,51 @@ fn judge(mode: usize, request: &Request, envoy: &Outcome, ours: &Outcome) -> (Ve
 }
 
 impl Player {
-    async fn play(&mut self, request: &Request, records: &(Record, Record), next: &AtomicU64) -> (Outcome, Outcome) {
+    async fn play(
+        &mut self,
+        request: &Request,
+        hosts: &[VirtualHost],
+        records: &(Record, Record),
+        next: &AtomicU64,
+    ) -> (Outcome, Outcome) {
         let case = next.fetch_add(1, Ordering::Relaxed).to_string();
         let bytes = bytes(request, &case);
         let head_only = request.method == "HEAD";
-        let side = async |connection: Option<&mut Connection>, record: &Record| {
+        let side = async |connection: Option<&mut Connection>| {
             let connection = connection.expect("both ports have one");
             let answer = tokio::time::timeout(PATIENCE, connection.exchange(&bytes, head_only)).await;
-            Outcome { answer: answer.ok().and_then(Result::ok), seen: record.take(&case) }
+            Outcome { answer: answer.ok().and_then(Result::ok), ..Outcome::default() }
         };
-        let envoy = side(self.envoy.get_mut(&request.port), &records.0);
-        let ours = side(self.ours.get_mut(&request.port), &records.1);
-        tokio::join!(envoy, ours)
+        let envoy = side(self.envoy.get_mut(&request.port));
+        let ours = side(self.ours.get_mut(&request.port));
+        let (mut envoy, mut ours) = tokio::join!(envoy, ours);
+        let copies = copies(hosts, request.port, &envoy);
+        tokio::join!(records.0.copies(&case, copies, self.mirrors), records.1.copies(&case, copies, self.mirrors));
+        for (outcome, record) in [(&mut envoy, &records.0), (&mut ours, &records.1)] {
+            let traffic = record.take(&case);
+            (outcome.seen, outcome.copies) = (traffic.attempts, traffic.copies);
+        }
+        (envoy, ours)
     }
+}
+
+/// How many copies are on their way after an answer.
+fn copies(hosts: &[VirtualHost], port: u16, envoy: &Outcome) -> usize {
+    let name = envoy.says("x-o-route");
+    let routes = hosts.iter().filter(|host| host.port == port).flat_map(|host| &host.routes);
+    let Some(route) = routes.into_iter().find(|route| route.name == name) else { return 0 };
+    let answered = envoy.says("x-o-flags").split(',').any(|flag| matches!(flag, "FI" | "NC"));
+    if answered {
+        0
+    } else {
+        translate::copies(&route.rule, port).filter(|to| CLUSTERS.get(to).is_some_and(|to| is_shadow(to))).count()
+    }
+}
+
+/// What is in force, as a person writes it.
+fn rules(table: &Table) -> String {
+    let documents: Vec<_> = istio::documents(table).iter().map(ToString::to_string).collect();
+    documents.join("\n         ")
 }
 
 /// The request as it goes to both sides.
@@ -304,27 +375,16 @@ fn bytes(request: &Request, case: &str) -> Vec<u8> {
 
 /// One side's upstreams, by the names of their clusters.
 async fn upstreams(record: &Record) -> io::Result<HashMap<String, SocketAddr>> {
-    let mut all = HashMap::new();
-    for (name, ports) in UPSTREAMS {
-        for port in ports {
-            let address = if name == "dead" {
-                // Bound and given up: nobody listens there.
-                tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?
-            } else {
-                upstream::listen(label(name, *port), record.clone()).await?
-            };
-            all.insert(format!("outbound|{port}||{name}.default.svc.cluster.local"), address);
-        }
+    let (mut all, mut listening) = (HashMap::new(), HashMap::new());
+    for (cluster, label) in &*CLUSTERS {
+        let address = match listening.get(label) {
+            Some(address) => *address,
+            // Bound and given up: nobody listens there.
+            None if *label == "dead" => tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?,
+            None => upstream::listen(label, record.clone()).await?,
+        };
+        listening.insert(*label, address);
+        all.insert(cluster.clone(), address);
     }
-    all.insert("PassthroughCluster".into(), upstream::listen("passthrough", record.clone()).await?);
     Ok(all)
-}
-
-fn label(name: &str, port: u16) -> &'static str {
-    match (name, port) {
-        ("a", _) => "a",
-        ("b", _) => "b",
-        ("c", 80) => "c:80",
-        _ => "c:8080",
-    }
 }

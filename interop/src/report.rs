@@ -38,6 +38,8 @@ pub struct Report {
     pub examples: Vec<String>,
     /// Differences that were gone when the case was played again.
     pub passing: u64,
+    /// Copies for mirrors that came on one side only, when nobody waited for them any more.
+    pub late: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -57,12 +59,14 @@ impl fmt::Display for Report {
         let rate = self.cases as f64 / self.took.as_secs_f64() * 60.0;
         writeln!(
             f,
-            "{} cases in {:.1} s ({rate:.0} a minute), {} % matched a rule that is no catch-all, {} differ, {} differed once",
+            "{} cases in {:.1} s ({rate:.0} a minute), {} % matched a rule that is no catch-all, {} differ, {} differed once, \
+             {} late copies",
             self.cases,
             self.took.as_secs_f64(),
             self.specific_percent,
             self.different,
-            self.passing
+            self.passing,
+            self.late
         )
     }
 }

@@ -4,18 +4,16 @@ use crate::model::{Action, Fault, Headers, Operations, Request, Step, Table};
 
 /// Cases that are a little smaller, the boldest first.
 pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)> {
-    let mut tables = Vec::new();
-    for index in 0..table.rules.len() {
-        if table.rules.len() > 1 {
-            let mut less = table.clone();
-            less.rules.remove(index);
-            tables.push(less);
-        }
-    }
-    for (index, rule) in table.rules.iter().enumerate() {
+    let mut tables = smaller_tables(table);
+    let rules = table
+        .virtual_services
+        .iter()
+        .enumerate()
+        .flat_map(|(vs, spec)| spec.rules.iter().enumerate().map(move |(index, rule)| (vs, index, rule)));
+    for (vs, index, rule) in rules {
         let mut variant = |change: &dyn Fn(&mut crate::model::Rule)| {
             let mut less = table.clone();
-            change(&mut less.rules[index]);
+            change(&mut less.virtual_services[vs].rules[index]);
             tables.push(less);
         };
         for entry in 0..rule.matches.len() {
@@ -40,6 +38,15 @@ pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)>
             }
             if old.port.is_some() {
                 variant(&|rule| rule.matches[entry].port = None);
+            }
+            if !old.source_labels.is_empty() {
+                variant(&|rule| rule.matches[entry].source_labels.clear());
+            }
+            if old.source_namespace.is_some() {
+                variant(&|rule| rule.matches[entry].source_namespace = None);
+            }
+            if !old.gateways.is_empty() {
+                variant(&|rule| rule.matches[entry].gateways.clear());
             }
             for at in 0..old.headers.len() {
                 variant(&|rule| {
@@ -93,8 +100,16 @@ pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)>
         if rule.rewrite.is_some() {
             variant(&|rule| rule.rewrite = None);
         }
+        if rule.mirror.is_some() || rule.mirror_percent.is_some() {
+            variant(&|rule| (rule.mirror, rule.mirror_percent) = (None, None));
+        }
+        for at in 0..rule.mirrors.len() {
+            variant(&|rule| {
+                rule.mirrors.remove(at);
+            });
+        }
         match &rule.action {
-            Action::Redirect(_) | Action::DirectResponse { .. } => {}
+            Action::Redirect(_) | Action::DirectResponse { .. } | Action::Delegate { .. } => {}
             Action::Route(destinations) => {
                 for at in 0..destinations.len() {
                     if destinations.len() > 1 {
@@ -119,6 +134,49 @@ pub(crate) fn smaller(table: &Table, request: &Request) -> Vec<(Table, Request)>
     let mut cases: Vec<_> = tables.into_iter().map(|less| (less, request.clone())).collect();
     cases.extend(smaller_requests(request).into_iter().map(|less| (table.clone(), less)));
     cases
+}
+
+/// Without a VirtualService, a host, a service, a rule, or what limits who sees it.
+fn smaller_tables(table: &Table) -> Vec<Table> {
+    let mut tables = Vec::new();
+    let mut variant = |change: &dyn Fn(&mut Table)| {
+        let mut less = table.clone();
+        change(&mut less);
+        tables.push(less);
+    };
+    for (at, vs) in table.virtual_services.iter().enumerate() {
+        if table.virtual_services.len() > 1 {
+            variant(&|table| {
+                table.virtual_services.remove(at);
+            });
+        }
+        for host in 0..vs.hosts.len() {
+            if vs.hosts.len() > 1 {
+                variant(&|table| {
+                    table.virtual_services[at].hosts.remove(host);
+                });
+            }
+        }
+        for rule in 0..vs.rules.len() {
+            if vs.rules.len() > 1 {
+                variant(&|table| {
+                    table.virtual_services[at].rules.remove(rule);
+                });
+            }
+        }
+        if !vs.export_to.is_empty() {
+            variant(&|table| table.virtual_services[at].export_to.clear());
+        }
+        if !vs.gateways.is_empty() {
+            variant(&|table| table.virtual_services[at].gateways.clear());
+        }
+    }
+    for at in 0..table.services.len() {
+        variant(&|table| {
+            table.services.remove(at);
+        });
+    }
+    tables
 }
 
 fn smaller_headers(headers: &Headers) -> Vec<Headers> {

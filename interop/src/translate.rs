@@ -8,29 +8,27 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    istio::UPSTREAMS,
-    model::{
-        Abort, Action, Cors, Destination, Fault, Match, Operations, Percent, Redirect, Retries, Rule, Table, Text,
-    },
+    clusters::{self, PASSTHROUGH, UPSTREAMS},
+    hosts::{Route, VirtualHost, virtual_hosts},
+    model::{Action, CLUSTER_DOMAIN, Destination, Match, Operations, Redirect, Retries, Rule, Table, Text},
+    policies::{cors, fault, retry_policy},
 };
 
-const TYPE: &str = "type.googleapis.com/";
-
-/// Istio's answer to a rule that says nothing about retries (retry.go, cachedDefaultPolicy).
-const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+pub(crate) const TYPE: &str = "type.googleapis.com/";
 
 /// The header that fixes the weighted draw.
 pub(crate) const ROLL_HEADER: &str = "x-roll";
 
 /// The RouteConfiguration of a port.
 pub(crate) fn route_configuration(name: &str, port: u16, tables: &[Table], version: &str) -> Value {
-    let mut hosts: Vec<_> = tables.iter().filter_map(|table| virtual_host(table, port)).collect();
+    let mut hosts: Vec<_> =
+        tables.iter().flat_map(|table| virtual_hosts(table, port)).map(|host| virtual_host(&host)).collect();
     hosts.push(json!({"name": "version", "domains": ["version.referee"], "routes": [
         {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": version}}}]}));
     // buildCatchAllVirtualHost
     hosts.push(json!({"name": "allow_any", "domains": ["*"], "include_request_attempt_count": true, "routes": [
         {"name": "allow_any", "match": {"prefix": "/"},
-         "route": {"cluster": "PassthroughCluster", "timeout": "0s", "max_grpc_timeout": "0s"}}]}));
+         "route": {"cluster": PASSTHROUGH, "timeout": "0s", "max_grpc_timeout": "0s"}}]}));
     let reveal: Vec<_> = REVEALED
         .iter()
         .map(|(key, value)| {
@@ -54,55 +52,21 @@ pub(crate) const REVEALED: [(&str, &str); 5] = [
     ("x-o-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
 ];
 
-fn virtual_host(table: &Table, port: u16) -> Option<Value> {
-    if table.wildcard && port != 80 {
-        return None; // a host that no service has gets a virtual host on port 80 only
-    }
-    let service = table.service();
-    let full = format!("{service}.default.svc.cluster.local");
-    let domains = if table.wildcard {
-        vec![table.host()]
-    } else {
-        // generateVirtualHostDomains, GenerateAltVirtualHosts
-        vec![
-            full.clone(),
-            format!("{full}."),
-            format!("{service}.default.svc"),
-            format!("{service}.default"),
-            service.clone(),
-        ]
-    };
-    let mut routes: Vec<_> = table.rules.iter().flat_map(|rule| rule_routes(rule, port)).collect();
-    if routes.is_empty() {
-        if table.wildcard {
-            return None;
-        }
-        // "If every entry is filtered out statically the VS counts as absent": BuildDefaultHTTPOutboundRoute
-        let action = json!({"cluster": format!("outbound|{port}||{full}"), "timeout": "0s", "max_grpc_timeout": "0s",
-                            "retry_policy": retry_policy(&Retries { attempts: 2, ..Retries::default() })});
-        routes.push(json!({"name": "default", "match": {"prefix": "/"}, "route": action}));
-    }
-    Some(json!({"name": service, "domains": domains, "routes": routes, "include_request_attempt_count": true}))
-}
-
-/// One route per `match` entry that this port admits: "OR over entries, AND inside an entry".
-fn rule_routes(rule: &Rule, port: u16) -> Vec<Value> {
-    if rule.matches.is_empty() {
-        return vec![route(rule, rule.name.clone(), json!({"prefix": "/"}), port)];
-    }
-    let admitted = rule.matches.iter().enumerate().filter(|(_, entry)| entry.port.is_none_or(|only| only == port));
-    admitted.map(|(index, entry)| route(rule, format!("{}.m{index}", rule.name), route_match(entry), port)).collect()
+fn virtual_host(host: &VirtualHost) -> Value {
+    let routes: Vec<_> = host.routes.iter().map(|one| route(one, host.port)).collect();
+    json!({"name": host.domains[0], "domains": host.domains, "routes": routes, "include_request_attempt_count": true})
 }
 
 // TranslateRouteMatch
-fn route_match(entry: &Match) -> Value {
+fn route_match(entry: Option<&Match>) -> Value {
+    let Some(entry) = entry else { return json!({"prefix": "/"}) };
     let mut to = Map::new();
     match &entry.uri {
         None => to.insert("prefix".into(), json!("/")),
         Some(Text::Exact(path)) => to.insert("path".into(), json!(path)),
         Some(Text::Prefix(prefix)) => to.insert("prefix".into(), json!(prefix)),
         Some(Text::Regex(pattern)) => to.insert("safe_regex".into(), json!({"regex": pattern.regex})),
-        Some(Text::Present) => unreachable!("a path is always present"),
+        Some(Text::Present | Text::Star) => unreachable!("a path is always present"),
     };
     if entry.ignore_case && matches!(entry.uri, Some(Text::Exact(_) | Text::Prefix(_))) {
         to.insert("case_sensitive".into(), json!(false));
@@ -115,7 +79,7 @@ fn route_match(entry: &Match) -> Value {
     for (name, value) in &entry.without {
         let mut matcher = named(&name.to_lowercase(), value);
         matcher["invert_match"] = json!(true);
-        if !matches!(value, Text::Present) {
+        if !matches!(value, Text::Present | Text::Star) {
             matcher["treat_missing_header_as_empty"] = json!(true);
         }
         headers.push(matcher);
@@ -135,13 +99,15 @@ fn named(name: &str, value: &Text) -> Value {
         Text::Exact(value) => json!({"name": name, "string_match": {"exact": value}}),
         Text::Prefix(value) => json!({"name": name, "string_match": {"prefix": value}}),
         Text::Regex(pattern) => json!({"name": name, "string_match": {"safe_regex": {"regex": pattern.regex}}}),
-        Text::Present => json!({"name": name, "present_match": true}),
+        // canBeConvertedToPresentMatch
+        Text::Present | Text::Star => json!({"name": name, "present_match": true}),
     }
 }
 
 // TranslateRoute
-fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
-    let mut to = Map::from_iter([("name".into(), json!(name)), ("match".into(), matches)]);
+fn route(route: &Route, port: u16) -> Value {
+    let Route { name, rule, entry } = route;
+    let mut to = Map::from_iter([("name".into(), json!(name)), ("match".into(), route_match(entry.as_ref()))]);
     let mut route_level = vec![&rule.headers];
     match &rule.action {
         Action::Route(destinations) => {
@@ -154,7 +120,7 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
             to.insert("route".into(), action.into());
         }
         Action::Redirect(spec) => {
-            to.insert("redirect".into(), redirect(spec));
+            to.insert("redirect".into(), redirect(spec, port));
         }
         Action::DirectResponse { status, body } => {
             let mut answer = json!({"status": status});
@@ -163,6 +129,7 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
             }
             to.insert("direct_response".into(), answer);
         }
+        Action::Delegate { .. } => unreachable!("the delegate's rules are in its place"),
     }
     let requests: Vec<_> = route_level.iter().map(|headers| &headers.request).collect();
     let responses: Vec<_> = route_level.iter().map(|headers| &headers.response).collect();
@@ -182,7 +149,7 @@ fn route(rule: &Rule, name: String, matches: Value, port: u16) -> Value {
 }
 
 // ApplyRedirect
-fn redirect(spec: &Redirect) -> Value {
+fn redirect(spec: &Redirect, listener: u16) -> Value {
     let code = match spec.code {
         None | Some(301) => "MOVED_PERMANENTLY",
         Some(302) => "FOUND",
@@ -191,11 +158,16 @@ fn redirect(spec: &Redirect) -> Value {
         Some(_) => "PERMANENT_REDIRECT",
     };
     let mut to = json!({"response_code": code});
+    // "FROM_REQUEST_PORT = listener port"; no explicit :80 with http and no :443 with https, and a sidecar's listener is
+    // http
+    let port = spec.port.or((spec.derive_port == Some("FROM_REQUEST_PORT")).then_some(listener));
+    let port = port.filter(|port| *port != if spec.scheme == Some("https") { 443 } else { 80 });
     for (field, value) in [
         ("path_redirect", json!(spec.uri)),
+        ("prefix_rewrite", json!(spec.prefix)),
         ("host_redirect", json!(spec.authority)),
         ("scheme_redirect", json!(spec.scheme)),
-        ("port_redirect", json!(spec.port)),
+        ("port_redirect", json!(port)),
     ] {
         if !value.is_null() {
             to[field] = value;
@@ -219,6 +191,10 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
             action.insert("retry_policy".into(), retry_policy(retries));
         }
     }
+    let mirrors = mirrors(rule, port);
+    if !mirrors.is_empty() {
+        action.insert("request_mirror_policies".into(), mirrors.into());
+    }
     let rewrite = rule.rewrite.as_ref();
     if let Some(uri) = rewrite.and_then(|rewrite| rewrite.uri.as_ref()) {
         action.insert("prefix_rewrite".into(), json!(uri));
@@ -233,7 +209,7 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
         action.insert("host_rewrite_literal".into(), json!(authority));
     }
     if let [only] = destinations {
-        action.insert("cluster".into(), json!(cluster(only, port)));
+        action.insert("cluster".into(), json!(of(only, port)));
         if let (None, Some(authority)) = (rule_authority, authority(&only.headers.request)) {
             action.insert("host_rewrite_literal".into(), json!(authority));
         }
@@ -244,7 +220,7 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
         .filter(|destination| destination.weight.unwrap_or(0) > 0)
         .map(|destination| {
             let mut to = Map::from_iter([
-                ("name".into(), json!(cluster(destination, port))),
+                ("name".into(), json!(of(destination, port))),
                 ("weight".into(), json!(destination.weight)),
             ]);
             header_operations(&mut to, "request", &[&destination.headers.request]);
@@ -258,15 +234,40 @@ fn forward(action: &mut Map<String, Value>, rule: &Rule, destinations: &[Destina
     action.insert("weighted_clusters".into(), json!({"clusters": weighted, "header_name": ROLL_HEADER}));
 }
 
+// TranslateRequestMirrorPolicy: not sampled, and the Host stays as it is (DISABLE_SHADOW_HOST_SUFFIX)
+fn mirrors(rule: &Rule, port: u16) -> Vec<Value> {
+    let share = |percent: u32| json!({"default_value": {"numerator": percent * 10_000, "denominator": "MILLION"}});
+    let policy = |(percent, cluster)| {
+        json!({"cluster": cluster, "trace_sampled": false, "disable_shadow_host_suffix_append": true,
+               "runtime_fraction": share(percent)})
+    };
+    due(rule, port).map(policy).collect()
+}
+
+// MirrorPercent: all without a percentage, and at 0 % there is no mirror
+fn due(rule: &Rule, port: u16) -> impl Iterator<Item = (u32, String)> {
+    let due = rule.copies().filter(|mirror| mirror.percent != Some(0));
+    due.map(move |mirror| (mirror.percent.unwrap_or(100), cluster(&mirror.host, None, mirror.port, port)))
+}
+
+/// The clusters that get copies of what a rule forwards.
+pub(crate) fn copies(rule: &Rule, port: u16) -> impl Iterator<Item = String> {
+    let forwards = matches!(rule.action, Action::Route(_));
+    due(rule, port).map(|(_, cluster)| cluster).filter(move |_| forwards)
+}
+
 // GetDestinationCluster: the destination's port, else the service's single port, else the port dialled
-fn cluster(destination: &Destination, dialled: u16) -> String {
-    let name = destination.host.split('.').next().unwrap_or_default();
-    let single = UPSTREAMS.iter().find(|(known, _)| *known == name).and_then(|(_, ports)| match ports {
+fn cluster(host: &str, subset: Option<&str>, port: Option<u16>, dialled: u16) -> String {
+    let upstream = UPSTREAMS.iter().find(|(name, _)| *host == format!("{name}.default{CLUSTER_DOMAIN}"));
+    let single = upstream.and_then(|(_, ports)| match ports {
         [port] => Some(*port),
         _ => None,
     });
-    let port = destination.port.or(single).unwrap_or(dialled);
-    format!("outbound|{port}|{}|{name}.default.svc.cluster.local", destination.subset.as_deref().unwrap_or_default())
+    clusters::cluster(port.or(single).unwrap_or(dialled), subset.unwrap_or_default(), host)
+}
+
+fn of(destination: &Destination, dialled: u16) -> String {
+    cluster(&destination.host, destination.subset.as_deref(), destination.port, dialled)
 }
 
 fn is_authority(name: &str) -> bool {
@@ -297,79 +298,7 @@ fn header_operations(to: &mut Map<String, Value>, direction: &str, levels: &[&Op
     }
 }
 
-// ConvertPolicy, parseRetryOn
-fn retry_policy(retries: &Retries) -> Value {
-    let mut words: Vec<&str> = retries.on.iter().copied().filter(|word| word.parse::<u16>().is_err()).collect();
-    let codes: Vec<u16> = retries.on.iter().filter_map(|word| word.parse().ok()).collect();
-    if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
-        words.push("retriable-status-codes");
-    }
-    let on = if words.is_empty() { DEFAULT_RETRY_ON.to_owned() } else { words.join(",") };
-    let previous = json!({"name": "envoy.retry_host_predicates.previous_hosts", "typed_config":
-        {"@type": format!("{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")}});
-    let mut policy = json!({
-        "num_retries": retries.attempts, "retry_on": on, "retriable_status_codes": codes,
-        "host_selection_retry_max_attempts": "5", "retry_host_predicate": [previous]
-    });
-    if let Some(timeout) = retries.per_try_ms {
-        policy["per_try_timeout"] = json!(seconds(timeout));
-    }
-    if let Some(base) = retries.backoff_ms {
-        policy["retry_back_off"] = json!({"base_interval": seconds(base), "max_interval": seconds(base * 10)});
-    }
-    policy
-}
-
-// TranslateCORSPolicy
-fn cors(policy: &Cors) -> Value {
-    let origins: Vec<_> = policy
-        .origins
-        .iter()
-        .map(|origin| match origin {
-            Text::Exact(value) => json!({"exact": value}),
-            Text::Prefix(value) => json!({"prefix": value}),
-            Text::Regex(pattern) => json!({"safe_regex": {"regex": pattern.regex}}),
-            Text::Present => unreachable!("an origin is said"),
-        })
-        .collect();
-    let mut to = json!({
-        "@type": format!("{TYPE}envoy.extensions.filters.http.cors.v3.CorsPolicy"),
-        "allow_origin_string_match": origins,
-        "allow_methods": policy.methods.join(","),
-        "allow_headers": policy.headers.join(","),
-        "expose_headers": policy.expose.join(","),
-        "forward_not_matching_preflights": policy.unmatched != Some("IGNORE"),
-        "filter_enabled": {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    });
-    if let Some(seconds) = policy.max_age {
-        to["max_age"] = json!(seconds.to_string());
-    }
-    if let Some(credentials) = policy.credentials {
-        to["allow_credentials"] = json!(credentials);
-    }
-    to
-}
-
-// TranslateFault
-fn fault(fault: &Fault) -> Value {
-    let share = |percent: Percent| json!({"numerator": percent.unwrap_or(0) * 10_000, "denominator": "MILLION"});
-    let mut to =
-        Map::from_iter([("@type".into(), json!(format!("{TYPE}envoy.extensions.filters.http.fault.v3.HTTPFault")))]);
-    if let Some((delay, percent)) = &fault.delay {
-        to.insert("delay".into(), json!({"fixed_delay": seconds(*delay), "percentage": share(*percent)}));
-    }
-    if let Some((abort, percent)) = &fault.abort {
-        let mut spec = json!({"percentage": share(*percent)});
-        match abort {
-            Abort::Http(status) => spec["http_status"] = json!(status),
-            Abort::Grpc(_, code) => spec["grpc_status"] = json!(code),
-        }
-        to.insert("abort".into(), spec);
-    }
-    to.into()
-}
-
 /// A protobuf duration.
-fn seconds(ms: u64) -> String {
+pub(crate) fn seconds(ms: u64) -> String {
     format!("{}.{:03}s", ms / 1000, ms % 1000)
 }

@@ -3,19 +3,21 @@
 //! Written on sockets: an HTTP library would already have made one of two different requests of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
-use crate::{model::Step, wire};
+use crate::{clusters::is_shadow, model::Step, wire};
 
 /// How long an upstream that hangs takes to answer after all.
 const HANG: Duration = Duration::from_millis(700);
@@ -33,22 +35,61 @@ pub(crate) struct Seen {
     pub(crate) body: Vec<u8>,
 }
 
+/// What reached one side's upstreams of a case.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic {
+    /// In their order.
+    pub(crate) attempts: Vec<Seen>,
+    /// What mirrors got, in no order.
+    pub(crate) copies: Vec<Seen>,
+}
+
 /// What one side's upstreams saw, by case.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Record(Arc<Mutex<HashMap<String, Vec<Seen>>>>);
+pub(crate) struct Record(Arc<(Mutex<HashMap<String, Traffic>>, Notify)>);
 
 impl Record {
-    /// The attempts of a case, forgotten here.
-    pub(crate) fn take(&self, case: &str) -> Vec<Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(case).unwrap_or_default()
+    /// What a case has brought so far, forgotten here.
+    pub(crate) fn take(&self, case: &str) -> Traffic {
+        self.lock().remove(case).unwrap_or_default()
+    }
+
+    /// Wait until a case has brought so many copies, but no longer than that.
+    pub(crate) async fn copies(&self, case: &str, count: usize, patience: Duration) {
+        let arrived = async {
+            loop {
+                let mut more = pin!(self.0.1.notified());
+                more.as_mut().enable();
+                if self.lock().get(case).map_or(0, |traffic| traffic.copies.len()) >= count {
+                    return;
+                }
+                more.await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, arrived).await;
+    }
+
+    /// Copies that came after their case had been taken.
+    pub(crate) fn late(&self) -> BTreeMap<String, Vec<Seen>> {
+        let late = std::mem::take(&mut *self.lock());
+        late.into_iter().filter(|(_, late)| !late.copies.is_empty()).map(|(case, late)| (case, late.copies)).collect()
     }
 
     /// Add an attempt and say which it is, from 0.
-    fn add(&self, case: &str, seen: Seen) -> usize {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempts = record.entry(case.to_owned()).or_default();
+    fn attempt(&self, case: &str, seen: Seen) -> usize {
+        let mut record = self.lock();
+        let attempts = &mut record.entry(case.to_owned()).or_default().attempts;
         attempts.push(seen);
         attempts.len() - 1
+    }
+
+    fn copy(&self, case: &str, seen: Seen) {
+        self.lock().entry(case.to_owned()).or_default().copies.push(seen);
+        self.0.1.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Traffic>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +129,16 @@ async fn serve(mut stream: TcpStream, name: &'static str, record: &Record) -> io
         let case = head.value(CASE).unwrap_or_default();
         let plan = head.value(PLAN).unwrap_or_default();
         let without_body = head.first.starts_with(b"HEAD ");
-        let attempt = record.add(&case, Seen { upstream: name, head, body });
+        let seen = Seen { upstream: name, head, body };
+        if is_shadow(name) {
+            record.copy(&case, seen);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await?;
+            if !without_body {
+                stream.write_all(b"copy").await?;
+            }
+            continue;
+        }
+        let attempt = record.attempt(&case, seen);
         let step = plan.split(' ').nth(attempt).or_else(|| plan.split(' ').next_back()).unwrap_or_default();
         let mut status = 200;
         let mut extra = String::new();

@@ -34,6 +34,14 @@ pub enum InvalidHost {
         /// The part that is not a label.
         label: String,
     },
+    /// Digits where a top level domain stands: neither a name nor an address.
+    #[error("domain name {host:?} invalid (top level domain {label:?} cannot be all-numeric)")]
+    NumericTopLevel {
+        /// The host as written.
+        host: String,
+        /// Its last label.
+        label: String,
+    },
     /// Longer than 255 bytes.
     #[error("domain name {0:?} is longer than 255 bytes")]
     TooLong(String),
@@ -172,6 +180,10 @@ impl FromStr for HostPattern {
                 return Err(InvalidHost::Label { host: host.to_owned(), label: label.to_owned() });
             }
         }
+        // istio validation validateDNS1123Labels.
+        if let Some(label) = name.rsplit('.').next().filter(|label| label.bytes().all(|b| b.is_ascii_digit())) {
+            return Err(InvalidHost::NumericTopLevel { host: host.to_owned(), label: label.to_owned() });
+        }
         let lower = name.to_ascii_lowercase();
         Ok(if wildcard { Self::Suffix(format!(".{lower}").into()) } else { Self::Exact(lower.into()) })
     }
@@ -229,7 +241,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_host() {
-        for host in ["", "a b", "a..b", "-a", "*a.com", "a.*.com", "a/b"] {
+        for host in ["", "a b", "a..b", "-a", "*a.com", "a.*.com", "a/b", "1.2.3", "a.256", "*.0"] {
             assert!(host.parse::<HostPattern>().is_err(), "{host:?}");
         }
     }

@@ -98,7 +98,7 @@ impl OperationsSpec {
     }
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
+pub(crate) fn header_name(name: &str) -> Result<HeaderName, String> {
     if name.starts_with(':') {
         return Err(format!("invalid header {name:?}: header cannot have \":\" prefix"));
     }
@@ -110,7 +110,7 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 
 /// Envoy reads `%NAME%` as a substitution and `%%` as a percent sign. Substitutions are refused: a literal
 /// `%REQ(x)%` reaching the upstream would be a surprise.
-fn header_value(value: &str) -> Result<HeaderValue, String> {
+pub(crate) fn header_value(value: &str) -> Result<HeaderValue, String> {
     let plain = value.replace("%%", "\u{0}");
     if plain.contains('%') {
         return Err(format!(

@@ -114,11 +114,11 @@ impl<C: ClusterHandle> RouteLayer<C> {
                 answer.edit_reply(move |headers| {
                     headers.insert(header::LOCATION, location.clone());
                 });
-                return Err(Taken::new(policy, &request).failed(answer).into());
+                return Err(self.answer(&Taken::new(policy, &request), || answer));
             }
             Decision::DirectResponse(response, policy) => {
                 let answer = Error::answer(response.status, response.body.clone());
-                return Err(Taken::new(policy, &request).failed(answer).into());
+                return Err(self.answer(&Taken::new(policy, &request), || answer));
             }
         };
         let mut taken = Taken::new(destination.policy(), &request);
@@ -155,13 +155,18 @@ impl<C: ClusterHandle> RouteLayer<C> {
         Ok((Routed::new(request, cluster, Arc::clone(&taken.policy)), taken))
     }
 
-    /// measured on Envoy 1.40 (t4): 503, empty body, NC. But faults come first (interop), and preflights are answered:
-    /// Envoy's fault and CORS filters stand before its router, which is what misses the cluster.
+    /// measured on Envoy 1.40 (t4): 503, empty body, NC. But preflights are answered (interop): Envoy's CORS filter stands
+    /// before its router, which is what misses the cluster.
     fn no_cluster<B>(&self, taken: &Taken<C>, request: &Request<B>) -> Refused {
-        let fault = taken.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
         let preflight = || taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
-        let missing = || preflight().unwrap_or_else(|| Error::new(Reason::NoCluster));
-        let mut error = taken.failed(fault.abort.map_or_else(missing, Error::new));
+        self.answer(taken, || preflight().unwrap_or_else(|| Error::new(taken.policy.missing)))
+    }
+
+    /// The answer of a route that goes nowhere. Faults come first, measured on Envoy 1.40 (interop): its fault filter stands
+    /// before its router. A redirect has one where it is a delegate's and the fault its root's.
+    fn answer(&self, taken: &Taken<C>, answer: impl FnOnce() -> Error) -> Refused {
+        let fault = taken.policy.fault().map(|fault| fault.decide(self.roll)).unwrap_or_default();
+        let mut error = taken.failed(fault.abort.map_or_else(answer, Error::new));
         if fault.delay.is_some() {
             error.exchange_mut().flag(ResponseFlag::DelayInjected);
         }
@@ -242,15 +247,18 @@ impl<C> Taken<C> {
 
     /// What a rule says about responses, it says about replies made here. measured on Envoy 1.40: redirects, direct
     /// responses, 503, 504 and injected aborts carry the rule's headers, the answer to a preflight does not; an abort,
-    /// which comes from outside of the CORS filter, says nothing about origins.
+    /// which comes from outside of the CORS filter, says nothing about origins. And one in front of a redirect or a direct
+    /// response has no rule's headers (interop): to Envoy's filters only a route that forwards has an entry.
     fn failed(&self, mut error: Error) -> Error {
         self.note(error.exchange_mut());
         let reason = error.reason();
-        if let Some(ops) = self.policy.response_headers.as_ref().filter(|_| reason != Reason::Preflight) {
+        let abort = matches!(reason, Reason::FaultAbort(_) | Reason::FaultAbortGrpc(_));
+        let told = reason != Reason::Preflight && !(abort && self.cluster.is_none());
+        if let Some(ops) = self.policy.response_headers.as_ref().filter(|_| told) {
             let ops = Arc::clone(ops);
             error.edit_reply(move |headers| header_ops::apply(&ops, headers));
         }
-        let outside_cors = matches!(reason, Reason::FaultAbort(_) | Reason::FaultAbortGrpc(_) | Reason::RateLimited);
+        let outside_cors = abort || reason == Reason::RateLimited;
         if let Some(grant) = self.grant.clone().filter(|_| !outside_cors) {
             error.edit_reply(move |headers| grant.apply(headers));
         }

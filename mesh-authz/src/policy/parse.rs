@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_core::{
     Labels,
-    config::{Document, Issues},
+    config::{Document, Issues, Topic},
     identity::{SpiffeId, TrustDomain},
     path::PathNormalization,
 };
@@ -91,7 +91,8 @@ impl Reader<'_> {
     fn selector(&mut self, selector: Option<&Selector>, targeted: bool) -> Labels {
         let Some(Selector { match_labels }) = selector else {
             if targeted {
-                self.warn("", "targetRefs name gateways and waypoints: not in force in-process");
+                let message = "targetRefs name gateways and waypoints: not in force in-process";
+                self.issues.push(self.document.warning("", message).about(Topic::NotEnforced));
             }
             return Labels::default();
         };

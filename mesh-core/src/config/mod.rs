@@ -37,6 +37,6 @@ mod unenforced;
 pub use document::{Document, ObjectRef};
 pub use duration::{DurationText, InvalidDuration, parse_duration};
 pub use fields::{Field, fields};
-pub use issue::{Issue, Issues, Severity};
+pub use issue::{Issue, Issues, Severity, Topic};
 pub use node::{Key, Node, Position, Value};
 pub use unenforced::Unenforced;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, Unenforced, fields},
+    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
@@ -18,6 +18,7 @@ use crate::{
 /// A Kubernetes service: its selector picks workload entries of its namespace.
 #[derive(Clone, Debug)]
 pub struct KubernetesService {
+    object: ObjectRef,
     name: ServiceName,
     ports: Vec<ServicePort>,
     selector: Labels,
@@ -111,6 +112,7 @@ impl KubernetesService {
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
         let addresses: HashSet<IpAddr> = addresses.collect();
         (issues.errors().count() == before).then(|| Self {
+            object: document.object().clone(),
             name: ServiceName::of_host(&host, own),
             ports,
             selector: spec.selector,
@@ -133,11 +135,13 @@ impl KubernetesService {
         // Kubernetes: a service without a selector has no endpoints of its own.
         let selected = workloads.iter().filter(|entry| {
             !self.selector.is_empty()
+                && entry.is_dialled()
                 && entry.namespace == self.name.namespace
                 && entry.labels.contains_all(&self.selector)
         });
         Service {
             name: self.name.clone(),
+            object: self.object.clone(),
             pattern: HostPattern::Exact(Arc::clone(&self.name.host)),
             ports: self.ports.clone(),
             location: Location::MeshInternal,

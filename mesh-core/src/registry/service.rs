@@ -3,8 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, host::is_dns_label,
-    identity::TrustDomain,
+    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, config::ObjectRef,
+    host::is_dns_label, identity::TrustDomain,
 };
 
 use super::WorkloadEntry;
@@ -15,6 +15,8 @@ use super::WorkloadEntry;
 pub struct Service {
     /// Its names.
     pub name: ServiceName,
+    /// The Kubernetes Service or ServiceEntry that it is from.
+    pub object: ObjectRef,
     /// The host as a pattern: a ServiceEntry may have a wildcard.
     pub pattern: HostPattern,
     /// Its ports, in the order written.

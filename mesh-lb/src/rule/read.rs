@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
-    config::{Document, Issues, Value, parse_duration},
+    config::{Document, Issues, Topic, Value, parse_duration},
     registry::Visibility,
 };
 
@@ -55,7 +55,8 @@ impl Read<'_> {
 
     /// For fields whose value is checked though nothing enforces it.
     fn not_enforced(&mut self, path: String) {
-        self.issues.push(self.document.warning(path, "read but not enforced in-process"));
+        let issue = self.document.warning(path, "read but not enforced in-process");
+        self.issues.push(issue.about(Topic::NotEnforced));
     }
 
     fn host(&mut self, host: Option<&str>) -> Option<HostPattern> {
@@ -271,6 +272,16 @@ impl Read<'_> {
         }
         if http.use_client_protocol == Some(true) {
             self.not_enforced(format!("{path}.useClientProtocol"));
+        }
+        if let Some(keep_alive) = &http.http2_keep_alive {
+            let path = format!("{path}.http2KeepAlive");
+            for (field, text) in [("interval", &keep_alive.interval), ("timeout", &keep_alive.timeout)] {
+                if text.is_none() {
+                    self.error(format!("{path}.{field}"), format!("http2 keepalive {field} is required"));
+                }
+                self.duration(format!("{path}.{field}"), text.as_deref());
+            }
+            self.not_enforced(path);
         }
     }
 

@@ -137,7 +137,14 @@ pub(super) struct Http {
     pub(super) use_client_protocol: Option<bool>,
     pub(super) max_concurrent_streams: Option<i32>,
     #[serde(rename = "http2KeepAlive")]
-    pub(super) http2_keep_alive: Unenforced,
+    pub(super) http2_keep_alive: Option<KeepAlive>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeepAlive {
+    pub(super) interval: Option<DurationText>,
+    pub(super) timeout: Option<DurationText>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

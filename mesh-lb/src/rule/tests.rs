@@ -64,6 +64,14 @@ fn says_what_is_wrong_and_where() {
             "use client protocol must not be true when H2UpgradePolicy is UPGRADE",
         ),
         (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {interval: 15s}}}}",
+            "http2KeepAlive.timeout: http2 keepalive timeout is required",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {timeout: 5s}}}}",
+            "http2KeepAlive.interval: http2 keepalive interval is required",
+        ),
+        (
             "host: a\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",
             "percentage 101 is not in range 0..100",
         ),

@@ -22,6 +22,8 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{BackOff, ReplayBody, RetryLayer, RetryOn, RetryPolicy, Verdict, replay::Replay};
 
+mod resend;
+
 type Name = Arc<ClusterName>;
 type Outcome = fn() -> Result<Response<()>, Error>;
 type RoutePolicy<C = Name> = crate::RoutePolicy<C>;

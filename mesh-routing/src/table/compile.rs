@@ -1,19 +1,21 @@
 //! Compiling VirtualServices, for one client, against the registry.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use mesh_core::{
-    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, ServiceName, Workload,
-    config::Issues,
-    registry::{Protocol, Registry, Service},
+    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, Reason, ServiceName,
+    Workload,
+    config::{Issue, Issues},
+    registry::{Protocol, Registry, Service, ServicePort},
 };
 
 use super::{
     Destination, Route, RouteTable,
     hosts::HostMap,
+    owners::{Owners, UNREGISTERED_PORT},
     route::{Action, Destinations, Entry, VirtualHost},
 };
 use crate::{
@@ -21,7 +23,9 @@ use crate::{
     header_ops::{Headers, in_order},
     matcher::RouteMatch,
     mirror::Mirror,
-    virtual_service::{self as model, Retries, Rule},
+    percent::Percent,
+    string_match::StringMatch,
+    virtual_service::{self as model, Backend, Retries, Rule, Semantics},
 };
 
 /// What a table is compiled from.
@@ -40,9 +44,6 @@ pub struct CompileInput<'a> {
     pub default_retry: Option<RetryPolicy>,
 }
 
-/// Istio gives hosts outside the registry a virtual host on port 80 only. Here any port reaches it, and its
-/// destinations that name no port have 80 unless their service has exactly one.
-const UNREGISTERED_PORT: u16 = 80;
 /// What the hosts of Kubernetes services end in.
 const CLUSTER_SUFFIX: &str = ".svc.cluster.local";
 
@@ -77,111 +78,108 @@ struct Compiler<'a, C> {
     clusters: &'a mut dyn FnMut(&ClusterName) -> Option<C>,
     issues: &'a mut Issues,
     /// Destinations that were warned about: a rule is compiled once per host and port.
-    warned: HashSet<*const model::Destination>,
+    warned: HashSet<*const Issue>,
     /// One name per cluster, shared.
     names: HashMap<ClusterName, Arc<ClusterName>>,
 }
 
-/// A host that a VirtualService owns.
-struct Owner<'a> {
-    pattern: &'a HostPattern,
-    place: &'a model::Place,
-    virtual_service: &'a VirtualService,
-}
-
-/// All owners, in order.
-#[derive(Default)]
-struct Owners<'a> {
-    all: Vec<Owner<'a>>,
-    by_pattern: HashMap<&'a HostPattern, usize>,
-    wildcards: Vec<usize>,
-}
-
 impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
-        let owners = self.owners();
+        let mut owners = Owners::new(self.input.virtual_services, self.input.workload, self.issues);
         let client = &*self.input.workload.namespace;
-        let mut used = HashSet::new();
-        let mut aliases = Vec::new();
+        // Names other than a service's own, in the order in which Istio gives them away (istio dedupeDomains).
+        let mut claims = Vec::new();
         for service in self.input.registry.services() {
             if !service.export_to.includes(&service.name.namespace, client) {
                 continue;
             }
-            let owner = owners.of(&service.pattern);
-            used.extend(owner);
-            for port in &service.ports {
-                // http rules are for HTTP: Istio proxies other protocols as bytes.
-                let http = !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
-                let owner = owner.filter(|_| http).map(|index| owners.all[index].virtual_service);
-                let host = Arc::new(self.service_host(service, port.number, owner));
-                hosts.insert(&service.pattern, Some(port.number), Arc::clone(&host));
-                aliases
-                    .extend(domains(service, client).into_iter().map(|alias| (alias, port.number, Arc::clone(&host))));
+            // http rules are for HTTP: Istio proxies other protocols as bytes.
+            let is_http =
+                |port: &&ServicePort| !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
+            let http: Vec<_> = service.ports.iter().filter(is_http).map(|port| port.number).collect();
+            let candidates = owners.of(service, &http);
+            for port in service.ports.iter().map(|port| port.number) {
+                let candidates = if http.contains(&port) { &*candidates } else { &[] };
+                let (order, host) = self.service_host(service, port, candidates);
+                hosts.insert(&service.pattern, Some(port), Arc::clone(&host));
+                let rank = order.map_or(usize::MAX, |order| 2 * order + 1);
+                let alias = |alias: String| (rank, HostPattern::Exact(alias.into()), port, Arc::clone(&host));
+                claims.extend(domains(service, client).into_iter().map(alias));
             }
         }
-        for (_, owner) in owners.all.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+        // Where Istio has no virtual host: hosts of no service, on other ports than 80.
+        let (mut elsewhere, mut settled) = (Vec::new(), HashSet::new());
+        for owner in owners.iter() {
+            let pattern = owner.pattern;
             // A name inside the cluster that no service has is a slip of the pen, or a service yet to come.
-            if owner.pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX)) {
-                let message = format!("host {} is no service of the registry: the rules are for nobody", owner.pattern);
+            if owners.is_outside(pattern)
+                && owners.is_first(owner)
+                && pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX))
+            {
+                let message = format!("host {pattern} is no service of the registry: the rules are for nobody");
                 self.issues.push(owner.place.warning(message));
             }
-            let entries = self.entries(owner.virtual_service, None, UNREGISTERED_PORT);
-            if !entries.is_empty() {
-                hosts.insert(owner.pattern, None, Arc::new(VirtualHost::new(entries)));
+            let (vs, outside) = (owner.virtual_service, owners.is_outside(pattern));
+            let ports = owners.ports(owner);
+            let entries = vs.rules().iter().flat_map(|rule| &rule.matches);
+            let named: BTreeSet<u16> = entries.filter_map(|matcher| matcher.port).collect();
+            let rest = if outside { self.host(vs, None, UNREGISTERED_PORT) } else { None };
+            for port in &ports {
+                // What no entry asks the port of is the same on all of them.
+                let same = rest.clone().filter(|_| *port == UNREGISTERED_PORT && !named.contains(port));
+                let host = same.or_else(|| self.host(vs, Some(*port), *port));
+                claims.extend(host.map(|host| (2 * owner.order, pattern.clone(), *port, host)));
             }
-        }
-        // A host's own name, and one that a VirtualService spells out, come before another's alternative name.
-        for (alias, port, host) in aliases {
-            hosts.insert(&HostPattern::Exact(alias.into()), Some(port), host);
-        }
-    }
-
-    /// The hosts of the VirtualServices in force for the client; of two with the same host the first keeps it.
-    ///
-    /// istio buildVirtualHost: not merged in the mesh; the later is dropped (metric DuplicatedDomains).
-    fn owners(&mut self) -> Owners<'a> {
-        let client = &*self.input.workload.namespace;
-        // istio BuildHTTPRoutesForVirtualService: one that has no rule for this client counts as absent, and leaves its
-        // hosts to the next.
-        let speaks = |rule: &Rule| {
-            rule.matches.is_empty() || rule.matches.iter().any(|matcher| matcher.source.admits(self.input.workload))
-        };
-        let in_force = |vs: &&Arc<VirtualService>| vs.applies_to_mesh() && vs.rules().iter().any(speaks);
-        let visible = self.input.virtual_services.iter().filter(in_force);
-        let mut ranked: Vec<_> = visible.filter_map(|vs| Some((vs.rank(client)?, vs))).collect();
-        ranked.sort_by_key(|(rank, _)| *rank);
-        let mut owners = Owners::default();
-        for (_, virtual_service) in ranked {
-            for host in virtual_service.host_entries() {
-                if let Some(first) = owners.by_pattern.get(&host.pattern) {
-                    let first = owners.all[*first].virtual_service.object();
-                    let message = format!("host {} is routed by {first} already, which comes first", host.pattern);
-                    self.issues.push(host.place.warning(message));
-                } else {
-                    owners.insert(Owner { pattern: &host.pattern, place: &host.place, virtual_service });
+            if outside && !settled.contains(pattern) {
+                let named = named.difference(&ports).map(|port| (Some(*port), self.host(vs, Some(*port), *port)));
+                elsewhere.extend(named.filter_map(|(port, host)| Some((pattern, port, host?))));
+                if let Some(rest) = rest {
+                    settled.insert(pattern);
+                    elsewhere.push((pattern, None, rest));
                 }
             }
         }
-        owners
-    }
-
-    fn service_host(&mut self, service: &Service, port: u16, owner: Option<&VirtualService>) -> VirtualHost<C> {
-        let mut entries = owner.map(|owner| self.entries(owner, Some(port), port)).unwrap_or_default();
-        if entries.is_empty() {
-            // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
-            let policy = RoutePolicy {
-                name: Some("default".into()),
-                retry: self.input.default_retry.clone(),
-                ..RoutePolicy::default()
-            };
-            let name = ClusterName { service: service.name.clone(), port, subset: None };
-            let destination = self.destination(name, Arc::new(policy));
-            entries.push(Entry { matcher: None, route: Route::to(destination) });
+        claims.sort_by_key(|(rank, ..)| *rank);
+        for (_, pattern, port, host) in claims {
+            hosts.insert(&pattern, Some(port), host);
         }
-        VirtualHost::new(entries)
+        for (pattern, port, host) in elsewhere {
+            hosts.insert(pattern, port, host);
+        }
     }
 
-    /// The routes of a VirtualService for a port; `None` for a port known only when a request comes.
+    /// The virtual host of a service on a port: with the rules of the first candidate that has some there.
+    fn service_host(
+        &mut self,
+        service: &Service,
+        port: u16,
+        candidates: &[(usize, &VirtualService)],
+    ) -> (Option<usize>, Arc<VirtualHost<C>>) {
+        for (order, owner) in candidates {
+            if let Some(host) = self.host(owner, Some(port), port) {
+                return (Some(*order), host);
+            }
+        }
+        // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
+        let policy = RoutePolicy {
+            name: Some("default".into()),
+            retry: self.input.default_retry.clone(),
+            ..RoutePolicy::default()
+        };
+        let name = ClusterName { service: service.name.clone(), port, subset: None };
+        let destination = self.destination(name, Arc::new(policy));
+        (None, Arc::new(VirtualHost::new(vec![Entry { matcher: None, route: Route::to(destination) }])))
+    }
+
+    fn host(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Option<Arc<VirtualHost<C>>> {
+        let entries = self.entries(owner, port, dialled);
+        (!entries.is_empty()).then(|| Arc::new(VirtualHost::new(entries)))
+    }
+
+    /// The routes of a VirtualService for a port; `None` for all that none of its entries names.
+    ///
+    /// istio BuildHTTPRoutesForVirtualService: it is compiled for each port, and one that has no route on a port counts as
+    /// absent there.
     fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
         let mut entries = Vec::new();
         for rule in owner.rules() {
@@ -191,15 +189,14 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 return entries;
             }
             for matcher in &rule.matches {
-                let elsewhere = matcher.port.is_some() && port.is_some() && matcher.port != port;
+                let elsewhere = matcher.port.is_some() && matcher.port != port;
                 if elsewhere || !matcher.source.admits(self.input.workload) {
                     continue;
                 }
-                let route = self.route(owner, rule, Some(&**matcher), matcher.port.unwrap_or(dialled));
-                let catch_all = matcher.is_catch_all(port.is_some());
+                let route = self.route(owner, rule, Some(&**matcher), dialled);
                 entries.push(Entry { matcher: Some(Arc::clone(matcher)), route });
                 // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.
-                if catch_all {
+                if matcher.is_catch_all(true) {
                     return entries;
                 }
             }
@@ -228,15 +225,21 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             model::Action::Forward(_) | model::Action::Delegate(_) => rule.destinations(),
         };
         let rewrite = rule.rewrite.as_ref();
+        let gateway = owner.semantics() != Semantics::Istio;
+        let consequence = if gateway { ANSWERED_500 } else { ANSWERED };
         let policy = RoutePolicy {
-            mirrors: self.mirrors(rule, &policy, dialled),
+            mirrors: self.mirrors(rule.mirrors(), &policy, dialled),
             rewrite: rewrite.and_then(|rewrite| rewrite.path(uri)),
+            // istio applyHTTPRouteDestination: "return 500 for invalid backends"
+            missing: if gateway { Reason::InvalidBackend } else { Reason::NoCluster },
             ..policy
         };
         let mut compiled = Vec::with_capacity(destinations.len());
         for spec in destinations {
             // istio "authority precedence": rewrite.authority, the rule's headers, the destination's.
-            let authority = rewrite.and_then(|rewrite| rewrite.authority.as_ref());
+            let own = spec.backend.as_deref();
+            let own_rewrite = own.and_then(|own| own.rewrite.as_ref());
+            let authority = own_rewrite.or(rewrite).and_then(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
                 // measured on Envoy 1.40 (interop): a weighted cluster's own rewrite says nothing.
@@ -246,8 +249,17 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 response_headers: some(in_order(&rule_headers.response, &spec.headers.response, rule.weighted)),
                 ..policy.clone()
             };
-            let destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
-            self.check(spec, &destination.name, destination.cluster.is_some(), ANSWERED);
+            let policy = match own {
+                Some(own) => self.backend(own, policy, uri, dialled),
+                None => policy,
+            };
+            let mut destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
+            destination.redirect = own.and_then(|own| own.redirect.as_ref()).map(|r| Box::new(r.matched(uri)));
+            if own.is_some_and(|own| own.invalid) {
+                destination.cluster = None;
+            } else if destination.redirect.is_none() {
+                self.check(spec, &destination.name, destination.cluster.is_some(), consequence);
+            }
             compiled.push((spec.weight, destination));
         }
         let mut compiled = compiled.into_iter();
@@ -255,12 +267,36 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         Route::new(Action::Forward(Destinations::new(first, compiled)))
     }
 
+    /// What a backend of a Gateway API route says itself.
+    ///
+    /// gateway API HTTPBackendRef.filters: "Filters defined at this level should be executed if and only if the request is
+    /// being forwarded to the backend defined here."
+    fn backend(
+        &mut self,
+        backend: &Backend,
+        policy: RoutePolicy<C>,
+        uri: Option<&StringMatch>,
+        dialled: u16,
+    ) -> RoutePolicy<C> {
+        let own = self.mirrors(backend.mirrors.iter().map(|(to, share)| (to, *share)), &policy, dialled);
+        let mirrors = policy.mirrors.iter().chain(&own).flat_map(|mirrors| mirrors.iter().cloned());
+        let answers = backend.redirect.is_some();
+        RoutePolicy {
+            mirrors: some(mirrors.collect()),
+            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or_else(|| policy.rewrite.clone()),
+            cors: backend.cors.clone().or_else(|| policy.cors.clone()).filter(|_| !answers),
+            ..policy
+        }
+    }
+
     /// What a rule says, whatever its action.
     fn policy(&self, owner: &VirtualService, rule: &Rule, matched: Option<&RouteMatch>) -> RoutePolicy<C> {
         let object = owner.object();
         RoutePolicy {
             name: route_name(rule.name.as_deref(), matched.and_then(|matched| matched.name.as_deref())),
-            virtual_service: Some(format!("{}/{}", object.namespace, object.name).into()),
+            virtual_service: Some(
+                rule.route.clone().unwrap_or_else(|| format!("{}/{}", object.namespace, object.name).into()),
+            ),
             timeout: rule.timeout.flatten(),
             retry: match &rule.retries {
                 Retries::Default => self.input.default_retry.clone(),
@@ -273,9 +309,14 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     }
 
     /// The rule's mirrors. One whose cluster is not defined gets nothing, as in Envoy.
-    fn mirrors(&mut self, rule: &Rule, policy: &RoutePolicy<C>, dialled: u16) -> Option<Arc<[Mirror<C>]>> {
+    fn mirrors<'r>(
+        &mut self,
+        specs: impl Iterator<Item = (&'r model::Destination, Percent)>,
+        policy: &RoutePolicy<C>,
+        dialled: u16,
+    ) -> Option<Arc<[Mirror<C>]>> {
         let mut mirrors = Vec::new();
-        for (spec, share) in rule.mirrors() {
+        for (spec, share) in specs {
             // envoy: a shadow has the route's timeout, and neither retries nor anything else of the route.
             let policy = Arc::new(RoutePolicy {
                 name: policy.name.clone(),
@@ -283,7 +324,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 timeout: policy.timeout,
                 ..RoutePolicy::default()
             });
-            let Destination { name, cluster, policy } = self.destination(self.cluster_name(spec, dialled), policy);
+            let Destination { name, cluster, policy, .. } = self.destination(self.cluster_name(spec, dialled), policy);
             self.check(spec, &name, cluster.is_some(), "nothing is mirrored there");
             mirrors.extend(cluster.map(|cluster| Mirror { cluster, share, policy }));
         }
@@ -312,12 +353,12 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy<C>>) -> Destination<C> {
         let cluster = (self.clusters)(&name);
         let name = self.names.entry(name).or_insert_with_key(|name| Arc::new(name.clone()));
-        Destination { name: Arc::clone(name), cluster, policy }
+        Destination { name: Arc::clone(name), cluster, policy, redirect: None }
     }
 
     /// Warn about what nobody defines. The rule stays: a later file may define it.
     fn check(&mut self, spec: &model::Destination, name: &ClusterName, defined: bool, consequence: &str) {
-        if defined || !self.warned.insert(std::ptr::from_ref(spec)) {
+        if defined || !self.warned.insert(spec.place.id()) {
             return;
         }
         let ClusterName { port, subset, .. } = name;
@@ -333,36 +374,17 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
 
 /// What comes of a route to a cluster that nobody defines.
 const ANSWERED: &str = "requests that go there are answered with 503 (NC)";
+const ANSWERED_500: &str = "requests that go there are answered with 500 (NC)";
 
 fn some<T>(list: Arc<[T]>) -> Option<Arc<[T]>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// istio: the route's name is `http.name[.match.name]`.
+/// istio translateRoute: the route's name is `http.name[.match.name]`, with its dot even where the rule has no name.
 fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
     match (rule, matched) {
-        (Some(rule), Some(matched)) => Some(format!("{rule}.{matched}").into()),
-        (name, None) | (None, name) => name.map(Arc::from),
-    }
-}
-
-impl<'a> Owners<'a> {
-    /// istio MostSpecificHostMatch: the exact host, else the longest wildcard.
-    fn of(&self, host: &HostPattern) -> Option<usize> {
-        let wildcards = || {
-            let covering = self.wildcards.iter().copied().filter(|index| self.all[*index].pattern.covers(host));
-            covering.min_by_key(|index| self.all[*index].pattern)
-        };
-        self.by_pattern.get(host).copied().or_else(wildcards)
-    }
-
-    fn insert(&mut self, owner: Owner<'a>) {
-        let index = self.all.len();
-        self.by_pattern.insert(owner.pattern, index);
-        if owner.pattern.exact().is_none() {
-            self.wildcards.push(index);
-        }
-        self.all.push(owner);
+        (rule, Some(matched)) => Some(format!("{}.{matched}", rule.unwrap_or_default()).into()),
+        (rule, None) => rule.map(Arc::from),
     }
 }
 

@@ -7,6 +7,7 @@
 mod compile;
 mod hosts;
 mod index;
+mod owners;
 mod route;
 
 pub use compile::CompileInput;

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 use http::HeaderName;
 use mesh_core::{
     HostPattern,
-    config::{Document, Issues},
+    config::{Document, Issues, Topic},
     registry::Visibility,
 };
 
 use super::{
-    model::{Host, Place, Retries, Rule, VirtualService},
+    model::{Host, Place, Retries, Rule, Semantics, VirtualService},
     reachability,
     spec::{HttpMatch, HttpRoute, Spec},
 };
@@ -66,9 +66,17 @@ impl Parser<'_> {
         reachability::warn(self.document, &spec.http, self.issues);
         if !mesh {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
-            self.issues.push(self.document.warning("gateways", message));
+            self.issues.push(self.document.warning("gateways", message).about(Topic::NotEnforced));
         }
-        VirtualService { object: self.document.object().clone(), hosts, mesh, export_to, rules }
+        VirtualService {
+            object: self.document.object().clone(),
+            hosts,
+            mesh,
+            export_to,
+            rules,
+            created: self.document.created().map(Arc::from),
+            semantics: Semantics::Istio,
+        }
     }
 
     /// One without hosts: its rules are for others to use.
@@ -120,7 +128,8 @@ impl Parser<'_> {
         };
         for condition in spec.retries.iter().flat_map(|retries| retries.idle_conditions()) {
             let message = format!("{condition} never holds in-process");
-            self.issues.push(self.document.warning(format!("{path}.retries.retryOn"), message));
+            let issue = self.document.warning(format!("{path}.retries.retryOn"), message);
+            self.issues.push(issue.about(Topic::NotEnforced));
         }
         let fault = match spec.fault.as_ref().map(|fault| fault.compile()) {
             None => None,
@@ -148,6 +157,7 @@ impl Parser<'_> {
             mirror: self.mirror(path, spec).map(Box::new),
             mirror_share: self.mirror_share(path, spec),
             mirrors: self.mirrors(path, spec.mirrors.as_deref()),
+            route: None,
         }
     }
 

@@ -328,10 +328,41 @@ fn unreachable_rules_are_reported() {
             format!("{{match: [{{port: 1}}], {to}}}, {{match: [{{port: 2}}, {{port: 1}}], {to}}}"),
             "http[1].match[1]: virtualService rule #1 match #1 is not used (duplicate/overlapping match in rule #0)",
         ),
+        // A name is no condition.
+        (
+            format!("{{match: [{{name: a, port: 1}}], {to}}}, {{match: [{{name: b, port: 1}}], {to}}}"),
+            "http[1].match[0]: virtualService rule #1 match \"b\" is not used (duplicate/overlapping match in rule #0)",
+        ),
+        (
+            format!(
+                "{{name: x, match: [{{uri: {{prefix: /a}}}}], {to}}}, \
+                 {{match: [{{uri: {{prefix: /ab}}, method: {{exact: GET}}}}], {to}}}"
+            ),
+            "http[1].match[0]: virtualService rule #1 match #0 of prefix /ab is not used (duplicate/overlapping match in \
+             rule #0 of prefix /a on \"x\")",
+        ),
     ] {
         let (read, issues) = rule(&rules);
         assert!(read.is_some(), "{issues}");
         assert!(issues.to_string().contains(warning), "{issues}");
+    }
+}
+
+/// A shorter prefix covers a longer one where it asks for nothing else, or for the same.
+#[test]
+fn rules_that_are_reached_are_not_reported() {
+    let to = "route: [{destination: {host: a}}]";
+    for (earlier, later) in [
+        ("uri: {prefix: /a}, method: {exact: GET}", "uri: {prefix: /ab}, method: {exact: POST}"),
+        ("uri: {prefix: /a}, headers: {x: {exact: a}}", "uri: {prefix: /ab}"),
+        ("uri: {prefix: /a}", "uri: {prefix: /ab}, ignoreUriCase: true"),
+        ("uri: {prefix: /ab}", "uri: {prefix: /a}"),
+        ("uri: {prefix: /é}", "uri: {prefix: /èa}"),
+        ("uri: {prefix: /a}, port: 1", "uri: {prefix: /ab}, port: 2"),
+        ("uri: {exact: /a}", "uri: {exact: /ab}"),
+    ] {
+        let (_, issues) = rule(&format!("{{match: [{{{earlier}}}], {to}}}, {{match: [{{{later}}}], {to}}}"));
+        assert!(issues.is_empty(), "{earlier} | {later}: {issues}");
     }
 }
 

@@ -31,8 +31,9 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
     let clusters = clusters.build(&registry, &rules, workload, mesh);
     // A `mesh:` document whose policy is bad is not in force: this finds no error.
     let default_retry = RetryPolicy::from_mesh(mesh, issues).unwrap_or_else(|| Some(RetryPolicy::istio_default()));
+    let virtual_services = models.gateway_routes.join(&models.virtual_services, &registry, workload, issues);
     let input =
-        CompileInput { workload, mesh, registry: &registry, virtual_services: &models.virtual_services, default_retry };
+        CompileInput { workload, mesh, registry: &registry, virtual_services: &virtual_services, default_retry };
     let routes = RouteTable::compile(&input, &mut |name| cluster(&clusters, name), issues);
     let peer_authentications: Vec<_> = models.peer_authentications.iter().map(|policy| (**policy).clone()).collect();
     let peer_authentications = Arc::new(PeerAuthentications::new(peer_authentications));

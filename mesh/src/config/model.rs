@@ -5,11 +5,11 @@ use std::sync::Arc;
 use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
-    config::{Document, Field, Issues},
+    config::{Document, Field, Issues, Topic},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::{DefaultPolicy, DestinationRule};
-use mesh_routing::{RetryPolicy, VirtualService};
+use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
 
 /// One object, read.
@@ -17,6 +17,9 @@ use mesh_tls::PeerAuthentication;
 pub(crate) enum Model {
     VirtualService(Arc<VirtualService>),
     DestinationRule(Arc<DestinationRule>),
+    HttpRoute(Arc<HttpRoute>),
+    GrpcRoute(Arc<GrpcRoute>),
+    ReferenceGrant(Arc<ReferenceGrant>),
     Service(Arc<KubernetesService>),
     ServiceEntry(Arc<ServiceEntry>),
     WorkloadEntry(Arc<WorkloadEntry>),
@@ -39,12 +42,32 @@ const NETWORKING: [&str; 9] = [
     "ProxyConfig",
 ];
 
-/// The versions of a group whose fields we know; `None` for a group that is not ours.
-fn versions(group: &str) -> Option<&'static [&'static str]> {
-    match group {
-        "networking.istio.io" => Some(&["v1", "v1beta1", "v1alpha3"]),
-        "security.istio.io" => Some(&["v1", "v1beta1"]),
-        "mesh.rs" => Some(&["v1"]),
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+/// The kinds of the Gateway API's group.
+const GATEWAY_KINDS: [&str; 11] = [
+    "HTTPRoute",
+    "GRPCRoute",
+    "ReferenceGrant",
+    "Gateway",
+    "GatewayClass",
+    "ListenerSet",
+    "BackendTLSPolicy",
+    "BackendLBPolicy",
+    "TLSRoute",
+    "TCPRoute",
+    "UDPRoute",
+];
+
+/// The versions of a kind whose fields we know; `None` for one that is not ours.
+fn versions(group: &str, kind: &str) -> Option<&'static [&'static str]> {
+    match (group, kind) {
+        ("networking.istio.io", _) => Some(&["v1", "v1beta1", "v1alpha3"]),
+        ("security.istio.io", _) => Some(&["v1", "v1beta1"]),
+        ("mesh.rs", _) => Some(&["v1"]),
+        (GATEWAY_API, "HTTPRoute") => Some(&["v1", "v1beta1"]),
+        (GATEWAY_API, "GRPCRoute") => Some(&["v1", "v1alpha2"]),
+        (GATEWAY_API, "ReferenceGrant") => Some(&["v1", "v1beta1", "v1alpha2"]),
         _ => None,
     }
 }
@@ -53,6 +76,9 @@ fn versions(group: &str) -> Option<&'static [&'static str]> {
 pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
     vec![
         ("VirtualService", VirtualService::fields()),
+        ("HTTPRoute", HttpRoute::fields()),
+        ("GRPCRoute", GrpcRoute::fields()),
+        ("ReferenceGrant", ReferenceGrant::fields()),
         ("DestinationRule", DestinationRule::fields()),
         ("ServiceEntry", ServiceEntry::fields()),
         ("WorkloadEntry", WorkloadEntry::fields()),
@@ -102,7 +128,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         read.map_or(Read::Bad, |model| Read::Model(wrap(Arc::new(model))))
     }
     let version = document.api_version().rsplit('/').next().unwrap_or_default();
-    if let Some(versions) = versions(document.group())
+    if let Some(versions) = versions(document.group(), document.kind())
         && !versions.contains(&version)
     {
         let message = format!("unknown version {version:?} of {}: {}", document.group(), versions.join(", "));
@@ -121,6 +147,16 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         ("networking.istio.io", "WorkloadEntry") => {
             model(WorkloadEntry::from_document(document, issues), Model::WorkloadEntry)
+        }
+        (GATEWAY_API, "HTTPRoute") => model(HttpRoute::from_document(document, issues), Model::HttpRoute),
+        (GATEWAY_API, "GRPCRoute") => model(GrpcRoute::from_document(document, issues), Model::GrpcRoute),
+        (GATEWAY_API, "ReferenceGrant") => {
+            model(ReferenceGrant::from_document(document, issues), Model::ReferenceGrant)
+        }
+        (GATEWAY_API, kind) if !GATEWAY_KINDS.contains(&kind) => {
+            let message = format!("unknown kind {kind} in {GATEWAY_API}: {}", GATEWAY_KINDS.join(", "));
+            issues.push(document.error("", message));
+            Read::Bad
         }
         ("security.istio.io", "PeerAuthentication") => {
             model(PeerAuthentication::from_document(document, issues), Model::PeerAuthentication)
@@ -164,10 +200,12 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 "AuthorizationPolicy",
                 "RequestAuthentication",
                 "MeshPolicy",
+                "HTTPRoute",
+                "GRPCRoute",
             ];
             if known.contains(&kind) {
                 let message = format!(
-                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy)",
+                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy, {GATEWAY_API}/v1 for routes)",
                     document.api_version()
                 );
                 issues.push(document.error("", message));
@@ -179,7 +217,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 }
                 _ => format!("{kind} is not a kind that the mesh reads"),
             };
-            issues.push(document.warning("", message));
+            issues.push(document.warning("", message).about(Topic::NotEnforced));
             Read::Foreign
         }
     }
@@ -202,6 +240,7 @@ pub(crate) struct Models {
     pub(crate) mesh: Arc<MeshConfig>,
     pub(crate) sources: Sources,
     pub(crate) virtual_services: Vec<Arc<VirtualService>>,
+    pub(crate) gateway_routes: GatewayRoutes,
     pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
     pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
@@ -212,6 +251,9 @@ impl Models {
         match model {
             Model::VirtualService(model) => self.virtual_services.push(Arc::clone(model)),
             Model::DestinationRule(model) => self.destination_rules.push(Arc::clone(model)),
+            Model::HttpRoute(model) => self.gateway_routes.http.push(Arc::clone(model)),
+            Model::GrpcRoute(model) => self.gateway_routes.grpc.push(Arc::clone(model)),
+            Model::ReferenceGrant(model) => self.gateway_routes.grants.push(Arc::clone(model)),
             Model::Service(model) => self.sources.services.push(Arc::clone(model)),
             Model::ServiceEntry(model) => self.sources.service_entries.push(Arc::clone(model)),
             Model::WorkloadEntry(model) => self.sources.workload_entries.push(Arc::clone(model)),

@@ -93,22 +93,34 @@ fn page() -> String {
 /// What the mesh says about each field that the samples set.
 fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTreeMap<String, Said> {
     let mut said = BTreeMap::new();
+    let mut in_bad_company = BTreeSet::new();
     for sample in samples {
         let mut set = BTreeSet::new();
         note(fields, sample.spec().expect("a sample has a spec"), "", &mut set);
         let issues = Config::check(sample);
         for path in &set {
             let about = issues.iter().filter(|issue| general(&issue.path) == *path);
-            let worst =
-                about.map(|issue| if issue.severity == Severity::Error { State::Refused } else { State::Reported });
-            let now = worst.max().unwrap_or(State::Enforced);
-            let (best, worst) = said.entry(path.clone()).or_insert((now, now));
-            (*best, *worst) = (now.min(*best), now.max(*worst));
+            let now = about.map(|issue| match issue.severity {
+                Severity::Error => State::Refused,
+                _ => State::Reported,
+            });
+            match now.max() {
+                // The object is refused because of another field: says nothing of this one, if it stands elsewhere too.
+                None if issues.has_errors() => drop(in_bad_company.insert(path.clone())),
+                now => {
+                    let now = now.unwrap_or(State::Enforced);
+                    let (best, worst) = said.entry(path.clone()).or_insert((now, now));
+                    (*best, *worst) = (now.min(*best), now.max(*worst));
+                }
+            }
         }
         // An error elsewhere would hide what the mesh says about the rest.
         for error in issues.errors() {
             assert!(set.contains(&general(&error.path)), "{error}");
         }
+    }
+    for path in in_bad_company {
+        said.entry(path).or_insert((State::Refused, State::Refused));
     }
     said
 }

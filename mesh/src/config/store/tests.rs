@@ -177,3 +177,61 @@ fn a_misspelt_kind_or_version_of_istios_is_an_error() {
         assert!(issues.has_errors() && issues.to_string().contains(says), "{issues}");
     }
 }
+
+#[test]
+fn a_bad_route_keeps_its_last_good_version() {
+    let route = |rules: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {{parentRefs: [{{group: '', \
+             kind: Service, name: a}}], rules: [{rules}]}}\n"
+        )
+    };
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &route("{backendRefs: [{name: b, port: 80}]}"))]), &mut issues);
+    assert!(issues.is_empty(), "{issues}");
+    let good = store.models().gateway_routes;
+    let store = store.update(&texts(&[("a", &route("{backendRefs: [{name: b}]}"))]), &mut issues);
+    assert!(issues.to_string().contains("HTTPRoute default/r rules[0].backendRefs[0]: Must have port"), "{issues}");
+    assert!(Arc::ptr_eq(&good.http[0], &store.models().gateway_routes.http[0]));
+}
+
+#[test]
+fn of_the_gateway_api_routes_and_grants_are_read_and_slips_are_told() {
+    let object = |version: &str, kind: &str, spec: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/{version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n"
+        )
+    };
+    let read = |text: &str| {
+        let mut issues = Issues::default();
+        let models = Store::default().update(&texts(&[("a", text)]), &mut issues).models().gateway_routes;
+        ((models.http.len(), models.grpc.len(), models.grants.len()), issues)
+    };
+    let parents = "{parentRefs: [{group: '', kind: Service, name: a}]}";
+    let grant =
+        "{from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a}], to: [{group: '', kind: Service}]}";
+    for (version, kind, spec, found) in [
+        ("v1", "HTTPRoute", parents, (1, 0, 0)),
+        ("v1beta1", "HTTPRoute", parents, (1, 0, 0)),
+        ("v1", "GRPCRoute", parents, (0, 1, 0)),
+        ("v1alpha2", "GRPCRoute", parents, (0, 1, 0)),
+        ("v1beta1", "ReferenceGrant", grant, (0, 0, 1)),
+    ] {
+        let (read, issues) = read(&object(version, kind, spec));
+        assert_eq!(read, found, "{kind} {version}");
+        assert!(issues.is_empty(), "{issues}");
+    }
+    for (version, kind, severity, message) in [
+        ("v1", "Gateway", Severity::Warning, "Gateway is not enforced in-process"),
+        ("v1", "BackendTLSPolicy", Severity::Warning, "BackendTLSPolicy is not enforced in-process"),
+        ("v1alpha2", "TLSRoute", Severity::Warning, "TLSRoute is not enforced in-process"),
+        ("v2", "HTTPRoute", Severity::Error, "unknown version \"v2\" of gateway.networking.k8s.io: v1, v1beta1"),
+        ("v1", "HttpRoute", Severity::Error, "unknown kind HttpRoute in gateway.networking.k8s.io: HTTPRoute,"),
+    ] {
+        let (_, issues) = read(&object(version, kind, "{}"));
+        let issue = issues.iter().next().unwrap();
+        assert!(issue.severity == severity && issue.message.starts_with(message), "{issues}");
+    }
+    let elsewhere = object("v1", "HTTPRoute", parents).replace("gateway.networking.k8s.io", "networking.istio.io");
+    assert!(read(&elsewhere).1.to_string().contains("unknown kind HTTPRoute in networking.istio.io"));
+}
