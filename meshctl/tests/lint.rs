@@ -39,11 +39,11 @@ spec:
 ";
 
 fn lint(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("lint").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("lint").args(arguments).output().expect("meshctl runs")
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]

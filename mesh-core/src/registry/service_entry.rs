@@ -271,8 +271,8 @@ fn read_resolution(spec: &Spec, document: &Document, issues: &mut Issues) -> Res
             Resolution::DnsRoundRobin
         }
         SpecResolution::DynamicDns => {
-            issues
-                .push(document.error("resolution", "DYNAMIC_DNS is not supported: NONE, STATIC, DNS, DNS_ROUND_ROBIN"));
+            let message = "DYNAMIC_DNS is not supported: NONE, STATIC, DNS, DNS_ROUND_ROBIN";
+            issues.push(document.error("resolution", message).about(Topic::NotEnforced));
             Resolution::None
         }
     }

@@ -53,6 +53,11 @@ impl Read<'_> {
         self.issues.push(self.document.error(path, message));
     }
 
+    /// Istio has it, and without it a connection would be less safe than the rule says.
+    fn unsupported(&mut self, path: String, message: &str) {
+        self.issues.push(self.document.error(path, message).about(Topic::NotEnforced));
+    }
+
     /// For fields whose value is checked though nothing enforces it.
     fn not_enforced(&mut self, path: String) {
         let issue = self.document.warning(path, "read but not enforced in-process");
@@ -364,7 +369,7 @@ impl Read<'_> {
             }
             let message =
                 "credentialName is not supported yet: name files in clientCertificate, privateKey and caCertificates";
-            self.error(format!("{path}.credentialName"), message);
+            self.unsupported(format!("{path}.credentialName"), message);
         } else if tls.mode == spec::TlsMode::Mutual {
             if !given(&tls.client_certificate) {
                 self.error(format!("{path}.clientCertificate"), "client certificate required for mutual tls");
@@ -374,10 +379,13 @@ impl Read<'_> {
             }
         }
         if tls.insecure_skip_verify == Some(true) {
-            self.error(format!("{path}.insecureSkipVerify"), "insecureSkipVerify is not supported yet: leave it out");
+            self.unsupported(
+                format!("{path}.insecureSkipVerify"),
+                "insecureSkipVerify is not supported yet: leave it out",
+            );
         }
         if given(&tls.ca_crl) {
-            self.error(format!("{path}.caCrl"), "caCrl is not supported yet: leave it out");
+            self.unsupported(format!("{path}.caCrl"), "caCrl is not supported yet: leave it out");
         }
         let file = |field: &Option<String>| field.as_ref().filter(|text| !text.is_empty()).map(Into::into);
         (self.issues.errors().count() == before).then(|| ClientTlsSettings {

@@ -54,6 +54,7 @@ fn coded(issue: &Issue) -> Finding {
         (Topic::IneffectiveMatch, Severity::Warning) => {
             (&codes::VIRTUAL_SERVICE_INEFFECTIVE_MATCH, analyzers(&issue.message))
         }
+        (Topic::NotEnforced, Severity::Error) => (&codes::NOT_SUPPORTED, issue.message.clone()),
         (_, Severity::Warning) => (&codes::SCHEMA_WARNING, format!("Schema validation warning: {}", issue.message)),
         (_, Severity::Error) => {
             (&codes::SCHEMA_VALIDATION_ERROR, format!("Schema validation error: {}", issue.message))

@@ -54,4 +54,6 @@ codes! {
     OUTLIER_DETECTION_MAY_NEVER_EJECT = "MESH0005" OutlierDetectionMayNeverEject Info;
     WEIGHT_WITHOUT_EFFECT = "MESH0006" WeightWithoutEffect Warning;
     WEIGHTS_ARE_NO_PERCENTAGES = "MESH0007" WeightsAreNoPercentages Info;
+    NOT_SUPPORTED = "MESH0008" NotSupported Error;
+    POLICY_WITHOUT_EFFECT = "MESH0009" PolicyWithoutEffect Warning;
 }

@@ -7,7 +7,9 @@ mod authorization;
 mod conditions;
 mod deprecation;
 mod destination_rule;
+mod gateway_routes;
 mod gateway_selector;
+mod peer_authentication;
 mod selectors;
 mod service;
 mod service_entry;
@@ -68,6 +70,21 @@ pub(super) const ALL: &[Analyzer] = &[
         name: "mesh.WeightAnalyzer",
         finds: &[codes::WEIGHT_WITHOUT_EFFECT, codes::WEIGHTS_ARE_NO_PERCENTAGES],
         run: virtual_service::weights::analyze,
+    },
+    Analyzer {
+        name: "mesh.DelegateAnalyzer",
+        finds: &[codes::REFERENCED_RESOURCE_NOT_FOUND],
+        run: virtual_service::delegates::analyze,
+    },
+    Analyzer {
+        name: "mesh.GatewayRouteAnalyzer",
+        finds: &[codes::REFERENCED_RESOURCE_NOT_FOUND],
+        run: gateway_routes::analyze,
+    },
+    Analyzer {
+        name: "mesh.PeerAuthenticationAnalyzer",
+        finds: &[codes::POLICY_WITHOUT_EFFECT],
+        run: peer_authentication::analyze,
     },
     Analyzer {
         name: "destinationrule.CaCertificateAnalyzer",

@@ -44,3 +44,15 @@ fn every_code_is_there_once() {
     assert_eq!(ids.len(), codes::ALL.len());
     assert!(codes::ALL.iter().all(|code| code.id.starts_with("IST") || code.id.starts_with("MESH")));
 }
+
+/// docs/lint.md has every code, with its level and name.
+#[test]
+fn the_page_has_every_code() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/lint.md");
+    let page = std::fs::read_to_string(page).expect("docs/lint.md is there");
+    let rows = page.lines().filter(|line| line.starts_with("| IST") || line.starts_with("| MESH"));
+    let rows: Vec<String> = rows.map(|line| line.split(" | ").take(3).collect::<Vec<_>>().join(" ")).collect();
+    let codes: Vec<String> =
+        codes::ALL.iter().map(|code| format!("| {} {} {}", code.id, code.level, code.name)).collect();
+    assert_eq!(rows, codes);
+}

@@ -39,7 +39,7 @@ fn endpoints_that_no_file_names_may_be_enough() {
     let alone = text.split("---").next().unwrap();
     assert_eq!(lines(alone, "MESH0004"), [""; 0]);
     assert!(lines(alone, "MESH0005")[0].contains("ejects nothing from fewer than 10 endpoints"));
-    assert_eq!(lines(&rule("{maxEjectionPercent: 10}").split("---").next().unwrap(), "MESH0005"), [""; 0]);
+    assert_eq!(lines(rule("{maxEjectionPercent: 10}").split("---").next().unwrap(), "MESH0005"), [""; 0]);
 }
 
 #[test]
@@ -162,6 +162,99 @@ fn only_kinds_of_a_mesh_are_reported() {
     let lines: Vec<String> = found(text).iter().map(ToString::to_string).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("warning: [MESH0001] Gateway default/g: Gateway is not enforced in-process"));
+}
+
+/// istio mergeVirtualServices: a delegate that is missing or not visible is skipped.
+#[test]
+fn delegates_are_there() {
+    let root = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: root}\nspec:\n  hosts: [a]\n  \
+                http: [{delegate: {name: part, namespace: other}}]\n";
+    let part = |more: &str| {
+        format!(
+            "{root}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: part, namespace: \
+             other}}\nspec:\n  {more}http: [{{directResponse: {{status: 200}}}}]\n"
+        )
+    };
+    let missing = lines(root, "IST0101");
+    assert_eq!(missing.len(), 1);
+    assert!(missing[0].starts_with("t.yaml:6:28:"), "{missing:?}");
+    assert!(missing[0].contains("Referenced delegate virtual service not found: \"other/part\""), "{missing:?}");
+    assert_eq!(lines(&part(""), "IST0101"), [""; 0]);
+    // It has to be one without hosts, and one that the root's namespace sees.
+    assert_eq!(lines(&part("hosts: [b]\n  "), "IST0101").len(), 1);
+    assert_eq!(lines(&part("exportTo: ['.']\n  "), "IST0101").len(), 1);
+    assert_eq!(lines(&part("exportTo: [default]\n  "), "IST0101"), [""; 0]);
+}
+
+/// Gateway API: a reference to a Service that is not there is `ResolvedRefs: False`, and its share gets 500.
+#[test]
+fn routes_of_the_gateway_api_lead_somewhere() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {ports: [{name: http, port: 9080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{group: '', kind: Service, name: reviews}, {group: '', kind: Service, name: gone}, {name: some-gateway}]
+  rules:
+  - backendRefs: [{name: reviews, port: 9080}, {name: reviews, port: 80}, {name: reviews, namespace: other, port: 9080}]
+    filters: [{type: RequestMirror, requestMirror: {backendRef: {name: nowhere, port: 1}}}]
+";
+    let missing: Vec<String> =
+        lines(text, "IST0101").iter().filter_map(|line| Some(line.split("default/r ").nth(1)?.to_owned())).collect();
+    assert_eq!(
+        missing,
+        [
+            "parentRefs[1].name: Referenced parentRef not found: \"gone.default.svc.cluster.local\"",
+            "rules[0].backendRefs[1].port: Referenced host:port not found: \"reviews.default.svc.cluster.local:80\"",
+            "rules[0].backendRefs[2].name: Referenced backendRef not found: \"reviews.other.svc.cluster.local\"",
+            "rules[0].filters[0].requestMirror.backendRef.name: Referenced backendRef not found: \
+             \"nowhere.default.svc.cluster.local\"",
+        ]
+    );
+}
+
+/// istio PeerAuthentication: in each scope the oldest counts alone; in the root namespace a selector selects nothing.
+#[test]
+fn peer_authentications_without_effect() {
+    let policy = |name: &str, namespace: &str, spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             spec: {spec}\n---\n"
+        )
+    };
+    let strict = "{mtls: {mode: STRICT}}";
+    let selecting = "{selector: {matchLabels: {app: a}}, mtls: {mode: STRICT}}";
+    let text = policy("a", "x", strict) + &policy("b", "x", strict) + &policy("c", "y", strict);
+    let without = lines(&text, "MESH0009");
+    assert_eq!(without.len(), 1);
+    assert!(without[0].contains("PeerAuthentication x/b ") && without[0].contains("x/a"), "{without:?}");
+    let text = policy("a", "x", selecting) + &policy("b", "x", selecting) + &policy("c", "istio-system", selecting);
+    let without = lines(&text, "MESH0009");
+    assert_eq!(without.len(), 2, "{without:?}");
+    assert!(without[1].contains("selector: a selector has no effect in the root namespace"), "{without:?}");
+}
+
+/// What Istio has and a mesh refuses, because leaving it out would change who gets in, is not a schema error.
+#[test]
+fn what_is_not_supported_has_its_own_code() {
+    for (group, kind, spec) in [
+        ("security.istio.io", "AuthorizationPolicy", "{action: CUSTOM, provider: {name: p}, rules: [{}]}"),
+        ("security.istio.io", "RequestAuthentication", "{}"),
+        (
+            "networking.istio.io",
+            "DestinationRule",
+            "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}}",
+        ),
+    ] {
+        let text = format!("apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: n}}\nspec: {spec}\n");
+        assert!(!lines(&text, "MESH0008").is_empty(), "{kind}: {:?}", found(&text));
+        assert_eq!(lines(&text, "IST0106"), [""; 0]);
+    }
 }
 
 /// istio reference, section 2, Sidecar; nothing in-process enforces one.

@@ -2,6 +2,7 @@
 
 pub(super) mod claims;
 pub(super) mod conflicts;
+pub(super) mod delegates;
 pub(super) mod gateways;
 pub(super) mod hosts;
 pub(in crate::lint) mod layer4;
