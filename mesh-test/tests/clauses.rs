@@ -11,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The sections about plumbing, matches, actions, and delegation.
-const SECTIONS: [&str; 4] = ["1.0", "1.1", "1.2", "1.3"];
+/// The sections about plumbing, matches, actions, delegation, and the Gateway API's routes.
+const SECTIONS: [&str; 5] = ["1.0", "1.1", "1.2", "1.3", "1.10"];
 const MARK: &str = "istio.md ";
 
 /// A row of a table: its section, its first cell, all of it in plain letters, and whether it must hold.
@@ -120,7 +120,7 @@ fn quotes(root: &Path) -> Vec<Quote> {
             let quote = line.split_once("//").and_then(|(_, comment)| comment.split_once(MARK));
             let Some((section, words)) = quote.and_then(|(_, quote)| quote.split_once(": \"")) else { continue };
             let place = format!("{path}:{}", at + 1);
-            let words = words.trim_end().strip_suffix('"').unwrap_or_else(|| panic!("{place}: the quote does not end"));
+            let (words, _) = words.split_once('"').unwrap_or_else(|| panic!("{place}: the quote does not end"));
             let test = test_of(&lines, at).map(|test| format!("{path} {test}"));
             quotes.push(Quote { section: section.to_owned(), words: plain(words), test, place });
         }

@@ -25,8 +25,8 @@ const ORDER: [(&str, &str); 10] = [
 
 #[test]
 fn the_more_specific_match_comes_first() {
-    // "1.10: order: Exact>Prefix>Regex, longer path, method set, more headers, more query params, then oldest route/name,
-    // then list order"; istio sortHTTPRoutes
+    // istio.md 1.10: "order: Exact>Prefix>Regex, longer path, method set, more headers, more query params, then oldest route/name,"
+    // istio.md 1.10: "then list order"; istio sortHTTPRoutes
     let seed = rand::random();
     println!("seed={seed}");
     let rng = &mut StdRng::seed_from_u64(seed);
@@ -80,7 +80,7 @@ fn equal_matches_go_by_age_then_name_then_list() {
 
 #[test]
 fn each_rule_and_match_is_a_route_of_its_own() {
-    // "1.10: each rule×match becomes a VS http route"; named by the rule, else by its place (istio convertHTTPRoute)
+    // istio.md 1.10: "each rule×match becomes a VS http route"; named by the rule, else by its place (istio convertHTTPRoute)
     let matches = "{path: {type: Exact, value: /x}}, {path: {value: /y}}";
     let unnamed = "{matches: [{path: {value: /z}}], backendRefs: [{name: b, port: 9080}]}";
     let table = compile(&http("r", &format!("{}, {unnamed}", rule("two", matches))));
@@ -97,7 +97,7 @@ fn each_rule_and_match_is_a_route_of_its_own() {
 
 #[test]
 fn a_path_prefix_is_of_segments() {
-    // "1.10: PathPrefix is path-segment (`/v2` ≠ `/v2example`), trailing `/` ignored"; istio createURIMatch
+    // istio.md 1.10: "PathPrefix is path-segment (`/v2` ≠ `/v2example`), trailing `/` ignored"; istio createURIMatch
     for prefix in ["/v2", "/v2/"] {
         let table = compile(&http("r", &rule("hit", &format!("{{path: {{type: PathPrefix, value: {prefix}}}}}"))));
         for (path, hit) in
@@ -110,7 +110,7 @@ fn a_path_prefix_is_of_segments() {
 
 #[test]
 fn headers_and_parameters_are_exact_or_re2() {
-    // "1.10: headers/query Exact or RE2; method exact"
+    // istio.md 1.10: "headers/query Exact or RE2; method exact"
     let matches = "{method: PUT, headers: [{name: X-A, value: One}, {type: RegularExpression, name: b, value: 't[wo]+'}], \
         queryParams: [{name: q, value: r}, {type: RegularExpression, name: n, value: '[0-9]+'}]}";
     let table = compile(&http("r", &rule("hit", matches)));
@@ -135,7 +135,7 @@ fn headers_and_parameters_are_exact_or_re2() {
 
 #[test]
 fn weights_are_shares_and_bad_backends_keep_theirs() {
-    // "1.10: backendRefs weight default 1; all 0/none ⇒ 500; invalid ref keeps its share as 500; 1 dest ⇒ weight dropped"
+    // istio.md 1.10: "backendRefs weight default 1; all 0/none ⇒ 500; invalid ref keeps its share as 500; 1 dest ⇒ weight dropped"
     let share = |backends: &str, issues: usize| {
         let (table, found) = compile_in("default", &http("r", &format!("{{backendRefs: [{backends}]}}")));
         assert_eq!(found.iter().count(), issues, "{found}");
@@ -201,8 +201,8 @@ fn a_foreign_backend_needs_a_grant() {
 
 #[test]
 fn retries_and_timeouts() {
-    // "1.10: retry: attempts default 2, retryOn connect-failure,refused-stream,unavailable,cancelled + codes;
-    // timeouts.backendRequest ⇒ perTryTimeout if retry set, else timeout; 0 = none"
+    // istio.md 1.10: "retry: attempts default 2, retryOn connect-failure,refused-stream,unavailable,cancelled + codes;"
+    // istio.md 1.10: "timeouts.backendRequest ⇒ perTryTimeout if retry set, else timeout; 0 = none"
     let of = |given: &str| {
         let table = compile(&http("r", &format!("{{{given}, backendRefs: [{{name: b, port: 9080}}]}}")));
         policy(&table, "http://a/")
@@ -240,7 +240,7 @@ fn retries_and_timeouts() {
 
 #[test]
 fn redirects() {
-    // "1.10: redirect: no port + scheme ⇒ protocol default, no port no scheme ⇒ request port; default 302 by CRD"
+    // istio.md 1.10: "redirect: no port + scheme ⇒ protocol default, no port no scheme ⇒ request port; default 302 by CRD"
     for (given, uri, status, location) in [
         ("hostname: example.org", "http://two:81/x?q", 302, "http://example.org:81/x?q"),
         ("hostname: example.org", "http://two/x", 302, "http://example.org/x"),
@@ -281,7 +281,7 @@ fn redirects() {
 
 #[test]
 fn grpc_methods_are_paths() {
-    // "1.10: GRPCRoute: Exact svc+method ⇒ `/svc/method`; svc only ⇒ prefix `/svc/`; method only ⇒ regex `/[^/]+/m`"
+    // istio.md 1.10: "GRPCRoute: Exact svc+method ⇒ `/svc/method`; svc only ⇒ prefix `/svc/`; method only ⇒ regex `/[^/]+/m`"
     let hit = |matches: &str, path: &str, headers: &[(&str, &str)]| {
         let rules = format!("{{matches: [{matches}], backendRefs: [{{name: b, port: 9080}}]}}");
         let table = compile(&route("GRPCRoute", "r", "default", "{group: '', kind: Service, name: a}", &rules));
@@ -310,8 +310,8 @@ fn grpc_methods_are_paths() {
 
 #[test]
 fn producers_are_for_all_and_consumers_for_their_own() {
-    // "1.10: producer route (route ns = service ns) applies to all clients; consumer route (other ns) only to clients in its
-    // ns, and wins there"
+    // istio.md 1.10: "producer route (route ns = service ns) applies to all clients; consumer route (other ns) only to clients in its"
+    // istio.md 1.10: "ns, and wins there"
     let parent = "{group: '', kind: Service, name: far, namespace: other}";
     let own = |name: &str| format!("{{name: {name}, backendRefs: [{{name: far, namespace: other, port: 80}}]}}");
     let producer = route("HTTPRoute", "p", "other", parent, &own("producer"));

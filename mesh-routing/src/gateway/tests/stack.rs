@@ -91,7 +91,7 @@ async fn grpc_callers_get_grpc_replies() {
 
 #[tokio::test]
 async fn paths_and_hosts_are_rewritten() {
-    // "1.10: ReplacePrefixMatch `/` strips segment (`^prefix(/?)(.*)`→`/\\2`); ReplaceFullPath = regex `/.*`"
+    // istio.md 1.10: "ReplacePrefixMatch `/` strips segment (`^prefix(/?)(.*)`→`/\\2`); ReplaceFullPath = regex `/.*`"
     let full = |with: &str| format!("path: {{type: ReplaceFullPath, replaceFullPath: {with}}}");
     let prefix = |with: &str| format!("path: {{type: ReplacePrefixMatch, replacePrefixMatch: {with}}}");
     for (rewrite, path, up) in [
@@ -115,7 +115,7 @@ async fn paths_and_hosts_are_rewritten() {
 
 #[tokio::test]
 async fn header_filters_are_maps() {
-    // "1.10: header filters map-based (duplicate names collapse)"; gateway API HTTPHeaderFilter: "Subsequent entries with an
+    // istio.md 1.10: "header filters map-based (duplicate names collapse)"; gateway API HTTPHeaderFilter: "Subsequent entries with an
     // equivalent header name MUST be ignored due to the case-insensitivity of header names"
     let filters = "{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: x, value: one}, {name: X, value: two}]}}, \
         {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: Y, value: one}, {name: y, value: two}]}}";
@@ -132,7 +132,7 @@ async fn header_filters_are_maps() {
 
 #[tokio::test]
 async fn mirrors_get_their_share() {
-    // "1.10: mirror percent/fraction"; istio createMirrorFilter. The draw is 0: any share of more than nothing is due.
+    // istio.md 1.10: "mirror percent/fraction"; istio createMirrorFilter. The draw is 0: any share of more than nothing is due.
     let mirror = |share: &str| {
         let filter = format!("{{type: RequestMirror, requestMirror: {{backendRef: {{name: two, port: 80}}{share}}}}}");
         http("r", &format!("{{filters: [{filter}], backendRefs: [{{name: b, port: 9080}}]}}"))
@@ -190,7 +190,7 @@ async fn backends_have_filters_of_their_own() {
 
 #[tokio::test]
 async fn cors_answers_preflights_of_all_origins() {
-    // "1.10: CORS: unmatched preflight IGNORE; `*` ⇒ origin regex; partial `*` ⇒ prefix/regex"
+    // istio.md 1.10: "CORS: unmatched preflight IGNORE; `*` ⇒ origin regex; partial `*` ⇒ prefix/regex"
     let policy = |cors: &str| {
         http("r", &format!("{{filters: [{{type: CORS, cors: {{{cors}}}}}], backendRefs: [{{name: b, port: 9080}}]}}"))
     };
