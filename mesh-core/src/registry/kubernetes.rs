@@ -5,7 +5,8 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
+    Location, Protocol, Resolution, Service, ServicePort, Visibility,
+    selection::Selection,
     service::{Backend, TargetPort},
 };
 use crate::{
@@ -114,14 +115,10 @@ impl KubernetesService {
         })
     }
 
-    pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Service {
+    pub(super) fn build(&self, selection: &Selection<'_>, trust_domain: &TrustDomain) -> Service {
         // Kubernetes: a service without a selector has no endpoints of its own.
-        let selected = workloads.iter().filter(|entry| {
-            !self.selector.is_empty()
-                && entry.is_dialled()
-                && entry.namespace == self.name.namespace
-                && entry.labels.contains_all(&self.selector)
-        });
+        let selected = Some(&self.selector).filter(|selector| !selector.is_empty()).into_iter();
+        let selected = selected.flat_map(|selector| selection.select(&self.name.namespace, selector));
         Service {
             name: self.name.clone(),
             object: self.object.clone(),

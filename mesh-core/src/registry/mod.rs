@@ -26,6 +26,7 @@
 
 mod kubernetes;
 mod resolve;
+mod selection;
 mod service;
 mod service_entry;
 mod workload_entry;
@@ -38,6 +39,7 @@ pub use service::{Location, Protocol, Resolution, Service, ServicePort, Visibili
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 
+use self::selection::Selection;
 use crate::{
     HostPattern,
     config::{Document, Issues},
@@ -74,8 +76,9 @@ impl Registry {
     pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
+        let selection = Selection::new(&sources.workload_entries);
         for service in &sources.services {
-            let built = service.build(&sources.workload_entries, trust_domain);
+            let built = service.build(&selection, trust_domain);
             if visible(&built, &built.name.namespace) {
                 services.entry(Arc::clone(&built.name.host)).or_insert(built);
             }
@@ -85,7 +88,7 @@ impl Registry {
         let (own, others): (Vec<_>, Vec<_>) =
             sources.service_entries.iter().partition(|entry| **entry.namespace() == *namespace);
         for entry in own.into_iter().chain(others) {
-            for built in entry.build(&sources.workload_entries, trust_domain) {
+            for built in entry.build(&selection, trust_domain) {
                 if !visible(&built, entry.namespace()) {
                     continue;
                 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
+    selection::Selection,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
 };
@@ -148,14 +149,11 @@ impl ServiceEntry {
     }
 
     /// One service for each host.
-    pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Vec<Service> {
+    pub(super) fn build(&self, selection: &Selection<'_>, trust_domain: &TrustDomain) -> Vec<Service> {
         let selected: Vec<Backend> = match &self.selector {
-            Some(selector) => workloads
-                .iter()
-                .filter(|entry| entry.namespace == self.namespace && entry.labels.contains_all(selector))
-                .filter(|entry| entry.is_dialled())
-                .map(|entry| Backend::Workload(Arc::clone(entry)))
-                .collect(),
+            Some(selector) => {
+                selection.select(&self.namespace, selector).map(|entry| Backend::Workload(Arc::clone(entry))).collect()
+            }
             None => {
                 let dialled = self.endpoints.iter().filter(|entry| entry.is_dialled());
                 dialled.map(|entry| Backend::Workload(Arc::clone(entry))).collect()

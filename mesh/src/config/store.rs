@@ -1,7 +1,8 @@
 //! The last good version of every object.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::LazyCell,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -40,6 +41,8 @@ impl Store {
         let mut next = Self::default();
         let mut first: HashMap<(String, ObjectRef), (Arc<str>, Position)> = HashMap::new();
         let mut security_is_whole = true;
+        // Only where something is bad, and then once for all that is.
+        let in_force = LazyCell::new(|| self.by_object());
         for (name, text) in &texts.0 {
             let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
             let text = match text {
@@ -83,13 +86,14 @@ impl Store {
                     Read::Bad => {
                         security_is_whole &= !model::is_security(&document);
                         // Wherever it stood before: an object may move from one file to another.
-                        entries.extend(self.find(document.object()).cloned());
+                        entries.extend(in_force.get(document.object()).copied().cloned());
                     }
                 }
             }
             if broken {
                 // What stood below the error may still be meant: keep it.
-                let missing = |entry: &&Entry| entries.iter().all(|e| e.document.object() != entry.document.object());
+                let found: HashSet<&ObjectRef> = entries.iter().map(|entry| entry.document.object()).collect();
+                let missing = |entry: &&Entry| !found.contains(entry.document.object());
                 let kept: Vec<Entry> = previous.iter().filter(missing).cloned().collect();
                 entries.extend(kept);
             }
@@ -112,8 +116,12 @@ impl Store {
         }
     }
 
-    fn find(&self, object: &ObjectRef) -> Option<&Entry> {
-        self.files.values().flatten().find(|entry| entry.document.object() == object)
+    fn by_object(&self) -> HashMap<&ObjectRef, &Entry> {
+        let mut entries = HashMap::new();
+        for entry in self.files.values().flatten() {
+            entries.entry(entry.document.object()).or_insert(entry);
+        }
+        entries
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
