@@ -27,7 +27,7 @@ pub(crate) fn rules(root: &VirtualService, all: &[VirtualService]) -> Vec<Rule> 
 
 fn visible(delegate: &VirtualService, from: &str) -> bool {
     let to = |to: &&str| *to == "*" || *to == from || (*to == "." && delegate.namespace == from);
-    delegate.export_to.is_empty() || delegate.export_to.iter().any(|place| to(&place))
+    delegate.export_to.is_empty() || delegate.export_to.iter().any(to)
 }
 
 /// Short names are of the namespace of the VirtualService that has them.
@@ -123,16 +123,17 @@ fn go_together(root: &Match, own: &Match) -> bool {
         (&root.method, &own.method),
         (&root.authority, &own.authority),
     ];
-    let maps = [(&root.headers, &own.headers), (&root.without, &own.without), (&root.query, &own.query)];
-    let of_map = |(root, own): &(&Vec<(String, Text)>, &Vec<(String, Text)>)| {
+    let within = |root: &[(String, Text)], own: &[(String, Text)]| {
         own.iter().all(|(name, own)| root.iter().all(|(known, root)| known != name || narrows(root, own)))
     };
+    let maps =
+        within(&root.headers, &own.headers) && within(&root.without, &own.without) && within(&root.query, &own.query);
     let labels = own
         .source_labels
         .iter()
         .all(|(key, value)| root.source_labels.iter().all(|(known, root)| known != key || root == value));
     texts.iter().all(|(root, own)| root.as_ref().zip(own.as_ref()).is_none_or(|(root, own)| narrows(root, own)))
-        && maps.iter().all(of_map)
+        && maps
         && root.ignore_case == own.ignore_case
         && root.port.zip(own.port).is_none_or(|(root, own)| root == own)
         && (root.source_namespace.is_none() || root.source_namespace == own.source_namespace)

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{net::TcpSocket, task::JoinSet, time::Instant};
 
 use crate::{
     accepted,
@@ -37,7 +37,7 @@ use crate::{
 /// Requests for each table of a batch.
 const REQUESTS: usize = 25;
 /// Requests under way at a time.
-const WORKERS: usize = 12;
+const WORKERS: usize = 24;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long copies may take to arrive once the answer is there, and when the case is played again because they did not.
@@ -138,16 +138,16 @@ struct Referee {
     bug: Option<Bug>,
     records: Arc<(Record, Record)>,
     next: Arc<AtomicU64>,
+    _upstreams: (Upstreams, Upstreams),
 }
 
 impl Referee {
     async fn start(options: &Options) -> io::Result<Self> {
         let records = Arc::new((Record::default(), Record::default()));
-        let envoy_upstreams = upstreams(&records.0).await?;
-        let our_upstreams = upstreams(&records.1).await?;
-        let envoy = Envoy::start(&options.envoy, &options.directory, &envoy_upstreams).await?;
-        let ours = Ours::start(our_upstreams).await?;
-        Ok(Self { envoy, ours, bug: options.bug, records, next: Arc::default() })
+        let upstreams = (Upstreams::start(&records.0).await?, Upstreams::start(&records.1).await?);
+        let envoy = Envoy::start(&options.envoy, &options.directory, &upstreams.0.addresses).await?;
+        let ours = Ours::start(upstreams.1.addresses.clone()).await?;
+        Ok(Self { envoy, ours, bug: options.bug, records, next: Arc::default(), _upstreams: upstreams })
     }
 
     async fn push(&mut self, tables: &[Table], mode: usize) -> io::Result<()> {
@@ -374,17 +374,27 @@ fn bytes(request: &Request, case: &str) -> Vec<u8> {
 }
 
 /// One side's upstreams, by the names of their clusters.
-async fn upstreams(record: &Record) -> io::Result<HashMap<String, SocketAddr>> {
-    let (mut all, mut listening) = (HashMap::new(), HashMap::new());
-    for (cluster, label) in &*CLUSTERS {
-        let address = match listening.get(label) {
-            Some(address) => *address,
-            // Bound and given up: nobody listens there.
-            None if *label == "dead" => tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?,
-            None => upstream::listen(label, record.clone()).await?,
-        };
-        listening.insert(*label, address);
-        all.insert(cluster.clone(), address);
+#[derive(Debug)]
+struct Upstreams {
+    addresses: HashMap<String, SocketAddr>,
+    /// Bound, and nobody listens there: the port stays ours, and refuses connections.
+    _dead: TcpSocket,
+}
+
+impl Upstreams {
+    async fn start(record: &Record) -> io::Result<Self> {
+        let dead = TcpSocket::new_v4()?;
+        dead.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut listening = HashMap::from([("dead", dead.local_addr()?)]);
+        let mut addresses = HashMap::new();
+        for (cluster, label) in &*CLUSTERS {
+            let address = match listening.get(label) {
+                Some(address) => *address,
+                None => upstream::listen(label, record.clone()).await?,
+            };
+            listening.insert(*label, address);
+            addresses.insert(cluster.clone(), address);
+        }
+        Ok(Self { addresses, _dead: dead })
     }
-    Ok(all)
 }

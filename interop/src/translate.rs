@@ -160,7 +160,8 @@ fn redirect(spec: &Redirect, listener: u16) -> Value {
     let mut to = json!({"response_code": code});
     // "FROM_REQUEST_PORT = listener port"; no explicit :80 with http and no :443 with https, and a sidecar's listener is
     // http
-    let port = spec.port.or((spec.derive_port == Some("FROM_REQUEST_PORT")).then_some(listener));
+    let derived = (spec.derive_port == Some("FROM_REQUEST_PORT")).then_some(listener);
+    let port = spec.port.or(derived);
     let port = port.filter(|port| *port != if spec.scheme == Some("https") { 443 } else { 80 });
     for (field, value) in [
         ("path_redirect", json!(spec.uri)),

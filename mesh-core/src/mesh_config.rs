@@ -26,7 +26,7 @@ pub struct MeshConfig {
     pub path_normalization: PathNormalization,
     /// Does a client choose mutual TLS by itself where the endpoint has it? Default true.
     pub enable_auto_mtls: bool,
-    /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads.
+    /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads and `defaultTrafficPolicy` which mesh-lb reads.
     pub document: Option<Document>,
 }
 
@@ -77,7 +77,7 @@ struct Spec {
     default_destination_rule_export_to: Unenforced,
     default_providers: Unenforced,
     default_service_export_to: Unenforced,
-    default_traffic_policy: Unenforced,
+    default_traffic_policy: Option<IgnoredAny>,
     default_virtual_service_export_to: Unenforced,
     disable_envoy_listener_log: Unenforced,
     discovery_selectors: Unenforced,

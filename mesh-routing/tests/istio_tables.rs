@@ -1,4 +1,4 @@
-//! Istio's table about retries: its inputs, and what retry_test.go asserts of them, which the table has not.
+//! Istio's tables about retries and about the most specific host, which is how a request finds its VirtualService.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -33,6 +33,25 @@ fn retries(retries: &Value) -> Option<String> {
     Some(format!("retries: {{{}}},", fields.collect::<Vec<_>>().join(", ")))
 }
 
+fn table(yaml: &str) -> RouteTable<Arc<ClusterName>> {
+    let mut issues = Issues::default();
+    let documents = Document::parse_all("a.yaml", yaml, &mut issues);
+    let rules = documents.iter().filter(|document| document.kind() == "VirtualService");
+    let rules: Vec<_> =
+        rules.filter_map(|rule| VirtualService::from_document(rule, &mut issues)).map(Arc::new).collect();
+    let mesh = MeshConfig::default();
+    let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut issues);
+    assert!(!issues.has_errors(), "{issues}");
+    let input = CompileInput {
+        workload: &Workload::new("default", "client"),
+        mesh: &mesh,
+        registry: &registry,
+        virtual_services: &rules,
+        default_retry: Some(RetryPolicy::istio_default()),
+    };
+    RouteTable::compile(&input, &mut |name| Some(Arc::new(name.clone())), &mut issues)
+}
+
 /// The policy of a route with these retries; issues where it is refused.
 fn policy(retries: &str) -> Result<Option<RetryPolicy>, Issues> {
     let yaml = format!(
@@ -42,18 +61,10 @@ fn policy(retries: &str) -> Result<Option<RetryPolicy>, Issues> {
     );
     let mut issues = Issues::default();
     let documents = Document::parse_all("a.yaml", &yaml, &mut issues);
-    let Some(rules) = VirtualService::from_document(&documents[1], &mut issues) else { return Err(issues) };
-    let mesh = MeshConfig::default();
-    let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut issues);
-    let input = CompileInput {
-        workload: &Workload::new("default", "client"),
-        mesh: &mesh,
-        registry: &registry,
-        virtual_services: &[Arc::new(rules)],
-        default_retry: Some(RetryPolicy::istio_default()),
-    };
-    let table: RouteTable<Arc<ClusterName>> =
-        RouteTable::compile(&input, &mut |name| Some(Arc::new(name.clone())), &mut issues);
+    if VirtualService::from_document(&documents[1], &mut issues).is_none() {
+        return Err(issues);
+    }
+    let table = table(&yaml);
     let request = Request::get("http://a/").body(()).unwrap();
     let head = RequestHead::new(&request, table.path_normalization()).unwrap();
     let Decision::Forward(destination) = table.route(&head, || 0).unwrap() else { panic!("forwarded") };
@@ -82,7 +93,8 @@ fn tried_again(policy: &RetryPolicy) -> Vec<&'static str> {
 
 const FAKE: [&str; 6] = ["502", "503", "grpc 14", "reset before", "reset after", "refused"];
 
-/// istio pilot/pkg/networking/core/route/retry/retry_test.go
+/// istio pilot/pkg/networking/core/route/retry/retry_test.go. The table has the inputs; what is asserted of them is Go, and
+/// written here by hand.
 #[test]
 fn policies_are_istios() {
     const HASH: &str = "consistentHash, which turns this off, is read and reported as not enforced";
@@ -166,4 +178,54 @@ fn the_words_that_the_table_invents_are_refused() {
         let issues = policy(&format!("retries: {{attempts: 2, retryOn: '5xx,{word}'}},")).unwrap_err().to_string();
         assert!(issues.contains(&format!("\"{word}\" is not a valid retryOn policy")), "{issues}");
     }
+}
+
+/// istio pilot/pkg/model/config_test.go TestMostSpecificHostMatch, of VirtualServices: the needle is a service's host.
+#[test]
+fn the_most_specific_host_owns_a_service() {
+    let tests = [
+        "TestEventString",
+        "TestPortList",
+        "TestSubsetKey",
+        "TestLabelsEquals",
+        "TestResolveShortnameToFQDN",
+        "TestMostSpecificHostMatch",
+        "BenchmarkMostSpecificHostMatch",
+        "BenchmarkMostSpecificHostMatchMixed",
+        "BenchmarkMostSpecificHostMatchMultiMatch",
+        "BenchmarkHashCode",
+    ];
+    let Some(tables) = istio_tables("pilot_pkg_model_config_test", &tests) else { return };
+    const PARTIAL: &str = "a partial wildcard is no service's host";
+    let left_out = [
+        (r#"* in []"#, "`*` is no service's host"),
+        (r#"*foo.com in ["bar.com","*.foo.com"]"#, PARTIAL),
+        (r#"*foo.com in ["foo.com","*.foo.com"]"#, PARTIAL),
+    ];
+    let text = |case: &Value, key: &str| case[key].as_str().unwrap_or_default().to_owned();
+    // istio.md 1.0: "unless a more specific VS host exists; specificity = exact, then longest wildcard"
+    let counts = tables[5].run(&left_out, |case| format!("{} in {}", text(case, "needle"), case["in"]), |name, case| {
+        let hosts: Vec<&str> = case["in"].as_array().unwrap().iter().map(|host| host.as_str().unwrap()).collect();
+        let needle = text(case, "needle");
+        let mut yaml = format!(
+            "kind: ServiceEntry\nmetadata: {{name: e}}\nspec: {{hosts: ['{needle}'], ports: [{{number: 80, name: http, \
+             protocol: HTTP}}], resolution: NONE}}\n"
+        );
+        for (n, host) in hosts.iter().enumerate() {
+            yaml += &format!(
+                "---\n{{kind: VirtualService, metadata: {{name: v{n}}}, spec: {{hosts: ['{host}'], http: [{{name: r{n}, \
+                 directResponse: {{status: 200}}}}]}}}}\n"
+            );
+        }
+        let table = table(&yaml);
+        // Whoever calls the service by a name of its wildcard.
+        let request = Request::get(format!("http://{}/", needle.replace('*', "x"))).body(()).unwrap();
+        let head = RequestHead::new(&request, table.path_normalization()).unwrap();
+        let owner = match table.route(&head, || 0).unwrap() {
+            Decision::DirectResponse(_, policy) => policy.name().unwrap()[1..].parse().ok(),
+            _ => None,
+        };
+        assert_eq!(owner.map_or("", |n: usize| hosts[n]), text(case, "want"), "{name}");
+    });
+    assert_eq!(counts, (10, 3));
 }

@@ -6,7 +6,7 @@
 //! and tests: `cargo test -p mesh-test --test clauses -- --nocapture`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -134,7 +134,7 @@ fn every_rule_of_routing_is_quoted_by_a_test() {
     let rows = rows(&fs::read_to_string(reference).expect("the reference"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let mut wrong = Vec::new();
-    let mut tests: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let mut tests: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     for quote in quotes(root) {
         let Quote { section, words, test, place } = quote;
         let holds = |(_, row): &(usize, &Row)| row.section == section && row.words.contains(&words);
@@ -143,7 +143,11 @@ fn every_rule_of_routing_is_quoted_by_a_test() {
             _ if words.len() < 12 => wrong.push(format!("{place}: too few words to tell a rule by: {words}")),
             _ if found.is_empty() => wrong.push(format!("{place}: no row of {section} says: {words}")),
             None => wrong.push(format!("{place}: this is no test's comment")),
-            Some(test) => found.iter().for_each(|index| tests.entry(*index).or_default().push(test.clone())),
+            Some(test) => {
+                for index in found {
+                    tests.entry(index).or_default().insert(test.clone());
+                }
+            }
         }
     }
     let mut rules = 0;
@@ -152,7 +156,8 @@ fn every_rule_of_routing_is_quoted_by_a_test() {
         let required = SECTIONS.contains(&&*row.section);
         rules += usize::from(required);
         if required || !tests.is_empty() {
-            println!("{} {}\n    {}", row.section, row.name, tests.join("\n    "));
+            println!("{} {}", row.section, row.name);
+            tests.iter().for_each(|test| println!("    {test}"));
         }
         if required && tests.is_empty() {
             wrong.push(format!("no test quotes {} {}", row.section, row.name));

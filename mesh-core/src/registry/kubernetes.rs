@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, ObjectRef, Topic, Unenforced, fields},
+    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
@@ -25,6 +25,8 @@ pub struct KubernetesService {
     selector: Labels,
     addresses: Vec<IpAddr>,
     export_to: Visibility,
+    /// Of an ExternalName: the host that it is another name of.
+    alias_of: Option<Arc<str>>,
 }
 
 /// Fields as kubectl prints them. Those that Istio's sidecars do not look at are taken as they come.
@@ -39,7 +41,7 @@ struct Spec {
     cluster_ips: Vec<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
-    external_name: Unenforced,
+    external_name: Option<String>,
     traffic_distribution: Unenforced,
     publish_not_ready_addresses: Unenforced,
     #[serde(rename = "externalIPs")]
@@ -98,10 +100,15 @@ impl KubernetesService {
             issues.push(document.error("", message));
             Visibility::Nobody
         });
-        if spec.kind.as_deref() == Some("ExternalName") {
-            let issue = document.warning("type", "ExternalName is not enforced: the service has no endpoints here");
-            issues.push(issue.about(Topic::NotEnforced));
-        }
+        let alias_of = match (spec.kind.as_deref(), spec.external_name.as_deref()) {
+            (Some("ExternalName"), None | Some("")) => {
+                issues
+                    .push(document.error("externalName", "externalName is required of a service of type ExternalName"));
+                None
+            }
+            (Some("ExternalName"), Some(name)) => Some(name.trim_end_matches('.').to_ascii_lowercase().into()),
+            _ => None,
+        };
         let host = service_host(&document.name().to_ascii_lowercase(), own);
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
         let addresses: HashSet<IpAddr> = addresses.collect();
@@ -112,7 +119,17 @@ impl KubernetesService {
             selector: spec.selector,
             addresses: addresses.into_iter().collect(),
             export_to,
+            alias_of,
         })
+    }
+
+    /// The name of a service that is only another name, and whose.
+    pub(super) fn alias(&self) -> Option<(&ServiceName, &Arc<str>)> {
+        self.alias_of.as_ref().map(|of| (&self.name, of))
+    }
+
+    pub(super) fn is_visible(&self, client: &str) -> bool {
+        self.export_to.includes(&self.name.namespace, client)
     }
 
     pub(super) fn build(&self, selection: &Selection<'_>, trust_domain: &TrustDomain) -> Service {
@@ -128,6 +145,7 @@ impl KubernetesService {
             resolution: Resolution::Static,
             subject_alt_names: Vec::new(),
             addresses: self.addresses.clone(),
+            aliases: Vec::new(),
             export_to: self.export_to.clone(),
             selector: Some(self.selector.clone()),
             backends: selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect(),

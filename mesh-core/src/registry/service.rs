@@ -29,6 +29,8 @@ pub struct Service {
     pub subject_alt_names: Vec<Arc<str>>,
     /// Virtual addresses: hosts by which it is called as well.
     pub addresses: Vec<IpAddr>,
+    /// Kubernetes' ExternalName services that stand for it.
+    pub aliases: Vec<ServiceName>,
     /// Who may see it.
     pub export_to: Visibility,
     pub(super) selector: Option<Labels>,

@@ -183,3 +183,34 @@ fn an_export_is_to_a_namespace() {
         assert_eq!(Visibility::parse(&[entry.to_owned()], "own").is_ok(), accepted, "{entry}");
     }
 }
+
+/// Kubernetes Service.externalName: "externalName is the external reference that discovery mechanisms will return as an alias
+/// for this service".
+#[test]
+fn an_external_name_is_another_name() {
+    let alias = |name: &str, of: &str| {
+        format!(
+            "---\nkind: Service\napiVersion: v1\nmetadata: {{name: {name}}}\nspec: {{type: ExternalName, externalName: {of}}}\n"
+        )
+    };
+    let (registry, issues) = registry(&format!(
+        "{REVIEWS}{}{}{}{}{}",
+        alias("old", "Reviews.default.svc.cluster.local."),
+        alias("older", "old.default.svc.cluster.local"),
+        alias("outside", "www.example.com"),
+        alias("round", "about.default.svc.cluster.local"),
+        alias("about", "round.default.svc.cluster.local"),
+    ));
+    assert!(issues.is_empty(), "{issues}");
+    let reviews = registry.service("reviews.default.svc.cluster.local").unwrap();
+    let names: Vec<_> = reviews.aliases.iter().map(|alias| &*alias.name).collect();
+    assert_eq!(names, ["old", "older"]);
+    for (name, found) in [("old", true), ("older", true), ("outside", false), ("round", false)] {
+        let host = format!("{name}.default.svc.cluster.local");
+        assert!(registry.service(&host).is_none(), "{name} is no service of its own");
+        assert_eq!(registry.service_for(&host).is_some_and(|service| Arc::ptr_eq(service, reviews)), found, "{name}");
+    }
+    let (_, issues) =
+        super::tests::registry("{kind: Service, apiVersion: v1, metadata: {name: a}, spec: {type: ExternalName}}");
+    assert!(issues.to_string().contains("externalName is required"), "{issues}");
+}

@@ -1,5 +1,6 @@
 //! DestinationRule: Istio's policy for traffic to a host, after routing chose it.
 
+mod defaults;
 mod read;
 mod spec;
 
@@ -10,6 +11,8 @@ use mesh_core::{
     config::{Document, Field, Issues, ObjectRef, fields},
     registry::Visibility,
 };
+
+pub use defaults::DefaultPolicy;
 
 use crate::TrafficPolicy;
 

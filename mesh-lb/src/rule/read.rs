@@ -4,11 +4,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
-    config::{Document, Issues, Topic, parse_duration},
+    config::{Document, Issues, Topic, Value, parse_duration},
     registry::Visibility,
 };
 
-use super::{DestinationRule, Subset, spec};
+use super::{DefaultPolicy, DestinationRule, Subset, spec};
 use crate::policy::{Blocks, ConnectionPool, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
 
 pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<DestinationRule> {
@@ -28,6 +28,19 @@ pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<Destinati
         subsets,
     });
     rule.filter(|_| issues.errors().count() == before)
+}
+
+/// The blocks that MeshConfig has for clusters without their own; `None` after an error.
+pub(super) fn mesh_defaults(document: &Document, issues: &mut Issues) -> Option<Blocks> {
+    const FIELD: &str = DefaultPolicy::MESH_FIELD;
+    if document.spec().and_then(|spec| spec.get(FIELD)).is_none_or(|node| node.value == Value::Null) {
+        return Some(Blocks::default());
+    }
+    let before = issues.errors().count();
+    let spec: spec::MeshDefaults = document.decode_field(FIELD, issues)?;
+    let (pool, outlier) = (spec.connection_pool.as_ref(), spec.outlier_detection.as_ref());
+    let blocks = Read { document, issues }.blocks(FIELD, None, pool, outlier, None);
+    (issues.errors().count() == before).then_some(blocks)
 }
 
 struct Read<'a> {

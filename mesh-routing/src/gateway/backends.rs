@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use mesh_core::{HostPattern, service_host};
 
-use super::{parser::Parser, spec::BackendRef};
+use super::{
+    parser::Parser,
+    spec::{BackendRef, ObjectReference},
+};
 use crate::{
     DirectResponse,
     virtual_service::{Action, Backend, Destination, Foreign, Place},
@@ -37,7 +40,7 @@ impl Parser<'_> {
                 continue;
             };
             let filters = self.filters(&format!("{at}.filters"), &spec.filters, one_prefix);
-            let Some(mut destination) = self.destination(&at, spec, weight) else { continue };
+            let Some(mut destination) = self.destination(&at, &spec.object(), weight) else { continue };
             destination.headers = filters.headers;
             let backend = destination.backend.get_or_insert_default();
             backend.redirect = filters.redirect;
@@ -57,7 +60,7 @@ impl Parser<'_> {
 
     /// istio buildDestination. A reference that no edit elsewhere can make good is an error; one of an unknown kind keeps
     /// its share, as a 500.
-    pub(super) fn destination(&mut self, at: &str, spec: &BackendRef, weight: u64) -> Option<Destination> {
+    pub(super) fn destination(&mut self, at: &str, spec: &ObjectReference, weight: u64) -> Option<Destination> {
         if spec.name.is_empty() {
             self.error(format!("{at}.name"), "Required value");
             return None;
@@ -103,7 +106,7 @@ impl Parser<'_> {
         })
     }
 
-    fn referent(&mut self, at: &str, spec: &BackendRef) -> Option<Referent> {
+    fn referent(&mut self, at: &str, spec: &ObjectReference) -> Option<Referent> {
         let group = spec.group.as_deref().unwrap_or("");
         match (group, spec.kind.as_deref().unwrap_or("Service")) {
             ("", "Service") | ("multicluster.x-k8s.io", "ServiceImport") => {

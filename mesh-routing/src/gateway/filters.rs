@@ -63,13 +63,6 @@ impl FilterType {
             Self::ExtensionRef => "ExtensionRef",
         }
     }
-
-    fn of_grpc(self) -> bool {
-        matches!(
-            self,
-            Self::RequestHeaderModifier | Self::ResponseHeaderModifier | Self::RequestMirror | Self::ExtensionRef
-        )
-    }
 }
 
 impl Parser<'_> {
@@ -101,14 +94,12 @@ impl Parser<'_> {
 
     fn check_union(&mut self, at: &str, spec: &Filter, kind: FilterType) -> bool {
         let name = kind.name();
-        if self.kind == super::parser::Kind::Grpc && !kind.of_grpc() {
-            self.error(format!("{at}.type"), format!("Unsupported value: {name:?} in a GRPCRoute"));
-            return false;
-        }
         // gateway API HTTPRouteFilter: "If a reference to a custom filter type cannot be resolved, the filter MUST NOT be
         // skipped"; istio convertHTTPRoute: the route is not in force.
         if matches!(kind, FilterType::ExtensionRef | FilterType::ExternalAuth) {
-            self.error(format!("{at}.type"), format!("unsupported filter type {name:?}"));
+            let given = spec.members().into_iter().find(|(member, _, given)| *member == kind && *given);
+            let field = given.map_or("type", |(_, field, _)| field);
+            self.error(format!("{at}.{field}"), format!("unsupported filter type {name:?}"));
             return false;
         }
         let mut good = true;
@@ -227,13 +218,6 @@ impl Parser<'_> {
         };
         let share = self.at(at, share(percent))?;
         let at = format!("{at}.backendRef");
-        for (field, given) in
-            [("weight", spec.backend_ref.weight.is_some()), ("filters", !spec.backend_ref.filters.is_empty())]
-        {
-            if given {
-                self.error(format!("{at}.{field}"), format!("a mirror's backendRef has no {field}"));
-            }
-        }
         Some((self.destination(&at, &spec.backend_ref, 1)?, share))
     }
 

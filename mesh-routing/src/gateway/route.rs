@@ -118,7 +118,7 @@ impl GrpcRoute {
         let parents = parser.parents(&spec.parent_refs, &spec.hostnames);
         parser.limit("rules", spec.rules.len(), 16);
         parser.names(spec.rules.iter().map(|rule| rule.name.as_deref()));
-        let rules = spec.rules.iter().enumerate().map(|(index, rule)| parser.grpc_rule(index, rule)).collect();
+        let rules = spec.rules.into_iter().enumerate().map(|(index, rule)| parser.grpc_rule(index, rule)).collect();
         parser.route(parents, rules).map(Self)
     }
 
@@ -238,10 +238,12 @@ impl Parser<'_> {
         RouteRule { matches, rule }
     }
 
-    fn grpc_rule(&mut self, index: usize, spec: &GrpcRule) -> RouteRule {
+    fn grpc_rule(&mut self, index: usize, spec: GrpcRule) -> RouteRule {
         let at = format!("rules[{index}].matches");
         self.limit(&at, spec.matches.len(), 64);
-        let (rule, _) = self.rule(index, spec.name.as_deref(), &spec.filters, &spec.backend_refs, false);
+        let filters: Vec<_> = spec.filters.into_iter().map(Filter::from).collect();
+        let backends: Vec<_> = spec.backend_refs.into_iter().map(BackendRef::from).collect();
+        let (rule, _) = self.rule(index, spec.name.as_deref(), &filters, &backends, false);
         let matches = spec.matches.iter().enumerate();
         let matches = matches.map(|(i, matcher)| self.grpc_match(&format!("{at}[{i}]"), matcher)).collect();
         RouteRule { matches, rule }

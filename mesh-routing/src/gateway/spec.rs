@@ -53,8 +53,8 @@ pub(super) struct HttpRule {
 pub(super) struct GrpcRule {
     pub(super) name: Option<String>,
     pub(super) matches: Vec<GrpcMatch>,
-    pub(super) filters: Vec<Filter>,
-    pub(super) backend_refs: Vec<BackendRef>,
+    pub(super) filters: Vec<GrpcFilter>,
+    pub(super) backend_refs: Vec<GrpcBackendRef>,
     pub(super) session_persistence: Unenforced,
 }
 
@@ -156,6 +156,24 @@ pub(super) struct Filter {
     pub(super) extension_ref: Option<IgnoredAny>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) enum GrpcFilterType {
+    RequestHeaderModifier,
+    ResponseHeaderModifier,
+    RequestMirror,
+    ExtensionRef,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct GrpcFilter {
+    pub(super) r#type: Option<GrpcFilterType>,
+    pub(super) request_header_modifier: Option<HeaderFilter>,
+    pub(super) response_header_modifier: Option<HeaderFilter>,
+    pub(super) request_mirror: Option<MirrorFilter>,
+    pub(super) extension_ref: Option<IgnoredAny>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct HeaderFilter {
@@ -174,7 +192,7 @@ pub(super) struct Header {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct MirrorFilter {
-    pub(super) backend_ref: BackendRef,
+    pub(super) backend_ref: ObjectReference,
     pub(super) percent: Option<i64>,
     pub(super) fraction: Option<Fraction>,
 }
@@ -235,6 +253,17 @@ pub(super) struct CorsFilter {
     pub(super) max_age: Option<i64>,
 }
 
+/// What a reference names, without a weight.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct ObjectReference {
+    pub(super) group: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    pub(super) port: Option<i64>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct BackendRef {
@@ -245,6 +274,18 @@ pub(super) struct BackendRef {
     pub(super) port: Option<i64>,
     pub(super) weight: Option<i64>,
     pub(super) filters: Vec<Filter>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct GrpcBackendRef {
+    pub(super) group: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    pub(super) port: Option<i64>,
+    pub(super) weight: Option<i64>,
+    pub(super) filters: Vec<GrpcFilter>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -283,6 +324,40 @@ pub(super) struct GrantTo {
     pub(super) group: String,
     pub(super) kind: String,
     pub(super) name: Option<String>,
+}
+
+/// A GRPCRoute's filters are some of an HTTPRoute's.
+impl From<GrpcFilter> for Filter {
+    fn from(filter: GrpcFilter) -> Self {
+        Self {
+            r#type: filter.r#type.map(|kind| match kind {
+                GrpcFilterType::RequestHeaderModifier => FilterType::RequestHeaderModifier,
+                GrpcFilterType::ResponseHeaderModifier => FilterType::ResponseHeaderModifier,
+                GrpcFilterType::RequestMirror => FilterType::RequestMirror,
+                GrpcFilterType::ExtensionRef => FilterType::ExtensionRef,
+            }),
+            request_header_modifier: filter.request_header_modifier,
+            response_header_modifier: filter.response_header_modifier,
+            request_mirror: filter.request_mirror,
+            extension_ref: filter.extension_ref,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<GrpcBackendRef> for BackendRef {
+    fn from(backend: GrpcBackendRef) -> Self {
+        let GrpcBackendRef { group, kind, namespace, name, port, weight, filters } = backend;
+        Self { group, kind, namespace, name, port, weight, filters: filters.into_iter().map(Filter::from).collect() }
+    }
+}
+
+impl BackendRef {
+    pub(super) fn object(&self) -> ObjectReference {
+        let Self { group, kind, namespace, name, port, .. } = self;
+        let (group, kind, namespace) = (group.clone(), kind.clone(), namespace.clone());
+        ObjectReference { group, kind, namespace, name: name.clone(), port: *port }
+    }
 }
 
 impl Method {

@@ -338,7 +338,11 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             [port] => Some(port.number),
             _ => None,
         });
-        let name = service.filter(|service| service.name.host == spec.host).map(|service| service.name.clone());
+        // istio GetDestinationCluster: "If this is an Alias, point to the concrete service".
+        let is_own = |service: &&Arc<Service>| {
+            service.name.host == spec.host || service.aliases.iter().any(|alias| alias.host == spec.host)
+        };
+        let name = service.filter(is_own).map(|service| service.name.clone());
         ClusterName {
             service: name.unwrap_or_else(|| ServiceName::of_host(&spec.host, &self.input.workload.namespace)),
             port: spec.port.or(single).unwrap_or(dialled),
@@ -390,18 +394,27 @@ fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
 /// istio generateVirtualHostDomains, GenerateAltVirtualHosts: the bare name only from the same namespace.
 fn domains(service: &Service, client: &str) -> Vec<String> {
     let HostPattern::Exact(host) = &service.pattern else { return Vec::new() };
-    let mut domains = vec![format!("{host}.")];
-    let ServiceName { name, namespace, .. } = &service.name;
-    if **host == format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}") {
-        domains.push(format!("{name}.{namespace}.svc"));
-        domains.push(format!("{name}.{namespace}"));
-        if **namespace == *client {
-            domains.push(name.to_string());
-        }
+    let mut domains = alternatives(&ServiceName { host: Arc::clone(host), ..service.name.clone() }, client);
+    for alias in &service.aliases {
+        domains.push(alias.host.to_string());
+        domains.extend(alternatives(alias, client));
     }
     domains.extend(service.addresses.iter().map(|address| match address {
         std::net::IpAddr::V4(v4) => v4.to_string(),
         std::net::IpAddr::V6(v6) => format!("[{v6}]"),
     }));
     domains
+}
+
+/// The forms of a name beside itself: with a trailing dot, and those of a Kubernetes service that leave out its end.
+fn alternatives(ServiceName { host, name, namespace }: &ServiceName, client: &str) -> Vec<String> {
+    let mut forms = vec![format!("{host}.")];
+    if **host == format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}") {
+        forms.push(format!("{name}.{namespace}.svc"));
+        forms.push(format!("{name}.{namespace}"));
+        if **namespace == *client {
+            forms.push(name.to_string());
+        }
+    }
+    forms
 }

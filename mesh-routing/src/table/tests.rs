@@ -369,6 +369,131 @@ fn a_virtual_service_without_a_rule_for_the_client_leaves_its_host() {
     }
 }
 
+/// Two VirtualServices for a client, one after the other; who gets a request: `first`, `second`, `default` (the service
+/// itself), `out` (passed through), or nobody.
+#[track_caller]
+fn contest(first: &str, second: &str, cases: &[(&str, &str)]) {
+    let rule = |subset: &str, spec: &str| {
+        let route = format!("route: [{{destination: {{host: a, subset: {subset}}}}}]");
+        vs(subset, &spec.replace("RULE", &route))
+    };
+    let table = compile(&format!("{}{}", rule("first", first), rule("second", second)));
+    for (uri, expected) in cases {
+        let taken = match route(&table, &request(uri, &[])) {
+            Ok(name) if name == "PassthroughCluster" => "out".to_owned(),
+            Ok(name) => match name.split('|').nth(2).unwrap() {
+                "" => "default".to_owned(),
+                subset => subset.to_owned(),
+            },
+            Err(reason) => format!("{reason:?}"),
+        };
+        assert_eq!(taken, *expected, "{uri} with {first} then {second}");
+    }
+}
+
+#[test]
+fn a_port_without_rules_is_left_to_the_next_that_names_the_host() {
+    // istio BuildHTTPRoutesForVirtualService, "This is called for each port": "Error indicates the given virtualService
+    // can't be used on the port"
+    contest(
+        "hosts: [two], http: [{match: [{port: 81}], RULE}]",
+        "hosts: [two], http: [{RULE}]",
+        &[("http://two/", "second"), ("http://two:81/", "first")],
+    );
+    // istio computeWildcardHostVirtualServiceIndex: a wildcard is for a service only where nobody names it, with rules
+    // for the port or without
+    contest(
+        "hosts: [two], http: [{match: [{port: 81}], RULE}]",
+        "hosts: ['*.default.svc.cluster.local'], http: [{RULE}]",
+        &[("http://two/", "default"), ("http://two:81/", "first"), ("http://b:9080/", "second")],
+    );
+    // and of two wildcards the longer is, likewise
+    contest(
+        "hosts: ['*.svc.cluster.local'], http: [{RULE}]",
+        "hosts: ['*.default.svc.cluster.local'], http: [{match: [{port: 81}], RULE}]",
+        &[("http://two/", "default"), ("http://two:81/", "second"), ("http://far.other/", "first")],
+    );
+}
+
+#[test]
+fn a_host_that_is_no_service_of_the_port_is_routed_on_port_80() {
+    // istio BuildSidecarOutboundVirtualHosts takes the services of a port for the registry: on another port their names
+    // are hosts like any other, which have virtual hosts on port 80 ("hack to keep consistent with previous behavior")
+    // and on those on which the same VirtualService has a service. Only the name itself: the others are the service's.
+    let rules = "hosts: [b], http: [{RULE}]";
+    contest(
+        rules,
+        "hosts: [x.test], http: [{RULE}]",
+        &[
+            ("http://b:9080/", "first"),
+            ("http://b.default.svc.cluster.local/", "first"),
+            ("http://b/", "out"),
+            ("http://b:81/", "out"),
+        ],
+    );
+    contest(
+        "hosts: [b, two], http: [{RULE}]",
+        "hosts: ['*.wide.com'], http: [{RULE}]",
+        &[
+            ("http://b.default.svc.cluster.local:81/", "first"),
+            ("http://b.default.svc.cluster.local:82/", "out"),
+            // a wildcard that stands for a service on port 80 is none on others
+            ("http://x.wide.com/", "second"),
+            ("http://x.wide.com:81/", "out"),
+        ],
+    );
+}
+
+#[test]
+fn a_host_outside_the_registry_whose_rules_are_for_other_ports_is_passed_through() {
+    // istio BuildHTTPRoutesForVirtualService: without a route there is no virtual host, and so no 404
+    contest(
+        "hosts: ['*.example.com'], http: [{match: [{port: 8080}], RULE}]",
+        "hosts: [x.test], http: [{match: [{port: 8080}], RULE}, {match: [{uri: {prefix: /a}}], RULE}]",
+        &[
+            ("http://any.example.com/", "out"),
+            ("http://any.example.com:8080/", "first"),
+            ("http://any.example.com:8081/", "out"),
+            ("http://x.test/", "NoRoute"),
+            ("http://x.test/a", "second"),
+            ("http://x.test:8080/", "second"),
+            ("http://x.test:8081/", "NoRoute"),
+        ],
+    );
+}
+
+#[test]
+fn whoever_comes_first_has_another_name_of_a_service() {
+    // istio dedupeDomains: virtual hosts take their names in the order of the VirtualServices, those without one last
+    let spelled = "hosts: [far.other], http: [{RULE}]";
+    let owner = "hosts: [far.other.svc.cluster.local], http: [{RULE}]";
+    contest(spelled, owner, &[("http://far.other/", "first"), ("http://far.other.svc/", "second")]);
+    contest(owner, spelled, &[("http://far.other/", "first"), ("http://far.other.svc/", "first")]);
+    contest(
+        spelled,
+        "hosts: [x.test], http: [{RULE}]",
+        &[("http://far.other/", "first"), ("http://far.other.svc/", "default")],
+    );
+}
+
+#[test]
+fn a_route_is_named_after_rule_and_entry() {
+    // istio translateRoute: `http.name[.match.name]`
+    for (rule, matcher, expected) in [
+        ("name: r, ", "name: m, ", Some("r.m")),
+        ("name: r, ", "", Some("r")),
+        ("", "name: m, ", Some(".m")),
+        ("", "", None),
+    ] {
+        let rule = format!("{rule}match: [{{{matcher}uri: {{prefix: /}}}}], route: [{{destination: {{host: a}}}}]");
+        let table = compile(&vs("a", &format!("hosts: [a], http: [{{{rule}}}]")));
+        let request = request("http://a/", &[]);
+        let head = RequestHead::new(&request, table.path_normalization()).unwrap();
+        let name = forward(table.route(&head, || 0).unwrap()).policy().name().cloned();
+        assert_eq!(name.as_deref(), expected);
+    }
+}
+
 // istio.md 1.0: "exportTo `.`/own ns = private; list = exported; `*` or empty = public; `~` = nobody"
 #[test]
 fn visibility() {
@@ -579,6 +704,8 @@ fn a_delegates_match_must_be_within_the_roots() {
         ("uri: {exact: /x}", "uri: {exact: /x}, ignoreUriCase: true", false),
         ("headers: {h: {exact: '1'}}", "headers: {h: {exact: '2'}}", false),
         ("headers: {h: {exact: '1'}}", "headers: {g: {exact: '2'}}", true),
+        // istio stringMatchConflict: an empty text is taken for none, and then nothing goes with it
+        ("headers: {h: {exact: ''}}", "headers: {h: {exact: ''}}", false),
         ("queryParams: {q: {prefix: a}}", "queryParams: {q: {exact: ab}}", true),
         ("withoutHeaders: {h: {exact: a}}", "withoutHeaders: {h: {exact: b}}", false),
         ("port: 80", "port: 81", false),

@@ -30,14 +30,14 @@ pub(super) fn parse(document: &Document, issues: &mut Issues) -> Option<VirtualS
     (!parser.failed).then_some(virtual_service)
 }
 
-pub(super) struct Parser<'a> {
-    pub(super) document: &'a Document,
-    pub(super) issues: &'a mut Issues,
-    pub(super) failed: bool,
+pub(crate) struct Parser<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) issues: &'a mut Issues,
+    pub(crate) failed: bool,
 }
 
 impl Parser<'_> {
-    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Display) {
+    pub(crate) fn error(&mut self, path: impl Into<String>, message: impl Display) {
         self.failed = true;
         self.issues.push(self.document.error(path, message.to_string()));
     }
@@ -169,7 +169,7 @@ impl Parser<'_> {
         port
     }
 
-    fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
+    pub(crate) fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))

@@ -8,9 +8,11 @@ use mesh_core::{
     config::{Document, Field, Issues, Topic},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
-use mesh_lb::DestinationRule;
+use mesh_lb::{DefaultPolicy, DestinationRule};
 use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
+
+use super::mesh_policy::MeshPolicy;
 
 /// One object, read.
 #[derive(Clone, Debug)]
@@ -26,7 +28,7 @@ pub(crate) enum Model {
     PeerAuthentication(Arc<PeerAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshConfig(Arc<MeshConfig>),
-    MeshPolicy,
+    MeshPolicy(Arc<MeshPolicy>),
 }
 
 /// Istio's kinds of that group. Another one is a slip of the pen: its object would silently not be in force.
@@ -89,16 +91,20 @@ pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
     ]
 }
 
-/// The retry policy among them is mesh-routing's.
+/// Two policies among them are mesh-routing's and mesh-lb's.
 fn mesh_config_fields() -> Vec<Field> {
     let mut fields = MeshConfig::fields();
-    if let Some(at) = fields.iter().position(|field| field.path == RetryPolicy::MESH_FIELD) {
-        fields[at].ignored = false;
-        let below = RetryPolicy::fields().into_iter().map(|mut field| {
-            field.path = format!("{}.{}", RetryPolicy::MESH_FIELD, field.path);
-            field
-        });
-        fields.splice(at + 1..at + 1, below);
+    for (name, below) in
+        [(RetryPolicy::MESH_FIELD, RetryPolicy::fields()), (DefaultPolicy::MESH_FIELD, DefaultPolicy::fields())]
+    {
+        if let Some(at) = fields.iter().position(|field| field.path == name) {
+            fields[at].ignored = false;
+            let below = below.into_iter().map(|mut field| {
+                field.path = format!("{name}.{}", field.path);
+                field
+            });
+            fields.splice(at + 1..at + 1, below);
+        }
     }
     fields
 }
@@ -173,11 +179,13 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
         ("", "MeshConfig") => {
-            // Its retry policy is mesh-routing's to check; the document stands or falls as one.
+            // Its policies are mesh-routing's and mesh-lb's to check; the document stands or falls as one.
             let retries = RetryPolicy::from_mesh_document(document, issues);
-            model(MeshConfig::from_document(document, issues).filter(|_| retries.is_some()), Model::MeshConfig)
+            let defaults = DefaultPolicy::from_mesh_document(document, issues);
+            let good = retries.is_some() && defaults.is_some();
+            model(MeshConfig::from_document(document, issues).filter(|_| good), Model::MeshConfig)
         }
-        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
+        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), Model::MeshPolicy),
         ("networking.istio.io", kind) if !NETWORKING.contains(&kind) => {
             let message = format!("unknown kind {kind} in networking.istio.io: {}", NETWORKING.join(", "));
             issues.push(document.error("", message));
@@ -216,17 +224,6 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
     }
 }
 
-/// Ours, for what Istio has no field for. It has no fields yet, so any field is an error.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MeshPolicy {}
-
-impl MeshPolicy {
-    fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
-        document.decode(issues)
-    }
-}
-
 /// All models in force, each kind in Istio's order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
@@ -237,6 +234,7 @@ pub(crate) struct Models {
     pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
     pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    pub(crate) mesh_policies: Vec<Arc<MeshPolicy>>,
 }
 
 impl Models {
@@ -253,7 +251,7 @@ impl Models {
             Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
             Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),
             Model::MeshConfig(model) => self.mesh = Arc::clone(model),
-            Model::MeshPolicy => {}
+            Model::MeshPolicy(model) => self.mesh_policies.push(Arc::clone(model)),
         }
     }
 }

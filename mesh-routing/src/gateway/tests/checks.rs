@@ -113,7 +113,7 @@ fn rules_are_checked() {
         (format!("filters: [{{urlRewrite: {{}}}}], {TO}"), ".filters[0].type", "Required value"),
         (
             format!("filters: [{{type: ExtensionRef, extensionRef: {{name: x}}}}], {TO}"),
-            ".filters[0].type",
+            ".filters[0].extensionRef",
             "unsupported filter type \"ExtensionRef\"",
         ),
         // gateway API HTTPRouteTimeouts
@@ -230,7 +230,7 @@ fn lists_and_names_are_checked() {
             "GRPCRoute",
             format!("rules: [{{filters: [{{type: URLRewrite, urlRewrite: {{}}}}], {TO}}}]"),
             "rules[0].filters[0].type",
-            "Unsupported value: \"URLRewrite\" in a GRPCRoute",
+            "unknown variant `URLRewrite`",
         ),
         (
             "GRPCRoute",

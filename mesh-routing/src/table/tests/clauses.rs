@@ -83,6 +83,27 @@ fn a_service_is_called_by_its_addresses_too() {
 }
 
 #[test]
+fn a_service_is_called_by_its_aliases_too() {
+    // istio.md 1.0: "alt names (`svc`, `svc.ns`, `svc.ns.svc` - short form only from same ns), VIPs, ExternalName aliases"
+    let yaml = "
+{apiVersion: v1, kind: Service, metadata: {name: old}, spec: {type: ExternalName, externalName: a.default.svc.cluster.local}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: out}, spec: {type: ExternalName, externalName: www.example.com}}
+---
+{kind: VirtualService, metadata: {name: b}, spec: {hosts: [b], http: [{route: [{destination: {host: old, subset: x}}]}]}}
+";
+    let (table, issues) = compile_with(yaml, &MeshConfig::default());
+    assert!(issues.is_empty(), "{issues}");
+    for uri in
+        ["http://old/", "http://old.default/", "http://old.default.svc/", "http://OLD.default.svc.cluster.local./"]
+    {
+        assert_eq!(route(&table, &request(uri, &[])).unwrap(), "outbound|80||a.default.svc.cluster.local", "{uri}");
+    }
+    assert_eq!(route(&table, &request("http://b:9080/", &[])).unwrap(), "outbound|80|x|a.default.svc.cluster.local");
+    assert_eq!(route(&table, &request("http://out/", &[])).unwrap(), "PassthroughCluster");
+}
+
+#[test]
 fn a_route_is_named_by_its_rule_and_its_match() {
     // istio.md 1.1: "route name = `http.name[.match.name]` (delegate: `root-delegate`) → logs/metrics"
     let to = "route: [{destination: {host: a}}]";
