@@ -26,7 +26,6 @@
 
 mod kubernetes;
 mod resolve;
-mod selection;
 mod service;
 mod service_entry;
 mod workload_entry;
@@ -40,7 +39,6 @@ pub use service::{Location, Protocol, Resolution, Service, ServicePort, Visibili
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 
-use self::selection::Selection;
 use crate::{
     ServiceName,
     config::{Document, Issues},
@@ -83,7 +81,6 @@ impl Registry {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
         let workloads = Workloads::new(&sources.workload_entries);
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
-        let selection = Selection::new(&sources.workload_entries);
         let mut aliases: BTreeMap<Arc<str>, (&ServiceName, &Arc<str>)> = BTreeMap::new();
         for service in &sources.services {
             if !service.is_visible(namespace) {

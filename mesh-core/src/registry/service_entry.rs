@@ -6,7 +6,6 @@ use serde::Deserialize;
 
 use super::{
     Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
-    selection::Selection,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
     workloads::Workloads,

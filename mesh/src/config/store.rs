@@ -41,8 +41,6 @@ impl Store {
         let mut before = None;
         let mut first: HashMap<(String, ObjectRef), (Arc<str>, Position)> = HashMap::new();
         let mut security_is_whole = true;
-        // Only where something is bad, and then once for all that is.
-        let in_force = LazyCell::new(|| self.by_object());
         for (name, text) in &texts.0 {
             let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
             let text = match text {
