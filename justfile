@@ -33,6 +33,12 @@ interop *args:
     bash interop/envoy.sh
     cargo run -p mesh-interop -- {{ args }}
 
+# Feed a target (config, regex, head) what nobody would write: `just fuzz regex 600`. Needs cargo-fuzz.
+fuzz target="config" seconds="60":
+    mkdir -p fuzz/corpus/{{ target }}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir fuzz -s none {{ target }} fuzz/corpus/{{ target }} fuzz/seeds/{{ target }} \
+        -- -max_total_time={{ seconds }} -timeout=20 -rss_limit_mb=4096 -max_len=8192
+
 # Bans, licences, sources and duplicate versions (needs cargo-deny).
 deny:
     cargo deny check bans licenses sources

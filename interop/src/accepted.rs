@@ -12,8 +12,9 @@ use crate::{
 /// from, and what its host was before a rewrite.
 const REQUEST: [&str; 3] = ["x-forwarded-proto", "x-request-id", "x-envoy-internal"];
 
-/// Response headers that a proxy adds of itself, and `date`, which hyper's server adds.
-const RESPONSE: [&str; 2] = ["x-envoy-upstream-service-time", "date"];
+/// Response headers that a proxy adds of itself, `date`, which hyper's server adds, and ours of a reply that ended retries,
+/// which Envoy has no header for.
+const RESPONSE: [&str; 3] = ["x-envoy-upstream-service-time", "date", "x-mesh-retries-exhausted"];
 
 /// Of a connection, not of the message: two proxies may frame a message differently.
 const HOP: [&str; 2] = ["connection", "transfer-encoding"];

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::{ClusterName, Exchange, ResponseFlag};
+use crate::{ClusterName, Exchange, Resend, ResponseFlag};
 
 /// A boxed error, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,6 +20,8 @@ pub enum Reason {
     Blackhole,
     /// The route's cluster or subset is not defined: 503, empty body, `NC`.
     NoCluster,
+    /// A backend of a Gateway API route does not exist or may not be used: 500, empty body, `NC`.
+    InvalidBackend,
     /// The cluster has no endpoint that may be used: 503, `UH`.
     NoHealthyUpstream,
     /// A circuit breaker is full: 503 with `x-envoy-overloaded`, `UO`.
@@ -77,6 +79,7 @@ struct Inner {
     reason: Reason,
     exchange: Exchange,
     source: Option<BoxError>,
+    resend: Option<Resend>,
     body: Option<Bytes>,
     edits: Vec<HeaderEdit>,
 }
@@ -88,7 +91,7 @@ impl Error {
     #[must_use]
     pub fn new(reason: Reason) -> Self {
         let exchange = reason.exchange();
-        Self(Box::new(Inner { reason, exchange, source: None, body: None, edits: Vec::new() }))
+        Self(Box::new(Inner { reason, exchange, source: None, resend: None, body: None, edits: Vec::new() }))
     }
 
     /// The route's own answer: nothing failed, and nothing is sent. The reply is made where all others are.
@@ -111,6 +114,19 @@ impl Error {
     pub fn with_cluster(mut self, cluster: &Arc<ClusterName>) -> Self {
         self.0.exchange.cluster = Some(Arc::clone(cluster));
         self
+    }
+
+    /// The request may be sent again outside of any policy, or may not (`None`).
+    #[must_use]
+    pub fn with_resend(mut self, resend: Option<Resend>) -> Self {
+        self.0.resend = resend;
+        self
+    }
+
+    /// May the request be sent again outside of any policy?
+    #[must_use]
+    pub fn resend(&self) -> Option<Resend> {
+        self.0.resend
     }
 
     /// Change the headers of the reply that is made of this, after all changes so far: what a rule says about
@@ -174,6 +190,8 @@ impl Reason {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Blackhole => StatusCode::BAD_GATEWAY,
+            // istio route.go: "return 500 for invalid backends" (cluster_not_found_response_code).
+            Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Timeout | Self::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::FaultAbort(status) | Self::Answered(status) => status,
             // measured on Envoy 1.40 (t4): grpcStatus on a plain HTTP request is HTTP 200 with a text body.
@@ -196,7 +214,7 @@ impl Reason {
     pub fn flag(self) -> Option<ResponseFlag> {
         Some(match self {
             Self::NoRoute => ResponseFlag::NoRouteFound,
-            Self::NoCluster => ResponseFlag::NoClusterFound,
+            Self::NoCluster | Self::InvalidBackend => ResponseFlag::NoClusterFound,
             Self::NoHealthyUpstream => ResponseFlag::NoHealthyUpstream,
             Self::Overflow => ResponseFlag::UpstreamOverflow,
             Self::ConnectFailure => ResponseFlag::UpstreamConnectionFailure,
@@ -222,7 +240,7 @@ impl Reason {
             Self::NoRoute => "route_not_found",
             Self::Blackhole | Self::Answered(_) => "direct_response",
             Self::Preflight => "cors_response",
-            Self::NoCluster => "cluster_not_found",
+            Self::NoCluster | Self::InvalidBackend => "cluster_not_found",
             Self::NoHealthyUpstream => "no_healthy_upstream",
             Self::Overflow => "upstream_reset_before_response_started{overflow}",
             Self::ConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
@@ -262,6 +280,7 @@ impl Reason {
             Self::NoRoute
             | Self::Blackhole
             | Self::NoCluster
+            | Self::InvalidBackend
             | Self::Answered(_)
             | Self::Preflight
             | Self::BadRequest(_)
@@ -306,6 +325,7 @@ impl fmt::Display for Reason {
             Self::NoRoute => f.write_str("no route matched"),
             Self::Blackhole => f.write_str("host is not in the registry and outboundTrafficPolicy is REGISTRY_ONLY"),
             Self::NoCluster => f.write_str("the route's host or subset is not defined"),
+            Self::InvalidBackend => f.write_str("the route's backend does not exist or may not be used"),
             Self::NoHealthyUpstream => f.write_str("no healthy upstream"),
             Self::Overflow => f.write_str("circuit breaker overflow"),
             Self::ConnectFailure => f.write_str("upstream connection failure"),

@@ -1,13 +1,14 @@
 //! Host names as Istio's config writes them: short names, wildcards and their precedence.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 /// Istio's default DNS domain of a cluster.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// A host in Istio config: an exact name, a `*.suffix` wildcard, or `*`.
 ///
-/// Lower-cased when parsed, because hosts are compared without case (RFC 9110 4.2.3).
+/// Lower-cased when parsed, because hosts are compared without case (RFC 9110 4.2.3). Sorts by [how
+/// specific](Self::specificity) it is, the most specific first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// A whole name or an IP address.
@@ -31,6 +32,14 @@ pub enum InvalidHost {
         /// The host as written.
         host: String,
         /// The part that is not a label.
+        label: String,
+    },
+    /// Digits where a top level domain stands: neither a name nor an address.
+    #[error("domain name {host:?} invalid (top level domain {label:?} cannot be all-numeric)")]
+    NumericTopLevel {
+        /// The host as written.
+        host: String,
+        /// Its last label.
         label: String,
     },
     /// Longer than 255 bytes.
@@ -74,12 +83,42 @@ impl HostPattern {
         }
     }
 
+    /// Does it stand for every host that `other` stands for?
+    ///
+    /// istio host.Name.SubsetOf, seen from the wider of the two: `*.foo.com` is within `*.com` and `*`, not within
+    /// `foo.com`.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Any) => false,
+            (pattern, Self::Exact(name)) => pattern.matches(name),
+            (Self::Suffix(wide), Self::Suffix(narrow)) => narrow.ends_with(&**wide),
+            (Self::Exact(_), Self::Suffix(_)) => false,
+        }
+    }
+
+    /// The narrower of two patterns that have hosts in common; `None` of two that have none.
+    ///
+    /// istio host.Name.Matches, host.Names.Intersection: a host is in both patterns only where one covers the other.
+    #[must_use]
+    pub fn narrower<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        if other.covers(self) { Some(self) } else { self.covers(other).then_some(other) }
+    }
+
     /// The name, where there is no wildcard.
     #[must_use]
     pub fn exact(&self) -> Option<&Arc<str>> {
         match self {
             Self::Exact(name) => Some(name),
             Self::Suffix(_) | Self::Any => None,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Suffix(text) => text,
+            Self::Any => "",
         }
     }
 
@@ -91,6 +130,19 @@ impl HostPattern {
             Self::Suffix(suffix) => (1, suffix.len()),
             Self::Any => (0, 0),
         }
+    }
+}
+
+impl Ord for HostPattern {
+    /// istio host.MoreSpecific: an exact host before a wildcard, a longer one before a shorter, then by the alphabet.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.specificity().cmp(&self.specificity()).then_with(|| self.text().cmp(other.text()))
+    }
+}
+
+impl PartialOrd for HostPattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -128,13 +180,17 @@ impl FromStr for HostPattern {
                 return Err(InvalidHost::Label { host: host.to_owned(), label: label.to_owned() });
             }
         }
+        // istio validation validateDNS1123Labels.
+        if let Some(label) = name.rsplit('.').next().filter(|label| label.bytes().all(|b| b.is_ascii_digit())) {
+            return Err(InvalidHost::NumericTopLevel { host: host.to_owned(), label: label.to_owned() });
+        }
         let lower = name.to_ascii_lowercase();
         Ok(if wildcard { Self::Suffix(format!(".{lower}").into()) } else { Self::Exact(lower.into()) })
     }
 }
 
 /// RFC 1123 label, upper case and underscores accepted as Istio does for host names.
-fn is_dns_label(label: &str) -> bool {
+pub(crate) fn is_dns_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= 63
         && !label.starts_with('-')
@@ -156,6 +212,7 @@ impl fmt::Display for HostPattern {
 mod tests {
     use super::*;
 
+    // istio.md 1.0: "host without a `.` -> `<host>.<rule's namespace>.svc.<domain>`"
     #[test]
     fn short_names_resolve_in_the_rules_namespace() {
         // istio model/config.go ResolveShortnameToFQDN: `*`, IPs and anything with a dot untouched.
@@ -184,7 +241,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_host() {
-        for host in ["", "a b", "a..b", "-a", "*a.com", "a.*.com", "a/b"] {
+        for host in ["", "a b", "a..b", "-a", "*a.com", "a.*.com", "a/b", "1.2.3", "a.256", "*.0"] {
             assert!(host.parse::<HostPattern>().is_err(), "{host:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    config::{Document, Issues, Unenforced},
+    config::{Document, Field, Issues, Unenforced, fields},
     identity::TrustDomain,
     path::PathNormalization,
 };
@@ -26,7 +26,7 @@ pub struct MeshConfig {
     pub path_normalization: PathNormalization,
     /// Does a client choose mutual TLS by itself where the endpoint has it? Default true.
     pub enable_auto_mtls: bool,
-    /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads.
+    /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads and `defaultTrafficPolicy` which mesh-lb reads.
     pub document: Option<Document>,
 }
 
@@ -77,7 +77,7 @@ struct Spec {
     default_destination_rule_export_to: Unenforced,
     default_providers: Unenforced,
     default_service_export_to: Unenforced,
-    default_traffic_policy: Unenforced,
+    default_traffic_policy: Option<IgnoredAny>,
     default_virtual_service_export_to: Unenforced,
     disable_envoy_listener_log: Unenforced,
     discovery_selectors: Unenforced,
@@ -123,6 +123,12 @@ struct Normalization {
 }
 
 impl MeshConfig {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a `mesh:` document. Errors become issues and `None`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;

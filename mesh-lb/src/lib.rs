@@ -66,6 +66,6 @@ pub use cluster::{Cluster, ClusterSet, Clusters};
 pub use member::Member;
 pub use outlier::{Outcome, OutlierDetector};
 pub use policy::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
-pub use rule::{DestinationRule, Subset};
+pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};

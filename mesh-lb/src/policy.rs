@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClientTlsSettings, Reason};
 
+use crate::DefaultPolicy;
+
 /// `loadBalancer.simple`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -165,6 +167,12 @@ impl TrafficPolicy {
     /// port-level settings, i.e. default values will be applied to fields omitted in port-level traffic policies."
     #[must_use]
     pub fn layer(rule: Option<&Self>, subset: Option<&Self>, port: u16) -> ClusterPolicy {
+        Self::layer_over(&DefaultPolicy::default(), rule, subset, port)
+    }
+
+    /// The same in a mesh that has defaults of its own, which lie below all of it.
+    #[must_use]
+    pub fn layer_over(mesh: &DefaultPolicy, rule: Option<&Self>, subset: Option<&Self>, port: u16) -> ClusterPolicy {
         // A port's settings carry no retry budget, and nothing of the rule shines through them.
         let (mut blocks, mut budget) = match rule {
             Some(rule) => match rule.port(port) {
@@ -180,6 +188,7 @@ impl TrafficPolicy {
                 blocks = of_port.clone();
             }
         }
+        mesh.fill(&mut blocks);
         ClusterPolicy::of(blocks, budget)
     }
 }

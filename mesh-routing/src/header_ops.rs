@@ -98,7 +98,7 @@ impl OperationsSpec {
     }
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
+pub(crate) fn header_name(name: &str) -> Result<HeaderName, String> {
     if name.starts_with(':') {
         return Err(format!("invalid header {name:?}: header cannot have \":\" prefix"));
     }
@@ -110,7 +110,7 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 
 /// Envoy reads `%NAME%` as a substitution and `%%` as a percent sign. Substitutions are refused: a literal
 /// `%REQ(x)%` reaching the upstream would be a surprise.
-fn header_value(value: &str) -> Result<HeaderValue, String> {
+pub(crate) fn header_value(value: &str) -> Result<HeaderValue, String> {
     let plain = value.replace("%%", "\u{0}");
     if plain.contains('%') {
         return Err(format!(
@@ -171,6 +171,7 @@ mod tests {
         spec.compile("request", true, &mut Vec::new())
     }
 
+    // istio.md 1.2: "one destination => destination ops run after rule ops (destination wins)"
     #[test]
     fn one_destination_wins_and_two_lose() {
         // measured on Envoy 1.40 (t2): one destination => destination after rule; two => rule after destination,
@@ -190,6 +191,7 @@ mod tests {
         }
     }
 
+    // istio.md 1.2: "remove first, then set (overwrite), then add (append as separate lines)"
     #[test]
     fn removes_then_sets_then_adds() {
         let spec: HeadersSpec = serde_json_like();

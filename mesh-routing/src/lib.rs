@@ -1,12 +1,14 @@
-//! VirtualService in a tower stack: match, split, redirect, rewrite, mirror, time out, retry and inject faults, decided
-//! as Istio and Envoy do.
+//! VirtualService and the Gateway API's routes in a tower stack: match, split, redirect, rewrite, mirror, time out,
+//! retry and inject faults, decided as Istio and Envoy do.
 //!
 //! Not a proxy and not a load balancer: it decides which *cluster* a request goes to and how, and hands it on as a
 //! [`Routed`](mesh_core::Routed) request. Something inside picks an endpoint (mesh-lb), or an HTTP client that finds its
 //! own ([`ToAuthority`](mesh_core::ToAuthority)).
 //!
 //! ```text
-//!  VirtualService ─┐
+//!  HTTPRoute, GRPCRoute ─▶ GatewayRoutes::join ─▶ VirtualServices
+//!                                                      │
+//!  VirtualService ─┬───────────────────────────────────┘
 //!  Registry ───────┼─▶ RouteTable::compile ──▶ Arc<ArcSwap<RouteTable>>      one atomic swap per change
 //!  MeshConfig ─────┘                                 │
 //!                                                    ▼
@@ -88,12 +90,16 @@
 mod answer;
 mod cors;
 mod fault;
+mod gateway;
 mod head;
 mod header_ops;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod matcher;
 mod mirror;
 mod percent;
 mod policy;
+mod rate_limit;
 mod re2;
 mod retry;
 mod rewrite;
@@ -107,9 +113,14 @@ mod virtual_service;
 pub use answer::{DirectResponse, Redirect};
 pub use cors::{Cors, CorsFuture, CorsLayer, CorsPolicy};
 pub use fault::{Fault, FaultDecision, FaultFuture, FaultInjector, FaultLayer};
+pub use gateway::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant};
 pub use head::RequestHead;
 pub use mirror::{MirrorBody, MirrorLayer, Mirroring};
 pub use policy::{Roll, RoutePolicy};
+pub use rate_limit::{
+    InvalidTokenBucket, KeyBy, LimitCounts, Limitable, Limiter, RateLimit, RateLimitFuture, RateLimitLayer,
+    RateLimited, RateLimits, Side, TokenBucket,
+};
 pub use retry::{BackOff, InvalidRetryOn, ReplayBody, Retry, RetryFuture, RetryLayer, RetryOn, RetryPolicy, Verdict};
 pub use router::{RouteLayer, Router, RouterFuture};
 pub use table::{CompileInput, Decision, Destination, Route, RouteTable};

@@ -45,6 +45,7 @@ impl Percent {
 mod tests {
     use super::*;
 
+    // istio.md 1.2: "percentage double -> int(p*10000)/1e6"
     #[test]
     fn counts_in_millionths() {
         assert!(Percent::new(100.0).unwrap().hit(u64::MAX));

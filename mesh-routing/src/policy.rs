@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
+use mesh_core::Reason;
 
 use crate::{CorsPolicy, Fault, RetryPolicy, header_ops::HeaderOp, mirror::Mirror, rewrite::PathRewrite};
 
@@ -27,6 +28,8 @@ pub struct RoutePolicy<C> {
     pub(crate) tells_authority: bool,
     pub(crate) request_headers: Option<Arc<[HeaderOp]>>,
     pub(crate) response_headers: Option<Arc<[HeaderOp]>>,
+    /// Why a request ends whose cluster is not defined.
+    pub(crate) missing: Reason,
 }
 
 impl<C> Default for RoutePolicy<C> {
@@ -44,6 +47,7 @@ impl<C> Default for RoutePolicy<C> {
             tells_authority: true,
             request_headers: None,
             response_headers: None,
+            missing: Reason::NoCluster,
         }
     }
 }
@@ -56,7 +60,7 @@ impl<C> RoutePolicy<C> {
         self.name.as_ref()
     }
 
-    /// `namespace/name` of the VirtualService it is from.
+    /// `namespace/name` of the VirtualService or Gateway API route that it is from.
     #[must_use]
     pub fn virtual_service(&self) -> Option<&Arc<str>> {
         self.virtual_service.as_ref()

@@ -39,7 +39,16 @@ pub(crate) struct Rewrite {
 #[derive(Clone, Debug)]
 enum NewPath {
     Uri(Arc<str>),
+    /// All of it, whatever was matched.
+    Full(Arc<str>),
     Regex(Arc<Substitution>),
+}
+
+/// gateway API HTTPPathModifier.
+#[derive(Clone, Debug)]
+pub(crate) enum PathModifier {
+    ReplaceFullPath(Arc<str>),
+    ReplacePrefixMatch(Arc<str>),
 }
 
 /// What becomes of the path of a request that one match let in.
@@ -47,6 +56,8 @@ enum NewPath {
 pub(crate) enum PathRewrite {
     /// The first bytes are replaced.
     Prefix { matched: usize, with: Arc<str> },
+    /// The first segments are, by others: no slash ends them.
+    Segments { matched: usize, with: Arc<str> },
     /// All of it is.
     Whole(Arc<str>),
     /// What a pattern finds is.
@@ -134,10 +145,22 @@ fn parts(text: &[u8], groups: usize) -> Result<Box<[Part]>, String> {
 }
 
 impl Rewrite {
+    /// A Gateway API route's URLRewrite filter.
+    ///
+    /// istio createRewriteFilter: a full path replaces all of it, a prefix what was matched.
+    pub(crate) fn of_gateway(path: Option<PathModifier>, authority: Option<HeaderValue>) -> Self {
+        let path = path.map(|path| match path {
+            PathModifier::ReplaceFullPath(path) => NewPath::Full(path),
+            PathModifier::ReplacePrefixMatch(prefix) => NewPath::Uri(prefix),
+        });
+        Self { path, authority }
+    }
+
     /// What becomes of paths that were let in by this match on the URI.
     pub(crate) fn path(&self, matched: Option<&StringMatch>) -> Option<PathRewrite> {
         self.path.as_ref().map(|path| match path {
             NewPath::Uri(uri) => PathRewrite::new(uri, matched),
+            NewPath::Full(path) => PathRewrite::Whole(Arc::clone(path)),
             NewPath::Regex(substitution) => PathRewrite::Regex(Arc::clone(substitution)),
         })
     }
@@ -150,6 +173,10 @@ impl PathRewrite {
         match matched {
             None => Self::Prefix { matched: 1, with },
             Some(StringMatch::Prefix(prefix)) => Self::Prefix { matched: prefix.len(), with },
+            Some(StringMatch::Segments(prefix)) => {
+                let with = with.strip_suffix('/').map_or_else(|| Arc::clone(&with), Arc::from);
+                Self::Segments { matched: prefix.len(), with }
+            }
             Some(StringMatch::Exact(_) | StringMatch::Regex(_)) => Self::Whole(with),
         }
     }
@@ -162,6 +189,12 @@ impl PathRewrite {
                 let rest = path.as_bytes().get(*matched..).unwrap_or_default();
                 [with.as_bytes(), rest].concat().into()
             }
+            // gateway API HTTPPathModifier.replacePrefixMatch: "When specified, a trailing `/` is ignored"; and a path that
+            // loses all its segments is `/` (istio applyHTTPRouteDestination: `^prefix(/?)(.*)` becomes `/\2`).
+            Self::Segments { matched, with } => match path.as_bytes().get(*matched..).unwrap_or_default() {
+                [] if with.is_empty() => Cow::Borrowed(b"/"),
+                rest => [with.as_bytes(), rest].concat().into(),
+            },
             Self::Whole(with) => Cow::Borrowed(with.as_bytes()),
             Self::Regex(substitution) => substitution.apply(path.as_bytes()).into(),
         }
@@ -200,6 +233,7 @@ mod tests {
         RewriteSpec { uri_regex_rewrite: Some(spec), ..RewriteSpec::default() }.compile()
     }
 
+    // istio.md 1.2: "prefix match: replace matched prefix; exact/regex match: replace whole path"
     #[test]
     fn what_was_matched_is_replaced() {
         // measured on Envoy 1.40 (t2, rewrite): the rows `up=`
@@ -224,6 +258,33 @@ mod tests {
             let rewrite = RewriteSpec { uri: uri.into(), ..RewriteSpec::default() }.compile().unwrap();
             let rewritten = rewrite.path(matched.as_ref()).unwrap().apply(path).into_owned();
             assert_eq!(String::from_utf8(rewritten).unwrap(), up, "{path}");
+        }
+    }
+
+    // istio.md 1.2: "RE2 **global** substitution on path (not query)"
+    #[test]
+    fn segments_are_replaced_by_segments() {
+        // gateway API HTTPPathModifier.replacePrefixMatch, its table: request path, prefix match, replacement, result
+        for (path, prefix, with, up) in [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            // "1.10: ReplacePrefixMatch `/` strips segment"
+            ("/foo/bar", "/foo", "/", "/bar"),
+            ("/foo//bar", "/foo", "/", "//bar"),
+            ("/bar", "", "/xyz", "/xyz/bar"),
+            ("/", "", "/", "/"),
+        ] {
+            let rewrite = Rewrite::of_gateway(Some(PathModifier::ReplacePrefixMatch(with.into())), None);
+            let matched = Some(StringMatch::Segments(prefix.into()));
+            let rewritten = rewrite.path(matched.as_ref()).unwrap().apply(path).into_owned();
+            assert_eq!(String::from_utf8(rewritten).unwrap(), up, "{path} {prefix} {with}");
         }
     }
 

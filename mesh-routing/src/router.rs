@@ -159,7 +159,7 @@ impl<C: ClusterHandle> RouteLayer<C> {
     /// before its router, which is what misses the cluster.
     fn no_cluster<B>(&self, taken: &Taken<C>, request: &Request<B>) -> Refused {
         let preflight = || taken.policy.cors().and_then(|cors| cors.preflight(request.method(), request.headers()));
-        self.answer(taken, || preflight().unwrap_or_else(|| Error::new(Reason::NoCluster)))
+        self.answer(taken, || preflight().unwrap_or_else(|| Error::new(taken.policy.missing)))
     }
 
     /// The answer of a route that goes nowhere. Faults come first, measured on Envoy 1.40 (interop): its fault filter stands

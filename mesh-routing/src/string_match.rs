@@ -20,6 +20,11 @@ pub(crate) struct StringMatchSpec {
 pub(crate) enum StringMatch {
     Exact(Arc<str>),
     Prefix(Arc<str>),
+    /// Whole segments of a path, without a slash at the end; nothing is every path.
+    ///
+    /// gateway API HTTPPathMatch PathPrefix: "Matching is case-sensitive and done on a path element by element basis";
+    /// envoy path_separated_prefix.
+    Segments(Arc<str>),
     Regex(Arc<Pattern>),
 }
 
@@ -87,6 +92,9 @@ impl StringMatch {
         match self {
             Self::Exact(exact) => exact.as_bytes() == value,
             Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            Self::Segments(prefix) => {
+                value.strip_prefix(prefix.as_bytes()).is_some_and(|rest| ends_segment(prefix, rest))
+            }
             Self::Regex(regex) => regex.is_match(value),
         }
     }
@@ -98,6 +106,9 @@ impl StringMatch {
             Self::Prefix(prefix) => {
                 value.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
             }
+            Self::Segments(prefix) => value
+                .split_at_checked(prefix.len())
+                .is_some_and(|(head, rest)| head.eq_ignore_ascii_case(prefix.as_bytes()) && ends_segment(prefix, rest)),
             Self::Regex(regex) => regex.is_match(value),
         }
     }
@@ -107,7 +118,39 @@ impl StringMatch {
         match self {
             Self::Exact(_) => false,
             Self::Prefix(prefix) => matches!(&**prefix, "" | "/"),
+            Self::Segments(prefix) => prefix.is_empty(),
             Self::Regex(regex) => regex.is_anything(),
         }
+    }
+}
+
+/// Does a segment end where a path's prefix does?
+fn ends_segment(prefix: &str, rest: &[u8]) -> bool {
+    rest.first().map_or(!prefix.is_empty(), |next| *next == b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_whole() {
+        // gateway API HTTPPathMatch PathPrefix: "Matches based on a URL path prefix split by `/`"; "the path `/abcd` would
+        // not match the prefix `/abc`".
+        for (prefix, path, expected) in [
+            ("/abc", "/abc", true),
+            ("/abc", "/abc/", true),
+            ("/abc", "/abc/def", true),
+            ("/abc", "/abcd", false),
+            ("/abc", "/ABC", false),
+            ("/abc", "/ab", false),
+            ("", "/", true),
+            ("", "/x", true),
+            ("", "", false),
+        ] {
+            assert_eq!(StringMatch::Segments(prefix.into()).matches(path.as_bytes()), expected, "{prefix} {path}");
+        }
+        assert!(StringMatch::Segments("/abc".into()).matches_ignoring_case(b"/ABC/d"));
+        assert!(!StringMatch::Segments("/abc".into()).matches_ignoring_case(b"/ABCd"));
     }
 }

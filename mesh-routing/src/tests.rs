@@ -1,5 +1,7 @@
 //! The layers around real requests, in virtual time.
 
+mod clauses;
+
 use std::{
     convert::Infallible,
     sync::{
@@ -116,6 +118,7 @@ async fn the_response_says_where_it_has_been() {
     assert_eq!((exchange.attempts, hits), (1, 1));
 }
 
+// istio.md 1.0: "unknown subset/cluster => **503 empty body, flag NC `cluster_not_found`**"
 #[tokio::test(start_paused = true)]
 async fn an_undefined_subset_is_no_cluster() {
     // measured on Envoy 1.40 (t4): "unknown subset/cluster => 503 empty body, flag NC `cluster_not_found`"
@@ -175,6 +178,8 @@ async fn rewritten(rule: &str, uri: &str) -> (String, String, String, String) {
     (told[0].clone(), told[1].clone(), told[2].clone(), told[3].clone())
 }
 
+// istio.md 1.2: "query kept; adds `x-envoy-original-path`"
+// istio.md 1.2: "Host replaced; x-forwarded-host only if mesh proxyHeaders.xForwardedHost"
 #[tokio::test(start_paused = true)]
 async fn a_rewrite_tells_what_was_before() {
     // measured on Envoy 1.40 (t2, rewrite): up, host, orig-path; `/lh` for the original host
@@ -195,6 +200,7 @@ async fn a_rewrite_tells_what_was_before() {
     }
 }
 
+// istio.md 1.2: "`rewrite.authority` > rule headers set > rule headers add > destination"
 #[tokio::test(start_paused = true)]
 async fn the_closest_authority_wins() {
     // istio applyHTTPRouteDestination: "`rewrite.authority` > rule headers set > destination (only if no rule-level)"
@@ -252,6 +258,7 @@ async fn a_redirect_is_answered_here() {
     assert_eq!(parts.headers["location"], "https://other.test/x");
 }
 
+// istio.md 1.2: "with body content-type defaults `text/plain`, overridable via response headers"
 #[tokio::test]
 async fn a_direct_response_is_answered_here() {
     // measured on Envoy 1.40 (t2, direct response)
@@ -340,6 +347,7 @@ async fn a_timeout_knows_how_many_attempts_there_were() {
     assert_eq!((error.reason(), error.exchange().attempts), (Reason::Timeout, 2));
 }
 
+// istio.md 1.2: "starts at router (fault delay **not** counted, m:t4)"
 #[tokio::test(start_paused = true)]
 async fn a_delay_then_the_request() {
     let rule = format!("{{fault: {{delay: {{fixedDelay: 7s, percentage: {{value: 100}}}}}}, timeout: 1s, {TO}}}");
@@ -351,6 +359,8 @@ async fn a_delay_then_the_request() {
     assert_eq!(Exchange::of(&mut response).flags.to_string(), "DI");
 }
 
+// istio.md 1.2: "delay happens before abort; independent draws; **not retried, no upstream hit**"
+// istio.md 1.2: "absent => 0 %; deprecated int `percent`"
 #[tokio::test(start_paused = true)]
 async fn an_abort_after_a_delay() {
     // t4: "delay happens before abort; not retried, no upstream hit"
@@ -385,6 +395,7 @@ async fn a_fault_comes_before_a_cluster_that_does_not_exist() {
     }
 }
 
+// istio.md 1.2: "default none; wall clock over all tries + back-off"
 #[tokio::test(start_paused = true)]
 async fn a_roots_fault_comes_before_its_delegates_answer() {
     // measured on Envoy 1.40 (interop): a rule itself has no fault beside a directResponse, but one that delegates to a

@@ -1,12 +1,15 @@
 //! Fixtures of the workspace's tests. Unpublished.
 
+mod istio_table;
 mod scratch;
 mod shared;
 mod tool;
 
 use std::io::Write as _;
 
+pub use istio_table::{IstioTable, istio_tables};
 pub use scratch::Scratch;
+pub use serde_json::Value;
 pub use shared::shared;
 pub use tool::tool;
 

@@ -27,6 +27,7 @@ pub(crate) struct OpenIdentity {
 
 impl IdentityOrigin {
     /// Fetch the first identity, and keep it fresh from then on.
+    #[cfg_attr(not(feature = "dev-ca"), allow(unused_variables, reason = "only the development CA asks who we are"))]
     pub(crate) async fn open(
         self,
         workload: &Workload,

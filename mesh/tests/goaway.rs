@@ -74,6 +74,6 @@ async fn a_post_that_goaway_leaves_out_goes_to_another_connection() {
     let request = Request::post("http://leaving.example/").body(Body::from("once")).unwrap();
     let response = fetch(&caller.client(), request).await;
     assert_eq!((response.status().as_u16(), &response.body()[..]), (200, &b"hello"[..]));
-    assert_eq!(response.extensions().get::<Exchange>().unwrap().attempts, 3);
+    assert_eq!(response.extensions().get::<Exchange>().unwrap().attempts, 2, "one of the two is a resend");
     assert_eq!(answered.load(Ordering::Relaxed), 1);
 }

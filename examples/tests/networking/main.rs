@@ -1,5 +1,5 @@
-//! Istio's own bookinfo rules, `samples/bookinfo/networking`, file by file: each is applied as it stands to a bookinfo
-//! that runs over real sockets, and does what Istio's does with it.
+//! Istio's own bookinfo rules, `samples/bookinfo/networking` and `samples/bookinfo/gateway-api`, file by file: each is
+//! applied as it stands to a bookinfo that runs over real sockets, and does what Istio's does with it.
 //!
 //! Shares are counted over 2,000 requests and may lie 5 standard deviations of the binomial distribution from their
 //! expectation, which a right mesh exceeds in one of 1.7 million comparisons; there are about a dozen.
@@ -11,10 +11,24 @@
     reason = "helpers of tests; a fixture may panic"
 )]
 
+/// A test for each file of a directory, and the list of the files that have one.
+macro_rules! files {
+    ($directory:expr; $($file:literal => $module:ident::$test:ident,)*) => {
+        const FILES: &[&str] = &[$($file),*];
+        $(
+            #[test]
+            fn $test() {
+                $crate::applied($directory, $module::$test);
+            }
+        )*
+    };
+}
+
 #[path = "../common/mod.rs"]
 mod common;
 mod destinations;
 mod egress;
+mod gateway_api;
 mod gateways;
 mod ratings;
 mod stub;
@@ -25,20 +39,11 @@ mod world;
 
 use std::{collections::BTreeSet, future::Future, path::PathBuf};
 
-/// A test for each file, and the list of the files that have one.
-macro_rules! files {
-    ($($file:literal => $module:ident::$test:ident,)*) => {
-        const FILES: &[&str] = &[$($file),*];
-        $(
-            #[test]
-            fn $test() {
-                applied($module::$test);
-            }
-        )*
-    };
-}
+/// Where Istio's files lie.
+const NETWORKING: &str = "istio/bookinfo/networking";
 
 files! {
+    NETWORKING;
     "bookinfo-gateway.yaml" => gateways::bookinfo_gateway,
     "certmanager-gateway.yaml" => gateways::certmanager_gateway,
     "destination-rule-all.yaml" => destinations::destination_rule_all,
@@ -62,13 +67,9 @@ files! {
     "virtual-service-reviews-v3.yaml" => versions::virtual_service_reviews_v3,
 }
 
-/// Where Istio's files lie; `None` skips the test, visibly.
-fn networking() -> Option<PathBuf> {
-    mesh_test::shared("istio/bookinfo/networking")
-}
-
-fn applied<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
-    let Some(directory) = networking() else { return };
+/// Run a test with its directory; where that is missing it is skipped, visibly.
+fn applied<F: Future<Output = ()>>(directory: &str, test: impl FnOnce(PathBuf) -> F) {
+    let Some(directory) = mesh_test::shared(directory) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test(directory));
     // What is left are tasks of servers that nobody asks any more.
@@ -77,8 +78,12 @@ fn applied<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
 
 #[test]
 fn every_file_has_a_test() {
-    let Some(directory) = networking() else { return };
+    all_of(NETWORKING, FILES, 21);
+}
+
+fn all_of(directory: &str, files: &[&str], count: usize) {
+    let Some(directory) = mesh_test::shared(directory) else { return };
     let there = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(there.collect::<BTreeSet<_>>(), FILES.iter().map(|file| (*file).to_owned()).collect());
-    assert_eq!(FILES.len(), 21);
+    assert_eq!(there.collect::<BTreeSet<_>>(), files.iter().map(|file| (*file).to_owned()).collect());
+    assert_eq!(files.len(), count);
 }

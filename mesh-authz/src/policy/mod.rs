@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use mesh_core::{
     Labels, Workload,
-    config::{Document, Issues},
+    config::{Document, Field, Issues, fields},
 };
 
 pub(crate) use pattern::StringPattern;
@@ -64,6 +64,12 @@ pub enum Action {
 }
 
 impl AuthorizationPolicy {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<spec::Spec>()
+    }
+
     /// Read a document of kind AuthorizationPolicy. `None` when it has errors; they are in `issues`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         parse::policy(document, issues)

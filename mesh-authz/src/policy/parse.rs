@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_core::{
     Labels,
-    config::{Document, Issues},
+    config::{Document, Issues, Topic},
     identity::{SpiffeId, TrustDomain},
     path::PathNormalization,
 };
@@ -50,6 +50,11 @@ impl Reader<'_> {
         self.issues.push(self.document.error(path, message));
     }
 
+    /// Istio has it, and leaving it out would change who gets in.
+    fn unsupported(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.issues.push(self.document.error(path, message).about(Topic::NotEnforced));
+    }
+
     fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.warning(path, message));
     }
@@ -58,7 +63,7 @@ impl Reader<'_> {
         for (field, refused) in refused {
             if refused.is_set() {
                 let path = if path.is_empty() { (*field).to_owned() } else { format!("{path}.{field}") };
-                self.error(path, "not supported yet, refused because ignoring it would change who gets in");
+                self.unsupported(path, "not supported yet, refused because ignoring it would change who gets in");
             }
         }
     }
@@ -78,11 +83,11 @@ impl Reader<'_> {
             ActionSpec::Custom => {
                 let message = "CUSTOM is not supported yet, refused because ignoring it would change who gets in; \
                                supported are ALLOW and DENY";
-                self.error("action", message);
+                self.unsupported("action", message);
                 Action::Deny
             }
             ActionSpec::Audit => {
-                self.error("action", "AUDIT is not supported yet; supported are ALLOW and DENY");
+                self.unsupported("action", "AUDIT is not supported yet; supported are ALLOW and DENY");
                 Action::Deny
             }
         }
@@ -91,7 +96,8 @@ impl Reader<'_> {
     fn selector(&mut self, selector: Option<&Selector>, targeted: bool) -> Labels {
         let Some(Selector { match_labels }) = selector else {
             if targeted {
-                self.warn("", "targetRefs name gateways and waypoints: not in force in-process");
+                let message = "targetRefs name gateways and waypoints: not in force in-process";
+                self.issues.push(self.document.warning("", message).about(Topic::NotEnforced));
             }
             return Labels::default();
         };
@@ -117,7 +123,7 @@ impl Reader<'_> {
     fn dry_run(&mut self) {
         match self.document.annotations().get("istio.io/dry-run") {
             None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => {}
-            Some(value) => self.error(
+            Some(value) => self.unsupported(
                 "",
                 format!("annotation istio.io/dry-run: {value:?} is not supported yet, refused because enforcing the policy would change who gets in"),
             ),

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Issue, Issues, Node, Position, Severity, Value, de, load};
+use super::{Issue, Issues, Node, Position, Severity, Topic, Value, de, load};
 use crate::Labels;
 
 /// The name of an object: `VirtualService default/reviews`.
@@ -186,6 +186,12 @@ impl Document {
         &self.source
     }
 
+    /// `metadata.creationTimestamp`, where Kubernetes wrote one.
+    #[must_use]
+    pub fn created(&self) -> Option<&str> {
+        self.metadata.creation_timestamp.as_deref()
+    }
+
     /// Istio's order: oldest `creationTimestamp` first, then name, then namespace; documents without a
     /// timestamp come after those with one, and keep the order of files and documents among themselves (use a
     /// stable sort).
@@ -200,6 +206,12 @@ impl Document {
             (None, Some(_)) => Ordering::Greater,
             (None, None) => Ordering::Equal,
         }
+    }
+
+    /// The whole tree: `metadata` and `status` too, which no model reads.
+    #[must_use]
+    pub fn root(&self) -> &Node {
+        &self.root
     }
 
     /// The tree that [`decode`](Self::decode) reads: `spec`, or `mesh` in a `mesh:` document.
@@ -219,7 +231,8 @@ impl Document {
             Ok((decoded, unenforced)) => {
                 for place in unenforced {
                     let message = "read but not enforced in-process".to_owned();
-                    issues.push(self.issue_at(Severity::Warning, place.position, place.path, message));
+                    let issue = self.issue_at(Severity::Warning, place.position, place.path, message);
+                    issues.push(issue.about(Topic::NotEnforced));
                 }
                 (issues.errors().count() == before).then_some(decoded)
             }
@@ -242,7 +255,8 @@ impl Document {
             Ok((decoded, unenforced)) => {
                 for place in unenforced {
                     let message = "read but not enforced in-process".to_owned();
-                    issues.push(self.issue_at(Severity::Warning, place.position, below(place.path), message));
+                    let issue = self.issue_at(Severity::Warning, place.position, below(place.path), message);
+                    issues.push(issue.about(Topic::NotEnforced));
                 }
                 Some(decoded)
             }
@@ -285,6 +299,8 @@ impl Document {
     }
 
     fn issue_at(&self, severity: Severity, position: Position, path: String, message: String) -> Issue {
-        Issue { severity, source: Arc::clone(&self.source), position, object: Some(self.object.clone()), path, message }
+        let mut issue = Issue::new(severity, &self.source, position, message);
+        (issue.object, issue.path) = (Some(self.object.clone()), path);
+        issue
     }
 }

@@ -22,6 +22,21 @@ impl fmt::Display for Severity {
     }
 }
 
+/// What an issue is about, for tools that sort and count them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Topic {
+    /// Wrong, or doubtful, in itself.
+    #[default]
+    Validity,
+    /// Good in Istio, and without effect in-process.
+    NotEnforced,
+    /// A rule that no request can reach.
+    UnreachableRule,
+    /// One match of a rule, out of several, that no request can reach.
+    IneffectiveMatch,
+}
+
 /// One thing wrong with configuration. Displays as `file:line:col: severity: Kind ns/name field.path: what`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,6 +53,8 @@ pub struct Issue {
     pub path: String,
     /// What is wrong, and what is allowed.
     pub message: String,
+    /// What it is about.
+    pub topic: Topic,
 }
 
 impl Issue {
@@ -51,7 +68,15 @@ impl Issue {
             object: None,
             path: String::new(),
             message: message.into(),
+            topic: Topic::default(),
         }
+    }
+
+    /// The same, about something else than validity.
+    #[must_use]
+    pub fn about(mut self, topic: Topic) -> Self {
+        self.topic = topic;
+        self
     }
 }
 

@@ -10,6 +10,8 @@ use super::{Key, Node, Position, Value};
 const MAX_DEPTH: usize = 64;
 /// Bytes that one file's values may take, roughly, aliases counted as what they stand for ("billion laughs").
 const MAX_SIZE: usize = 256 << 20;
+/// Of these, what aliases may stand for: they are for a few shared lines, and a small file has no need for more.
+const MAX_ALIASED: usize = 16 << 20;
 /// What a value takes beside its text.
 const NODE_SIZE: usize = 96;
 
@@ -22,7 +24,7 @@ pub(super) struct LoadError {
 
 /// All documents of a file; empty ones are left out. What comes before an error is kept.
 pub(super) fn load(text: &str) -> (Vec<Node>, Option<LoadError>) {
-    let mut loader = Loader { parser: Parser::new_from_str(text), anchors: HashMap::new(), size: 0 };
+    let mut loader = Loader { parser: Parser::new_from_str(text), anchors: HashMap::new(), size: 0, aliased: 0 };
     let mut documents = Vec::new();
     loop {
         match loader.next_document() {
@@ -38,6 +40,7 @@ struct Loader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Node>,
     size: usize,
+    aliased: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -86,6 +89,10 @@ impl<'a> Loader<'a> {
                 let target = target.ok_or_else(|| refuse("alias to an anchor that is not complete here"))?;
                 let size = size(&target.value);
                 self.charge(size, start)?;
+                self.aliased += size;
+                if self.aliased > MAX_ALIASED {
+                    return Err(refuse("the file's aliases stand for more than 16 MiB"));
+                }
                 (0, self.anchors[&anchor].value.clone())
             }
             _ => return Err(refuse("not YAML: a value was expected here")),
@@ -217,7 +224,7 @@ mod tests {
             let ten = vec![format!("*a{}", n - 1); 10].join(", ");
             text.push_str(&format!("a{n}: &a{n} [{ten}]\n"));
         }
-        assert!(refusal(&text).contains("256 MiB"), "{}", refusal(&text));
+        assert!(refusal(&text).contains("aliases stand for more than 16 MiB"), "{}", refusal(&text));
     }
 
     #[test]

@@ -28,6 +28,7 @@
 mod de;
 mod document;
 mod duration;
+mod fields;
 mod issue;
 mod load;
 mod node;
@@ -35,6 +36,7 @@ mod unenforced;
 
 pub use document::{Document, ObjectRef};
 pub use duration::{DurationText, InvalidDuration, parse_duration};
-pub use issue::{Issue, Issues, Severity};
+pub use fields::{Field, fields};
+pub use issue::{Issue, Issues, Severity, Topic};
 pub use node::{Key, Node, Position, Value};
 pub use unenforced::Unenforced;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Issues, Unenforced},
+    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
     identity::TrustDomain,
     service_host,
 };
@@ -18,11 +18,14 @@ use crate::{
 /// A Kubernetes service: its selector picks workload entries of its namespace.
 #[derive(Clone, Debug)]
 pub struct KubernetesService {
+    object: ObjectRef,
     name: ServiceName,
     ports: Vec<ServicePort>,
     selector: Labels,
     addresses: Vec<IpAddr>,
     export_to: Visibility,
+    /// Of an ExternalName: the host that it is another name of.
+    alias_of: Option<Arc<str>>,
 }
 
 /// Fields as kubectl prints them. Those that Istio's sidecars do not look at are taken as they come.
@@ -37,7 +40,7 @@ struct Spec {
     cluster_ips: Vec<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
-    external_name: Unenforced,
+    external_name: Option<String>,
     traffic_distribution: Unenforced,
     publish_not_ready_addresses: Unenforced,
     #[serde(rename = "externalIPs")]
@@ -48,6 +51,7 @@ struct Spec {
     ip_family_policy: Option<IgnoredAny>,
     session_affinity: Option<IgnoredAny>,
     session_affinity_config: Option<IgnoredAny>,
+    #[serde(rename = "loadBalancerIP")]
     load_balancer_ip: Option<IgnoredAny>,
     load_balancer_class: Option<IgnoredAny>,
     load_balancer_source_ranges: Option<IgnoredAny>,
@@ -74,6 +78,12 @@ enum IntOrString {
 }
 
 impl KubernetesService {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a document. Errors become issues and `None`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;
@@ -89,36 +99,56 @@ impl KubernetesService {
             issues.push(document.error("", message));
             Visibility::Nobody
         });
-        if spec.kind.as_deref() == Some("ExternalName") {
-            issues.push(document.warning("type", "ExternalName is not enforced: the service has no endpoints here"));
-        }
+        let alias_of = match (spec.kind.as_deref(), spec.external_name.as_deref()) {
+            (Some("ExternalName"), None | Some("")) => {
+                issues
+                    .push(document.error("externalName", "externalName is required of a service of type ExternalName"));
+                None
+            }
+            (Some("ExternalName"), Some(name)) => Some(name.trim_end_matches('.').to_ascii_lowercase().into()),
+            _ => None,
+        };
         let host = service_host(&document.name().to_ascii_lowercase(), own);
         let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok());
         let addresses: HashSet<IpAddr> = addresses.collect();
         (issues.errors().count() == before).then(|| Self {
+            object: document.object().clone(),
             name: ServiceName::of_host(&host, own),
             ports,
             selector: spec.selector,
             addresses: addresses.into_iter().collect(),
             export_to,
+            alias_of,
         })
+    }
+
+    /// The name of a service that is only another name, and whose.
+    pub(super) fn alias(&self) -> Option<(&ServiceName, &Arc<str>)> {
+        self.alias_of.as_ref().map(|of| (&self.name, of))
+    }
+
+    pub(super) fn is_visible(&self, client: &str) -> bool {
+        self.export_to.includes(&self.name.namespace, client)
     }
 
     pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Service {
         // Kubernetes: a service without a selector has no endpoints of its own.
         let selected = workloads.iter().filter(|entry| {
             !self.selector.is_empty()
+                && entry.is_dialled()
                 && entry.namespace == self.name.namespace
                 && entry.labels.contains_all(&self.selector)
         });
         Service {
             name: self.name.clone(),
+            object: self.object.clone(),
             pattern: HostPattern::Exact(Arc::clone(&self.name.host)),
             ports: self.ports.clone(),
             location: Location::MeshInternal,
             resolution: Resolution::Static,
             subject_alt_names: Vec::new(),
             addresses: self.addresses.clone(),
+            aliases: Vec::new(),
             export_to: self.export_to.clone(),
             selector: Some(self.selector.clone()),
             backends: selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect(),

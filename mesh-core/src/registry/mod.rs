@@ -39,7 +39,7 @@ pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 
 use crate::{
-    HostPattern,
+    HostPattern, ServiceName,
     config::{Document, Issues},
     identity::TrustDomain,
 };
@@ -48,6 +48,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     services: BTreeMap<Arc<str>, Arc<Service>>,
+    /// Other names, with the host of the service that they stand for.
+    aliases: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// What a registry is built from: models, each kind in Istio's order.
@@ -74,9 +76,15 @@ impl Registry {
     pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
+        let mut aliases: BTreeMap<Arc<str>, (&ServiceName, &Arc<str>)> = BTreeMap::new();
         for service in &sources.services {
-            let built = service.build(&sources.workload_entries, trust_domain);
-            if visible(&built, &built.name.namespace) {
+            if !service.is_visible(namespace) {
+                continue;
+            }
+            if let Some(alias) = service.alias() {
+                aliases.entry(Arc::clone(&alias.0.host)).or_insert(alias);
+            } else {
+                let built = service.build(&sources.workload_entries, trust_domain);
                 services.entry(Arc::clone(&built.name.host)).or_insert(built);
             }
         }
@@ -102,7 +110,14 @@ impl Registry {
                 }
             }
         }
-        Self { services: services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect() }
+        let aliases = aliases.values().filter_map(|(name, of)| {
+            let service = services.get_mut(concrete(of, &aliases, &|host| services.contains_key(host))?)?;
+            service.aliases.push((*name).clone());
+            Some((Arc::clone(&name.host), Arc::clone(&service.name.host)))
+        });
+        let aliases = aliases.collect();
+        let services = services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect();
+        Self { services, aliases }
     }
 
     /// Read and build from documents in one go, as a client in the namespace `default` sees them; kinds that are not
@@ -130,10 +145,12 @@ impl Registry {
         self.services.get(host)
     }
 
-    /// The service that answers for a concrete host: the exact one, else the longest wildcard.
+    /// The service that answers for a concrete host: the exact one, the one that it is another name of, else the longest
+    /// wildcard.
     #[must_use]
     pub fn service_for(&self, host: &str) -> Option<&Arc<Service>> {
-        self.services.get(host).or_else(|| {
+        let named = self.services.get(host).or_else(|| self.services.get(self.aliases.get(host)?));
+        named.or_else(|| {
             self.services
                 .values()
                 .filter(|service| !matches!(service.pattern, HostPattern::Exact(_)) && service.pattern.matches(host))
@@ -145,6 +162,24 @@ impl Registry {
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values()
     }
+}
+
+/// The host at the end of a chain of aliases, where there is a service; a circle has no end.
+///
+/// istio resolveServiceAliases: an ExternalName is another name of a service that the mesh knows; of a host that it does not
+/// know, it is nothing, and the host's own name is looked up like any other outside the mesh.
+fn concrete<'a>(
+    mut host: &'a Arc<str>,
+    aliases: &BTreeMap<Arc<str>, (&ServiceName, &'a Arc<str>)>,
+    is_service: &dyn Fn(&str) -> bool,
+) -> Option<&'a Arc<str>> {
+    for _ in 0..=aliases.len() {
+        if is_service(host) {
+            return Some(host);
+        }
+        host = aliases.get(host)?.1;
+    }
+    None
 }
 
 #[cfg(test)]

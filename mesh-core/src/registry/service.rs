@@ -3,7 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, identity::TrustDomain,
+    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, config::ObjectRef,
+    host::is_dns_label, identity::TrustDomain,
 };
 
 use super::WorkloadEntry;
@@ -14,6 +15,8 @@ use super::WorkloadEntry;
 pub struct Service {
     /// Its names.
     pub name: ServiceName,
+    /// The Kubernetes Service or ServiceEntry that it is from.
+    pub object: ObjectRef,
     /// The host as a pattern: a ServiceEntry may have a wildcard.
     pub pattern: HostPattern,
     /// Its ports, in the order written.
@@ -26,6 +29,8 @@ pub struct Service {
     pub subject_alt_names: Vec<Arc<str>>,
     /// Virtual addresses: hosts by which it is called as well.
     pub addresses: Vec<IpAddr>,
+    /// Kubernetes' ExternalName services that stand for it.
+    pub aliases: Vec<ServiceName>,
     /// Who may see it.
     pub export_to: Visibility,
     pub(super) selector: Option<Labels>,
@@ -161,6 +166,11 @@ impl Visibility {
         }
         if export_to.len() > 1 && export_to.iter().any(|entry| entry == "~") {
             return Err("cannot export service entry to no one (~) and someone".into());
+        }
+        // istio visibility.Instance.Validate
+        let named = |entry: &&String| !matches!(entry.as_str(), "*" | "." | "~");
+        if let Some(entry) = export_to.iter().filter(named).find(|entry| !is_dns_label(entry) || entry.contains('_')) {
+            return Err(format!("only .,*, or a valid DNS 1123 label is allowed as exportTo entry, not {entry:?}"));
         }
         Ok(match export_to {
             [] => Self::Public,

@@ -11,13 +11,14 @@ use super::{
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Issues},
+    config::{Document, Field, Issues, ObjectRef, Topic, fields},
     identity::TrustDomain,
 };
 
 /// Hosts with ports and endpoints (istio networking/v1alpha3 ServiceEntry).
 #[derive(Clone, Debug)]
 pub struct ServiceEntry {
+    object: ObjectRef,
     namespace: Arc<str>,
     hosts: Vec<HostPattern>,
     addresses: Vec<IpAddr>,
@@ -79,6 +80,12 @@ enum SpecResolution {
 }
 
 impl ServiceEntry {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a document. Errors become issues and `None`. Messages are Istio's.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;
@@ -86,7 +93,12 @@ impl ServiceEntry {
         let namespace = document.namespace();
         let hosts = read_hosts(&spec, document, issues);
         let ports = read_ports(&spec.ports, document, issues);
-        let addresses = read_addresses(&spec.addresses, document, issues);
+        let addresses = read_addresses(&spec, document, issues);
+        // istio ValidateServiceEntry: "for plain TCP there is no way to differentiate between the hosts".
+        let named = |port: &ServicePort| !matches!(port.protocol, Protocol::Tcp | Protocol::Unspecified);
+        if !matches!(spec.resolution, SpecResolution::None) && spec.hosts.len() > 1 && !ports.iter().all(named) {
+            issues.push(document.error("hosts", "multiple hosts provided with non-HTTP, non-TLS ports"));
+        }
         let resolution = read_resolution(&spec, document, issues);
         let export_to = Visibility::parse(&spec.export_to, namespace).unwrap_or_else(|message| {
             issues.push(document.error("exportTo", message));
@@ -101,7 +113,11 @@ impl ServiceEntry {
                     issues.push(document.error(format!("{path}.ports.{name}"), message));
                 }
             }
-            if matches!(spec.resolution, SpecResolution::Static) && endpoint.address.parse::<IpAddr>().is_err() {
+            let socket = endpoint.address.starts_with("unix://");
+            if matches!(spec.resolution, SpecResolution::Static)
+                && !socket
+                && endpoint.address.parse::<IpAddr>().is_err()
+            {
                 let message = format!("endpoint address {:?} is not a valid IP address", endpoint.address);
                 issues.push(field_error(document, &path, "address", message));
             }
@@ -109,6 +125,7 @@ impl ServiceEntry {
             endpoints.push(Arc::new(entry));
         }
         (issues.errors().count() == before).then(|| Self {
+            object: document.object().clone(),
             namespace: Arc::clone(namespace),
             hosts,
             addresses,
@@ -136,9 +153,13 @@ impl ServiceEntry {
             Some(selector) => workloads
                 .iter()
                 .filter(|entry| entry.namespace == self.namespace && entry.labels.contains_all(selector))
+                .filter(|entry| entry.is_dialled())
                 .map(|entry| Backend::Workload(Arc::clone(entry)))
                 .collect(),
-            None => self.endpoints.iter().map(|entry| Backend::Workload(Arc::clone(entry))).collect(),
+            None => {
+                let dialled = self.endpoints.iter().filter(|entry| entry.is_dialled());
+                dialled.map(|entry| Backend::Workload(Arc::clone(entry))).collect()
+            }
         };
         let dns = matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
         self.hosts
@@ -147,19 +168,21 @@ impl ServiceEntry {
                 let host = pattern.to_string();
                 // ServiceEntry.endpoints: with DNS and no endpoints "the proxy will use the address … specified in
                 // the hosts field".
-                let backends = if selected.is_empty() && dns && self.selector.is_none() {
+                let backends = if self.endpoints.is_empty() && dns && self.selector.is_none() {
                     vec![Backend::Host(host.as_str().into())]
                 } else {
                     selected.clone()
                 };
                 Service {
                     name: ServiceName::of_host(&host, &self.namespace),
+                    object: self.object.clone(),
                     pattern: pattern.clone(),
                     ports: self.ports.clone(),
                     location: self.location,
                     resolution: self.resolution,
                     subject_alt_names: self.subject_alt_names.clone(),
                     addresses: self.addresses.clone(),
+                    aliases: Vec::new(),
                     export_to: self.export_to.clone(),
                     selector: self.selector.clone(),
                     backends,
@@ -181,7 +204,8 @@ fn read_hosts(spec: &Spec, document: &Document, issues: &mut Issues) -> Vec<Host
         match host.parse::<HostPattern>() {
             Ok(HostPattern::Any) => issues.push(document.error(path, format!("invalid host {host}"))),
             Ok(HostPattern::Suffix(_)) if dns && spec.endpoints.is_empty() && spec.workload_selector.is_none() => {
-                let message = "hosts must be FQDN if no endpoints are provided for resolution mode DNS";
+                let mode = if matches!(spec.resolution, SpecResolution::Dns) { "DNS" } else { "DNS_ROUND_ROBIN" };
+                let message = format!("hosts must be FQDN if no endpoints are provided for resolution mode {mode}");
                 issues.push(document.error(path, message));
             }
             Ok(pattern) => hosts.push(pattern),
@@ -191,19 +215,37 @@ fn read_hosts(spec: &Spec, document: &Document, issues: &mut Issues) -> Vec<Host
     hosts
 }
 
-fn read_addresses(addresses: &[String], document: &Document, issues: &mut Issues) -> Vec<IpAddr> {
+fn read_addresses(spec: &Spec, document: &Document, issues: &mut Issues) -> Vec<IpAddr> {
     let mut read = Vec::new();
-    for (index, address) in addresses.iter().enumerate() {
+    let networks = matches!(spec.resolution, SpecResolution::None | SpecResolution::Static);
+    for (index, address) in spec.addresses.iter().enumerate() {
         let path = format!("addresses[{index}]");
         match (address.parse::<IpAddr>(), address.contains('/')) {
             (Ok(ip), _) => read.push(ip),
-            (Err(_), true) => issues.push(document.warning(path, "a CIDR is read but not enforced in-process")),
+            (Err(_), true) if !is_network(address) => {
+                issues.push(document.error(path, format!("{address:?} is not a valid IP address or CIDR block")));
+            }
+            (Err(_), true) if !networks => {
+                let message = "CIDR addresses are allowed only for NONE/STATIC resolution types";
+                issues.push(document.error(path, message));
+            }
+            (Err(_), true) => {
+                let issue = document.warning(path, "a CIDR is read but not enforced in-process");
+                issues.push(issue.about(Topic::NotEnforced));
+            }
             (Err(_), false) => {
                 issues.push(document.error(path, format!("{address:?} is not a valid IP address or CIDR block")));
             }
         }
     }
     read
+}
+
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 fn read_resolution(spec: &Spec, document: &Document, issues: &mut Issues) -> Resolution {
@@ -229,8 +271,8 @@ fn read_resolution(spec: &Spec, document: &Document, issues: &mut Issues) -> Res
             Resolution::DnsRoundRobin
         }
         SpecResolution::DynamicDns => {
-            issues
-                .push(document.error("resolution", "DYNAMIC_DNS is not supported: NONE, STATIC, DNS, DNS_ROUND_ROBIN"));
+            let message = "DYNAMIC_DNS is not supported: NONE, STATIC, DNS, DNS_ROUND_ROBIN";
+            issues.push(document.error("resolution", message).about(Topic::NotEnforced));
             Resolution::None
         }
     }

@@ -89,10 +89,62 @@ fn bad_input_says_where() {
             "ports[0].number: invalid value: integer `99999`, expected an integer from 0 to 65535",
         ),
         ("{hosts: [a.com], location: INSIDE}", "location: unknown variant `INSIDE`"),
+        // istio ValidateServiceEntry.
+        (
+            "{hosts: [a.com, b.com], resolution: DNS, ports: [{number: 80, name: t, protocol: TCP}]}",
+            "hosts: multiple hosts provided with non-HTTP, non-TLS ports",
+        ),
+        (
+            "{hosts: [a.com], resolution: DNS, addresses: [10.0.0.0/8]}",
+            "addresses[0]: CIDR addresses are allowed only for NONE/STATIC resolution types",
+        ),
+        ("{hosts: [a.com], addresses: [10.0.0.0/33]}", "\"10.0.0.0/33\" is not a valid IP address or CIDR block"),
+        (
+            "{hosts: ['*.a.com'], resolution: DNS_ROUND_ROBIN}",
+            "hosts must be FQDN if no endpoints are provided for resolution mode DNS_ROUND_ROBIN",
+        ),
+        (
+            "{hosts: [a.com], resolution: STATIC, endpoints: [{address: a.b}]}",
+            "endpoints[0].address: endpoint address \"a.b\" is not a valid IP address",
+        ),
+        (
+            "{hosts: [a.com], resolution: STATIC, ports: [{number: 80, name: http}], \
+             endpoints: [{address: 'unix:///s', ports: {http: 1}}]}",
+            "endpoints[0].ports: unix endpoint unix:///s must not include ports",
+        ),
     ] {
         let (_, issues) = registry(&format!("\nkind: ServiceEntry\nmetadata: {{name: e}}\nspec: {spec}\n"));
         assert!(issues.to_string().contains(place), "{spec}\n  got  {issues}\n  want {place}");
     }
+}
+
+/// istio WorkloadEntry: its CRD's rules, in its words.
+#[test]
+fn a_workload_has_an_address_of_some_kind() {
+    for (spec, message) in [
+        ("", "spec: Required value"),
+        ("spec: {}", "address: Address is required"),
+        ("spec: {address: 'unix:///dir/'}", "address: UDS may not be a dir"),
+        ("spec: {address: 'unix://relative'}", "address: UDS must be an absolute path or abstract socket"),
+        ("spec: {address: 'unix://@a', ports: {http: 80}}", "ports: unix endpoint unix://@a must not include ports"),
+        ("spec: {address: 1.1.1.1, ports: {'@': 80}}", "ports[\"@\"]: invalid port name \"@\""),
+        ("spec: {address: 1.1.1.1, ports: {http: 99999}}", "expected an integer from 0 to 65535"),
+    ] {
+        let (_, issues) = registry(&format!("\nkind: WorkloadEntry\nmetadata: {{name: w}}\n{spec}\n"));
+        assert!(issues.has_errors() && issues.to_string().contains(message), "{spec}: {issues}");
+    }
+}
+
+#[test]
+fn what_cannot_be_dialled_is_reported_and_left_out() {
+    let socket =
+        "\n---\nkind: WorkloadEntry\nmetadata: {name: s}\nspec: {address: 'unix:///s', labels: {app: reviews}}\n";
+    let remote = "\n---\nkind: WorkloadEntry\nmetadata: {name: r}\nspec: {network: n, labels: {app: reviews}}\n";
+    let (registry, issues) = registry(&(REVIEWS.to_owned() + socket + remote));
+    assert!(!issues.has_errors(), "{issues}");
+    assert!(issues.to_string().contains("address: unix sockets are not dialled in-process"), "{issues}");
+    assert!(issues.to_string().contains("network: read but not enforced in-process"), "{issues}");
+    assert_eq!(registry.service("reviews.default.svc.cluster.local").unwrap().endpoints(9080).len(), 2);
 }
 
 fn private_entry(namespace: &str, host: &str, address: &str, extra: &str) -> String {
@@ -121,4 +173,44 @@ fn another_namespace_does_not_say_who_may_answer_for_a_service() {
     let (registry, issues) = registry(&(REVIEWS.to_owned() + &foreign + &own));
     assert!(issues.is_empty(), "{issues}");
     assert_eq!(registry.service(host).unwrap().subject_alt_names, ["spiffe://td/mine".into()]);
+}
+
+/// istio visibility.Instance.Validate: "only .,*, or a valid DNS 1123 label is allowed as exportTo entry".
+#[test]
+fn an_export_is_to_a_namespace() {
+    for (entry, accepted) in [("team-1", true), ("~", true), ("%", false), ("", false), ("a.b", false), ("a_b", false)]
+    {
+        assert_eq!(Visibility::parse(&[entry.to_owned()], "own").is_ok(), accepted, "{entry}");
+    }
+}
+
+/// Kubernetes Service.externalName: "externalName is the external reference that discovery mechanisms will return as an alias
+/// for this service".
+#[test]
+fn an_external_name_is_another_name() {
+    let alias = |name: &str, of: &str| {
+        format!(
+            "---\nkind: Service\napiVersion: v1\nmetadata: {{name: {name}}}\nspec: {{type: ExternalName, externalName: {of}}}\n"
+        )
+    };
+    let (registry, issues) = registry(&format!(
+        "{REVIEWS}{}{}{}{}{}",
+        alias("old", "Reviews.default.svc.cluster.local."),
+        alias("older", "old.default.svc.cluster.local"),
+        alias("outside", "www.example.com"),
+        alias("round", "about.default.svc.cluster.local"),
+        alias("about", "round.default.svc.cluster.local"),
+    ));
+    assert!(issues.is_empty(), "{issues}");
+    let reviews = registry.service("reviews.default.svc.cluster.local").unwrap();
+    let names: Vec<_> = reviews.aliases.iter().map(|alias| &*alias.name).collect();
+    assert_eq!(names, ["old", "older"]);
+    for (name, found) in [("old", true), ("older", true), ("outside", false), ("round", false)] {
+        let host = format!("{name}.default.svc.cluster.local");
+        assert!(registry.service(&host).is_none(), "{name} is no service of its own");
+        assert_eq!(registry.service_for(&host).is_some_and(|service| Arc::ptr_eq(service, reviews)), found, "{name}");
+    }
+    let (_, issues) =
+        super::tests::registry("{kind: Service, apiVersion: v1, metadata: {name: a}, spec: {type: ExternalName}}");
+    assert!(issues.to_string().contains("externalName is required"), "{issues}");
 }

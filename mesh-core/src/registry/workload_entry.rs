@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::service::{ServicePort, TargetPort};
 use crate::{
     Labels,
-    config::{Document, Issue, Issues, Unenforced},
+    config::{Document, Field, Issue, Issues, Severity, Topic, Unenforced, fields},
     identity::{SpiffeId, TrustDomain},
 };
 
@@ -47,10 +47,19 @@ pub(super) struct Spec {
 }
 
 impl WorkloadEntry {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Read a document. Errors become issues and `None`.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
-        let mut spec: Spec = document.decode(issues)?;
         let before = issues.errors().count();
+        if document.spec().is_none() {
+            issues.push(document.error("", "spec: Required value"));
+        }
+        let mut spec: Spec = document.decode(issues)?;
         // istio serviceregistry ConvertWorkloadEntry: labels of the metadata override those of the spec.
         for (key, value) in document.labels().iter() {
             spec.labels.insert(key, value);
@@ -67,13 +76,18 @@ impl WorkloadEntry {
         document: &Document,
         issues: &mut Issues,
     ) -> Self {
+        if let Some(socket) = spec.address.strip_prefix("unix://") {
+            Self::validate_socket(socket, &spec, path, document, issues);
+        }
         let mut refuse =
             |field: &str, message: String| -> () { issues.push(field_error(document, path, field, message)) };
         if spec.address.is_empty() {
-            refuse("address", "address must be set: an IP address or a DNS name".into());
-        } else if spec.address.starts_with("unix://") {
-            refuse("address", format!("endpoint address {:?}: unix sockets are not supported", spec.address));
-        } else if spec.address.parse::<std::net::IpAddr>().is_err()
+            // istio WorkloadEntry.address, CRD: "Address is required", except behind the gateway of its network.
+            if !spec.network.is_set() {
+                refuse("address", "Address is required: an IP address or a DNS name".into());
+            }
+        } else if !spec.address.starts_with("unix://")
+            && spec.address.parse::<std::net::IpAddr>().is_err()
             && let Err(error) = spec.address.parse::<crate::HostPattern>().map(|_| ())
         {
             refuse(
@@ -84,6 +98,13 @@ impl WorkloadEntry {
         for (port_name, port) in &spec.ports {
             if *port == 0 {
                 refuse(&format!("ports.{port_name}"), "port number 0 must be in the range 1..65535".into());
+            }
+            // istio WorkloadEntry.ports, CRD: `^[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,62}[a-zA-Z0-9])?$`
+            let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+            let edges = !port_name.starts_with('-') && !port_name.ends_with('-');
+            if !(1..=63).contains(&port_name.len()) || !port_name.bytes().all(inner) || !edges {
+                let message = format!("invalid port name {port_name:?}: letters, digits and '-', 1 to 63");
+                refuse(&format!("ports[\"{port_name}\"]"), message);
             }
         }
         if spec.locality.split('/').count() > 3 {
@@ -102,6 +123,29 @@ impl WorkloadEntry {
             weight: spec.weight.max(1),
             service_account: (!spec.service_account.is_empty()).then(|| spec.service_account.into()),
         }
+    }
+
+    /// istio WorkloadEntry.address: "Unix domain socket endpoints … must be an absolute path or abstract socket".
+    fn validate_socket(socket: &str, spec: &Spec, path: &str, document: &Document, issues: &mut Issues) {
+        let mut refuse =
+            |field: &str, message: String| -> () { issues.push(field_error(document, path, field, message)) };
+        if !socket.starts_with(['/', '@']) {
+            refuse("address", "UDS must be an absolute path or abstract socket".into());
+        }
+        if socket.ends_with('/') {
+            refuse("address", "UDS may not be a dir".into());
+        }
+        if !spec.ports.is_empty() {
+            refuse("ports", format!("unix endpoint {} must not include ports", spec.address));
+        }
+        let mut issue = field_error(document, path, "address", "unix sockets are not dialled in-process".into());
+        issue.severity = Severity::Warning;
+        issues.push(issue.about(Topic::NotEnforced));
+    }
+
+    /// Can it be dialled? Not a unix socket, and not one that only its network's gateway reaches.
+    pub(super) fn is_dialled(&self) -> bool {
+        !self.address.is_empty() && !self.address.starts_with("unix://")
     }
 
     /// istio ServiceEntry.ports and WorkloadEntry.ports: the endpoint's port of that name, else the service's

@@ -20,6 +20,7 @@ async fn each_reason_has_envoys_status_body_and_flag() {
     for (reason, status, body, flag) in [
         (Reason::NoRoute, 404, String::new(), "NR"),
         (Reason::NoCluster, 503, String::new(), "NC"),
+        (Reason::InvalidBackend, 500, String::new(), "NC"),
         (Reason::Blackhole, 502, String::new(), "-"),
         (Reason::NoHealthyUpstream, 503, "no healthy upstream".into(), "UH"),
         (Reason::Overflow, 503, format!("{upstream}overflow"), "UO"),

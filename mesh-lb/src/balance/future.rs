@@ -89,7 +89,9 @@ impl Attempted {
 
     fn failed(&mut self, mut error: Error) -> Error {
         if let Some(in_flight) = self.in_flight.take() {
-            if let Some(outcome) = Outcome::of_error(error.reason()) {
+            // That a pooled connection ends is no failure of the endpoint's, though one request was lost with it.
+            let faultless = error.resend().is_some_and(|resend| !resend.is_fault());
+            if let Some(outcome) = Outcome::of_error(error.reason()).filter(|_| !faultless) {
                 record(&in_flight, outcome);
             }
             tell(&in_flight, error.exchange_mut());

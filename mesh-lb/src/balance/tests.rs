@@ -6,7 +6,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
-use mesh_core::{ClusterName, Endpoint, EndpointAddress, Exchange, LocalReplyLayer, ServiceName, ToCluster};
+use mesh_core::{ClusterName, Endpoint, EndpointAddress, Exchange, LocalReplyLayer, Resend, ServiceName, ToCluster};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use super::*;
@@ -210,4 +210,20 @@ async fn the_inner_service_is_asked_whether_it_is_ready() {
     assert_eq!(picked.member.endpoint().address.to_string(), "10.0.0.1:9080");
     send.send_response(Response::new(Full::from("x")));
     assert_eq!(call.await.unwrap().status(), 200);
+}
+
+/// That a pooled connection ended between two requests is no failure of the endpoint's; that it refused one is.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ended_is_not_the_endpoints_failure() {
+    let detecting = OutlierDetection { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierDetection::default() };
+    for (resend, ejected) in [(Some(Resend::ConnectionEnded), false), (Some(Resend::Refused), true), (None, true)] {
+        let cluster = cluster(ClusterPolicy::default().with_outlier_detection(detecting.clone()), &["10.0.0.1"]);
+        let service = BalanceLayer::new().layer(service_fn(move |_: Picked<Request<Empty<Bytes>>>| {
+            let error = Error::new(Reason::Reset { request_sent: true }).with_resend(resend);
+            ready(Err::<Response<Full<Bytes>>, _>(error))
+        }));
+        service.clone().oneshot(routed(&cluster)).await.unwrap_err();
+        let next = service.oneshot(routed(&cluster)).await.unwrap_err();
+        assert_eq!(next.reason() == Reason::NoHealthyUpstream, ejected, "{resend:?}");
+    }
 }

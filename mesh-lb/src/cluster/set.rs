@@ -12,7 +12,7 @@ use mesh_core::{
 use tokio::time::Instant;
 
 use super::{Cluster, Facts};
-use crate::{DestinationRules, MergedRule, Subset, TrafficPolicy, member::Loads};
+use crate::{DefaultPolicy, DestinationRules, MergedRule, Subset, TrafficPolicy, member::Loads};
 
 /// Where clusters live from one configuration to the next. Clones are the same.
 ///
@@ -111,6 +111,7 @@ impl Clusters {
         workload: &Workload,
         mesh: &MeshConfig,
     ) -> ClusterSet {
+        let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
         let mut clusters = HashMap::with_capacity(state.clusters.len());
         let mut resolved = HashMap::with_capacity(state.resolved.len());
@@ -130,7 +131,7 @@ impl Clusters {
                     let before = state.clusters.get(&facts.name).map(|entry| &entry.cluster);
                     let (of_rule, of_subset) =
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
-                    let policy = TrafficPolicy::layer(of_rule, of_subset, port.number);
+                    let policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
                     let name = Arc::clone(&facts.name);
                     let chosen = select(endpoints, subset);
                     let cluster = Cluster::succeeding(before, facts, policy, chosen, &loads, self.0.epoch);

@@ -49,8 +49,9 @@ impl Config {
     }
 
     fn build(&mut self, yaml: &str) -> ClusterSet {
-        let mesh = MeshConfig::default();
         let documents = Document::parse_all("a.yaml", yaml, &mut self.issues);
+        let mesh = documents.iter().find(|document| document.kind() == "MeshConfig");
+        let mesh = mesh.and_then(|document| MeshConfig::from_document(document, &mut self.issues)).unwrap_or_default();
         let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut self.issues);
         let rules = documents.iter().filter(|document| document.kind() == "DestinationRule");
         let rules: Vec<_> = rules
@@ -98,6 +99,7 @@ fn addresses(cluster: &Cluster) -> Vec<String> {
 }
 
 /// istio getSubSetLabels: endpoint labels include the subset's; a subset without labels has all endpoints.
+/// istio.md 1.0: "subset.labels; subset without labels = all endpoints"
 #[test]
 fn a_cluster_for_each_port_and_subset() {
     let set = Config::new().build(&format!("{ENTRY}{RULE}"));
@@ -108,6 +110,14 @@ fn a_cluster_for_each_port_and_subset() {
     assert!(db(&set, Some("none")).pick(clock::now(), &mut SplitMix64(1), &[]).is_none());
     assert_eq!(db(&set, None).protocol(), Protocol::Http);
     assert!(set.get(&ClusterName { port: 81, ..(**db(&set, None).name()).clone() }).is_none());
+}
+
+#[test]
+fn the_meshs_defaults_are_the_clusters() {
+    let mesh = "---\nmesh: {defaultTrafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}}\n";
+    let set = Config::new().build(&format!("{ENTRY}{RULE}{mesh}"));
+    assert!(set.iter().all(|cluster| cluster.policy().max_requests == 7));
+    assert_eq!(set.iter().count(), 4);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! DestinationRule: Istio's policy for traffic to a host, after routing chose it.
 
+mod defaults;
 mod read;
 mod spec;
 
@@ -7,9 +8,11 @@ use std::sync::Arc;
 
 use mesh_core::{
     HostPattern, Labels,
-    config::{Document, Issues, ObjectRef},
+    config::{Document, Field, Issues, ObjectRef, fields},
     registry::Visibility,
 };
+
+pub use defaults::DefaultPolicy;
 
 use crate::TrafficPolicy;
 
@@ -53,6 +56,12 @@ pub struct Subset {
 }
 
 impl DestinationRule {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<spec::Spec>()
+    }
+
     /// Read a document. Errors and warnings become issues with their place; `None` when there is an error.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         read::rule(document, issues)

@@ -4,11 +4,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
-    config::{Document, Issues, parse_duration},
+    config::{Document, Issues, Topic, Value, parse_duration},
     registry::Visibility,
 };
 
-use super::{DestinationRule, Subset, spec};
+use super::{DefaultPolicy, DestinationRule, Subset, spec};
 use crate::policy::{Blocks, ConnectionPool, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
 
 pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<DestinationRule> {
@@ -30,6 +30,19 @@ pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<Destinati
     rule.filter(|_| issues.errors().count() == before)
 }
 
+/// The blocks that MeshConfig has for clusters without their own; `None` after an error.
+pub(super) fn mesh_defaults(document: &Document, issues: &mut Issues) -> Option<Blocks> {
+    const FIELD: &str = DefaultPolicy::MESH_FIELD;
+    if document.spec().and_then(|spec| spec.get(FIELD)).is_none_or(|node| node.value == Value::Null) {
+        return Some(Blocks::default());
+    }
+    let before = issues.errors().count();
+    let spec: spec::MeshDefaults = document.decode_field(FIELD, issues)?;
+    let (pool, outlier) = (spec.connection_pool.as_ref(), spec.outlier_detection.as_ref());
+    let blocks = Read { document, issues }.blocks(FIELD, None, pool, outlier, None);
+    (issues.errors().count() == before).then_some(blocks)
+}
+
 struct Read<'a> {
     document: &'a Document,
     issues: &'a mut Issues,
@@ -40,9 +53,15 @@ impl Read<'_> {
         self.issues.push(self.document.error(path, message));
     }
 
+    /// Istio has it, and without it a connection would be less safe than the rule says.
+    fn unsupported(&mut self, path: String, message: &str) {
+        self.issues.push(self.document.error(path, message).about(Topic::NotEnforced));
+    }
+
     /// For fields whose value is checked though nothing enforces it.
     fn not_enforced(&mut self, path: String) {
-        self.issues.push(self.document.warning(path, "read but not enforced in-process"));
+        let issue = self.document.warning(path, "read but not enforced in-process");
+        self.issues.push(issue.about(Topic::NotEnforced));
     }
 
     fn host(&mut self, host: Option<&str>) -> Option<HostPattern> {
@@ -259,6 +278,16 @@ impl Read<'_> {
         if http.use_client_protocol == Some(true) {
             self.not_enforced(format!("{path}.useClientProtocol"));
         }
+        if let Some(keep_alive) = &http.http2_keep_alive {
+            let path = format!("{path}.http2KeepAlive");
+            for (field, text) in [("interval", &keep_alive.interval), ("timeout", &keep_alive.timeout)] {
+                if text.is_none() {
+                    self.error(format!("{path}.{field}"), format!("http2 keepalive {field} is required"));
+                }
+                self.duration(format!("{path}.{field}"), text.as_deref());
+            }
+            self.not_enforced(path);
+        }
     }
 
     fn outlier(&mut self, path: &str, outlier: &spec::Outlier) -> OutlierDetection {
@@ -340,7 +369,7 @@ impl Read<'_> {
             }
             let message =
                 "credentialName is not supported yet: name files in clientCertificate, privateKey and caCertificates";
-            self.error(format!("{path}.credentialName"), message);
+            self.unsupported(format!("{path}.credentialName"), message);
         } else if tls.mode == spec::TlsMode::Mutual {
             if !given(&tls.client_certificate) {
                 self.error(format!("{path}.clientCertificate"), "client certificate required for mutual tls");
@@ -350,10 +379,13 @@ impl Read<'_> {
             }
         }
         if tls.insecure_skip_verify == Some(true) {
-            self.error(format!("{path}.insecureSkipVerify"), "insecureSkipVerify is not supported yet: leave it out");
+            self.unsupported(
+                format!("{path}.insecureSkipVerify"),
+                "insecureSkipVerify is not supported yet: leave it out",
+            );
         }
         if given(&tls.ca_crl) {
-            self.error(format!("{path}.caCrl"), "caCrl is not supported yet: leave it out");
+            self.unsupported(format!("{path}.caCrl"), "caCrl is not supported yet: leave it out");
         }
         let file = |field: &Option<String>| field.as_ref().filter(|text| !text.is_empty()).map(Into::into);
         (self.issues.errors().count() == before).then(|| ClientTlsSettings {

@@ -45,6 +45,21 @@ pub(super) struct Policy {
     pub(super) retry_budget: Option<RetryBudget>,
 }
 
+/// MeshConfig.defaultTrafficPolicy: a policy of which two blocks count.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[allow(dead_code, reason = "fields that are not enforced are reported by the decoder")]
+pub(super) struct MeshDefaults {
+    pub(super) connection_pool: Option<ConnectionPool>,
+    pub(super) outlier_detection: Option<Outlier>,
+    load_balancer: Unenforced,
+    tls: Unenforced,
+    port_level_settings: Unenforced,
+    tunnel: Unenforced,
+    proxy_protocol: Unenforced,
+    retry_budget: Unenforced,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct PortPolicy {
@@ -122,7 +137,14 @@ pub(super) struct Http {
     pub(super) use_client_protocol: Option<bool>,
     pub(super) max_concurrent_streams: Option<i32>,
     #[serde(rename = "http2KeepAlive")]
-    pub(super) http2_keep_alive: Unenforced,
+    pub(super) http2_keep_alive: Option<KeepAlive>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeepAlive {
+    pub(super) interval: Option<DurationText>,
+    pub(super) timeout: Option<DurationText>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -5,7 +5,7 @@ use mesh_core::{
     config::{Document, Issues, Severity},
 };
 
-use super::DestinationRule;
+use super::{DefaultPolicy, DestinationRule};
 use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
 
 fn read(spec: &str) -> (Option<DestinationRule>, Issues) {
@@ -62,6 +62,14 @@ fn says_what_is_wrong_and_where() {
         (
             "host: a\ntrafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE, useClientProtocol: true}}}",
             "use client protocol must not be true when H2UpgradePolicy is UPGRADE",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {interval: 15s}}}}",
+            "http2KeepAlive.timeout: http2 keepalive timeout is required",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {timeout: 5s}}}}",
+            "http2KeepAlive.interval: http2 keepalive interval is required",
         ),
         (
             "host: a\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",
@@ -186,6 +194,8 @@ fn defaults_are_istios() {
 }
 
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
+/// istio.md 1.0: "**replaces** connectionPool/LB/outlier/tls wholesale"
+/// istio.md 1.0: "subset overrides DR per block; subset port-level replaces all four blocks"
 #[test]
 fn levels_lie_over_each_other_as_istio_has_it() {
     let spec = "host: a
@@ -263,4 +273,64 @@ fn bookinfo_is_read_without_a_word() {
         }
     }
     assert!(rules >= 10, "{rules}");
+}
+
+#[test]
+fn a_mesh_fills_in_what_nobody_says() {
+    // istio.md 1.0: "then mesh `defaultTrafficPolicy` fills connectionPool/outlier if still nil"
+    let mut issues = Issues::default();
+    let yaml = "mesh: {defaultTrafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}, outlierDetection: \
+                {consecutive5xxErrors: 3}}}";
+    let documents = Document::parse_all("mesh.yaml", yaml, &mut issues);
+    let defaults = DefaultPolicy::from_mesh_document(&documents[0], &mut issues).unwrap();
+    assert!(issues.is_empty(), "{issues}");
+    let (rule, _) = read(
+        "host: a
+trafficPolicy:
+  outlierDetection: {consecutive5xxErrors: 1}
+  portLevelSettings: [{port: {number: 81}, connectionPool: {http: {http2MaxRequests: 9}}}]
+subsets:
+- {name: v1, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 8}}}}",
+    );
+    let rule = rule.unwrap();
+    let policy = rule.traffic_policy.as_deref();
+    let v1 = rule.subsets[0].traffic_policy.as_ref();
+    for (policy, subset, port, requests, five) in [
+        (None, None, 80, 7, 3),
+        (policy, None, 80, 7, 1),
+        // Whole blocks: what the port leaves out of all others is the mesh's again.
+        (policy, None, 81, 9, 3),
+        (policy, v1, 80, 8, 1),
+    ] {
+        let layered = TrafficPolicy::layer_over(&defaults, policy, subset, port);
+        assert_eq!(
+            (layered.max_requests, layered.outlier_detection.map(|o| o.consecutive_5xx)),
+            (requests, Some(five))
+        );
+        assert_eq!(layered.load_balancer, LoadBalancer::LeastRequest);
+    }
+    assert_eq!(TrafficPolicy::layer(None, None, 80), ClusterPolicy::default());
+}
+
+#[test]
+fn a_meshs_defaults_are_checked_and_the_rest_of_them_reported() {
+    for (policy, expected) in [
+        (
+            "{outlierDetection: {maxEjectionPercent: 101}}",
+            "mesh.yaml:1:70: error: MeshConfig /mesh defaultTrafficPolicy.outlierDetection.maxEjectionPercent: percentage 101",
+        ),
+        ("{outliers: {}}", "mesh.yaml:1:31: error: MeshConfig /mesh defaultTrafficPolicy: unknown field `outliers`"),
+        (
+            "{tls: {mode: SIMPLE}}",
+            "mesh.yaml:1:36: warning: MeshConfig /mesh defaultTrafficPolicy.tls: read but not enforced",
+        ),
+        ("null", ""),
+    ] {
+        let mut issues = Issues::default();
+        let documents =
+            Document::parse_all("mesh.yaml", &format!("mesh: {{defaultTrafficPolicy: {policy}}}"), &mut issues);
+        let read = DefaultPolicy::from_mesh_document(&documents[0], &mut issues);
+        assert!(issues.to_string().starts_with(expected), "{issues}");
+        assert_eq!(read.is_none(), issues.has_errors());
+    }
 }

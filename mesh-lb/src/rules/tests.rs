@@ -40,6 +40,7 @@ fn found(rules: &DestinationRules, client: &Workload) -> Option<String> {
 
 /// istio PushContext.destinationRule: "select destination rule from proxy config namespace", then from the
 /// service's, then from the root namespace.
+/// istio.md 1.0: "first namespace with any match wins, no cross-namespace merge"
 #[test]
 fn the_first_namespace_with_a_rule_decides() {
     let client = Workload::new("clientns", "c");
@@ -77,6 +78,7 @@ fn a_client_in_the_root_namespace_sees_the_services_rule_before_the_mesh_wide_on
 }
 
 /// istio mergeDestinationRule: subsets are concatenated, the first definition of a name holds.
+/// istio.md 1.0: "subsets concatenated (first definition of a name wins, duplicate = metric)"
 #[test]
 fn rules_for_one_host_add_up() {
     let client = Workload::new("svcns", "c");
@@ -89,6 +91,7 @@ fn rules_for_one_host_add_up() {
     assert_eq!(found(&rules, &client).as_deref(), Some("one+two"));
 }
 
+// istio.md 1.0: "different exportTo => separate entries"
 #[test]
 fn different_visibility_is_not_merged() {
     let rules = rules(&[
@@ -100,6 +103,8 @@ fn different_visibility_is_not_merged() {
 }
 
 /// istio DestinationRule.workloadSelector: a rule that selects the client beats one for everybody.
+/// istio.md 1.0: "matching workloadSelector (same ns, outbound only) beats selector-less"
+/// istio.md 1.0: "selector rules with different labels never merged"
 #[test]
 fn a_matching_selector_wins_and_reaches_only_its_namespace() {
     let rules = rules(&[

@@ -59,6 +59,13 @@ impl DirectResponseSpec {
 }
 
 impl DirectResponse {
+    /// Of a Gateway API rule that has no backend.
+    ///
+    /// gateway API HTTPRouteRule.backendRefs: "a 500 status code MUST be returned".
+    pub(crate) fn of_gateway() -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, body: Bytes::new() }
+    }
+
     /// Istio's warning about a large body.
     pub(crate) fn warning(&self) -> Option<&'static str> {
         (self.body.len() > LARGE_BODY).then_some("large direct_responses may impact control plane performance")

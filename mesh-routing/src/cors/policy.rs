@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, header};
 use mesh_core::{Error, Reason};
 
+use super::spec::joined;
 use crate::string_match::StringMatch;
 
 /// A rule's `corsPolicy`.
@@ -18,6 +19,14 @@ pub struct CorsPolicy {
     pub(super) credentials: bool,
     /// Are preflights of other origins answered too, instead of being passed on?
     pub(super) answers_unmatched: bool,
+    /// Is what a preflight asks for repeated, instead of a `*` that its browser would not read as one?
+    pub(super) repeats: Repeats,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Repeats {
+    pub(super) method: bool,
+    pub(super) headers: bool,
 }
 
 /// Leave for an origin to read a response.
@@ -28,6 +37,32 @@ pub(crate) struct Grant {
 }
 
 impl CorsPolicy {
+    /// A Gateway API route's CORS filter.
+    ///
+    /// istio createCorsFilter: preflights of other origins are answered here (IGNORE). gateway API
+    /// HTTPCORSFilter.allowMethods, allowHeaders: where credentials are allowed a `*` is answered with what is asked for,
+    /// because a browser takes it for a name then (Fetch 4.8).
+    pub(crate) fn of_gateway(
+        origins: Vec<StringMatch>,
+        methods: &[String],
+        headers: &[String],
+        expose: &[String],
+        max_age: u32,
+        credentials: bool,
+    ) -> Self {
+        let all = |list: &[String]| credentials && list.iter().any(|entry| entry == "*");
+        Self {
+            origins: origins.into(),
+            methods: joined(methods),
+            headers: joined(headers),
+            expose: joined(expose),
+            max_age: Some(max_age.into()),
+            credentials,
+            answers_unmatched: true,
+            repeats: Repeats { method: all(methods), headers: all(headers) },
+        }
+    }
+
     /// May a page of the request's origin read the answer?
     ///
     /// measured on Envoy 1.40 (t4): exact, prefix and whole regex, with case; the origin comes back as it was sent.
@@ -55,6 +90,9 @@ impl CorsPolicy {
             return None;
         }
         let policy = Arc::clone(self);
+        let asked = |name, repeats: bool| headers.get(name).filter(|_| repeats).cloned();
+        let method = asked(header::ACCESS_CONTROL_REQUEST_METHOD, self.repeats.method);
+        let names = asked(header::ACCESS_CONTROL_REQUEST_HEADERS, self.repeats.headers);
         let mut answer = Error::new(Reason::Preflight);
         answer.edit_reply(move |headers| {
             let mut set = |name, value: &Option<HeaderValue>| {
@@ -62,8 +100,8 @@ impl CorsPolicy {
                     headers.insert(name, value.clone());
                 }
             };
-            set(header::ACCESS_CONTROL_ALLOW_METHODS, &policy.methods);
-            set(header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.headers);
+            set(header::ACCESS_CONTROL_ALLOW_METHODS, if policy.repeats.method { &method } else { &policy.methods });
+            set(header::ACCESS_CONTROL_ALLOW_HEADERS, if policy.repeats.headers { &names } else { &policy.headers });
             set(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
             set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, &policy.credentials());
         });

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use mesh_core::config::DurationText;
 use serde::Deserialize;
 
-use super::CorsPolicy;
+use super::{CorsPolicy, policy::Repeats};
 use crate::{
     string_match::{Kind, StringMatch, StringMatchSpec},
     time,
@@ -55,6 +55,7 @@ impl CorsSpec {
             max_age: self.max_age.as_deref().map(max_age).transpose()?,
             credentials: self.allow_credentials,
             answers_unmatched: self.unmatched_preflights == UnmatchedPreflights::Ignore,
+            repeats: Repeats::default(),
         })
     }
 
@@ -90,7 +91,7 @@ fn check_names(field: &str, names: &[String]) -> Result<(), (String, String)> {
 }
 
 /// measured on Envoy 1.40 (t4): lists are joined with `,`.
-fn joined(list: &[String]) -> Option<HeaderValue> {
+pub(super) fn joined(list: &[String]) -> Option<HeaderValue> {
     (!list.is_empty()).then(|| HeaderValue::from_str(&list.join(",")).ok()).flatten()
 }
 

@@ -98,6 +98,7 @@ async fn a_mirror_gets_the_request_as_it_goes_out() {
     assert_eq!(sorted(&seen), [("copy POST /r a:80 1".into(), body()), ("own POST /r a:80 1".into(), body())]);
 }
 
+// istio.md 1.2: "default 100 %, explicit 0 => none"
 #[tokio::test(start_paused = true)]
 async fn percentages_are_of_requests() {
     // istio MirrorPercent: "default 100 %, explicit 0 => none". The draw is 250,000 of a million.
@@ -125,6 +126,7 @@ async fn percentages_are_of_requests() {
     }
 }
 
+// istio.md 1.2: "fire-and-forget after rewrite/headers"
 #[tokio::test(start_paused = true)]
 async fn the_request_neither_waits_for_its_mirrors_nor_fails_with_them() {
     let (stack, seen) = stack(

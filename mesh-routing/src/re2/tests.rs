@@ -1,5 +1,7 @@
 use super::*;
 
+// istio.md 1.1: "rejects look-around, back-references, possessive, repeat >1000"
+// istio.md 1.1: ">1024 chars rejected"
 #[test]
 fn accepts_and_refuses_what_envoy_does() {
     // measured on Envoy 1.40 (validate_regex.out, t10)
@@ -37,6 +39,7 @@ fn accepts_and_refuses_what_envoy_does() {
     assert!(compile(&"a".repeat(1025)).is_err());
 }
 
+// istio.md 1.1: "`[a-z&&[^b]]` is literal `&`,`[`"
 #[test]
 fn means_what_re2_means() {
     for (pattern, text, expected) in [

@@ -11,8 +11,8 @@ use std::{
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use mesh_core::{
-    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Progress, Reason, ResponseFlag, RetryPermit,
-    Routed, clock,
+    Attempt, BoxError, ClusterHandle, Deadline, Endpoint, Error, Exchange, Progress, RETRIES_EXHAUSTED, Reason, Resent,
+    ResponseFlag, RetryPermit, Routed, clock,
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -34,7 +34,9 @@ pin_project! {
     {
         service: S,
         attempts: u32,
-        // What another attempt is made of; `None` when there can be none.
+        // When the attempt under way has taken too long; a resend of it gets no further time.
+        attempt_ends: Option<Instant>,
+        // What another attempt is made of; `None` when the answer is out.
         again: Option<Again<B, C>>,
         #[pin]
         state: State<S::Future, B, C>,
@@ -59,6 +61,8 @@ struct Again<B, C> {
     tried: Vec<Arc<Endpoint>>,
     /// Held while a retry is under way.
     permit: Option<RetryPermit>,
+    /// Was it sent again already, outside of the policy?
+    resent: bool,
     roll: Roll,
 }
 
@@ -71,21 +75,25 @@ where
     pub(super) fn new(service: S, routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>, cap: usize, roll: Roll) -> Self {
         let Routed { request, cluster, policy, attempt } = routed;
         let (mut head, body) = request.into_parts();
-        let (again, body) =
-            if policy.retry().is_none_or(|retry| retry.retries() == 0 && retry.per_try_timeout().is_none()) {
-                (None, ReplayBody::once(body))
-            } else {
-                let (replay, body) = Replay::new(body, cap);
-                // An attempt that is cut off cannot say where it went: the balancer notes it here.
-                head.extensions.get_or_insert_default::<Progress>();
-                let head = Request::from_parts(head.clone(), ());
-                let (cluster, policy) = (cluster.clone(), Arc::clone(&policy));
-                (Some(Again { head, replay, cluster, policy, tried: Vec::new(), permit: None, roll }), body)
-            };
+        let (replay, body) = Replay::new(body, cap);
+        if policy.retry().is_some() {
+            // An attempt that is cut off cannot say where it went: the balancer notes it here.
+            head.extensions.get_or_insert_default::<Progress>();
+        }
+        let again = Again {
+            head: Request::from_parts(head.clone(), ()),
+            replay,
+            cluster: cluster.clone(),
+            policy: Arc::clone(&policy),
+            tried: Vec::new(),
+            permit: None,
+            resent: false,
+            roll,
+        };
         let mut request = Request::from_parts(head, body);
         count_attempt(&mut request, 1);
         let routed = Some(Routed { request, cluster, policy, attempt });
-        Self { service, attempts: 1, again, state: State::Ready { routed } }
+        Self { service, attempts: 1, attempt_ends: None, again: Some(again), state: State::Ready { routed } }
     }
 }
 
@@ -104,6 +112,26 @@ enum Refused {
 }
 
 impl<B: Body, C: ClusterHandle> Again<B, C> {
+    /// The same attempt once more, where the outcome allows it outside of the policy: neither counted nor asked of the
+    /// budget, and somewhere else if it can be, since who closes connections may be leaving.
+    ///
+    /// RFC 9110 9.2.2: "A client SHOULD NOT automatically retry a failed automatic retry." So once for each request; what
+    /// fails after that is the policy's.
+    fn resend<R>(&mut self, attempts: u32, outcome: &Result<Response<R>, Error>) -> Option<Inner<B, C>> {
+        let failed = outcome.as_ref().err().filter(|error| error.resend().is_some())?;
+        if self.resent {
+            return None;
+        }
+        let body = self.replay.again()?;
+        self.resent = true;
+        let mut request = self.head.clone().map(|()| body);
+        request.extensions_mut().insert(Resent);
+        count_attempt(&mut request, attempts);
+        let tried = self.tried.iter().chain(&failed.exchange().endpoint).cloned().collect();
+        let attempt = Attempt { number: attempts - 1, tried };
+        Some(Routed { request, cluster: self.cluster.clone(), policy: Arc::clone(&self.policy), attempt })
+    }
+
     fn next<R>(
         &mut self,
         attempts: u32,
@@ -153,8 +181,20 @@ fn shorten_deadline<B>(request: &mut Request<B>, attempt: Instant) {
 fn judge<B, C, R>(again: Option<&Again<B, C>>, attempts: u32, outcome: &Result<Response<R>, Error>) -> Verdict {
     let Some(policy) = again.and_then(Again::policy) else { return Verdict::Accept };
     match outcome {
+        // Whoever is nearer to the failure has retried: doing so again here would multiply the load on it.
+        Ok(response) if response.headers().contains_key(RETRIES_EXHAUSTED) => Verdict::Accept,
         Ok(response) => policy.after_response(attempts, response.status(), response.headers()),
         Err(error) => policy.after_error(attempts, error.reason()),
+    }
+}
+
+/// The caller gets this outcome because retries came to an end.
+fn exhausted<R>(outcome: &mut Result<Response<R>, Error>, flag: ResponseFlag, by: &'static str) {
+    exchange(outcome).flag(flag);
+    let by = HeaderValue::from_static(by);
+    match outcome {
+        Ok(response) => drop(response.headers_mut().insert(RETRIES_EXHAUSTED, by)),
+        Err(error) => error.edit_reply(move |headers| drop(headers.insert(RETRIES_EXHAUSTED, by.clone()))),
     }
 }
 
@@ -190,6 +230,7 @@ where
                     ready!(sleep.poll(cx));
                     let routed = routed.take();
                     *this.attempts += 1;
+                    *this.attempt_ends = None;
                     this.state.set(State::Ready { routed });
                     continue;
                 }
@@ -201,7 +242,7 @@ where
                         let now = clock::now();
                         timeout::tell(routed.request.headers_mut(), whole.map(|whole| whole.remaining(now)), limit);
                         let limit = limit.map(|timeout| {
-                            let deadline = now + timeout;
+                            let deadline = *this.attempt_ends.get_or_insert(now + timeout);
                             shorten_deadline(&mut routed.request, deadline);
                             sleep_until(deadline)
                         });
@@ -230,9 +271,15 @@ where
                 },
             };
             let attempts = *this.attempts;
+            if let Some(routed) = this.again.as_mut().and_then(|again| again.resend(attempts, &outcome)) {
+                this.state.set(State::Ready { routed: Some(routed) });
+                continue;
+            }
             match judge(this.again.as_ref(), attempts, &outcome) {
                 Verdict::Accept => {}
-                Verdict::LimitReached => exchange(&mut outcome).flag(ResponseFlag::UpstreamRetryLimitExceeded),
+                Verdict::LimitReached => {
+                    exhausted(&mut outcome, ResponseFlag::UpstreamRetryLimitExceeded, "limit");
+                }
                 Verdict::Retry => {
                     let again = this.again.as_mut().expect("judged by its policy");
                     match again.next(attempts, &outcome) {
@@ -242,7 +289,7 @@ where
                             continue;
                         }
                         // Envoy marks a retry that the budget refused as an overflow.
-                        Err(Refused::NoBudget) => exchange(&mut outcome).flag(ResponseFlag::UpstreamOverflow),
+                        Err(Refused::NoBudget) => exhausted(&mut outcome, ResponseFlag::UpstreamOverflow, "budget"),
                         Err(Refused::NoBody) => {}
                     }
                 }

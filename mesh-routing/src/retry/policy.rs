@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use mesh_core::{
     MeshConfig, Reason,
-    config::{Document, Issues, Value},
+    config::{Document, Field, Issues, Value, fields},
 };
 
 use super::{BackOff, RetryOn, spec::RetrySpec};
@@ -57,10 +57,19 @@ impl RetryPolicy {
         Self::new(2, RetryOn::parse(ISTIO_RETRY_ON).unwrap_or_default())
     }
 
+    /// The field of a `mesh:` document that [`from_mesh_document`](Self::from_mesh_document) reads.
+    pub const MESH_FIELD: &str = "defaultHttpRetryPolicy";
+
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<RetrySpec>()
+    }
+
     /// The mesh's `defaultHttpRetryPolicy`, else [`istio_default`](Self::istio_default). `Some(None)` switches
     /// retries off (`attempts: 0`); `None` after an error, which is in `issues`.
     pub fn from_mesh_document(document: &Document, issues: &mut Issues) -> Option<Option<Self>> {
-        const FIELD: &str = "defaultHttpRetryPolicy";
+        const FIELD: &str = RetryPolicy::MESH_FIELD;
         if document.spec().and_then(|spec| spec.get(FIELD)).is_none_or(|node| node.value == Value::Null) {
             return Some(Some(Self::istio_default()));
         }

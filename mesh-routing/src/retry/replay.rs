@@ -7,7 +7,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, Bytes};
@@ -28,8 +28,6 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Empty,
-        // Never replayed: the body as it is.
-        Once { #[pin] body: B },
         Replay { source: Arc<Mutex<Source<B>>>, attempt: u32, next: usize },
     }
 }
@@ -57,13 +55,6 @@ pub(super) struct Replay<B> {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("attempt given up")]
 struct Superseded;
-
-impl<B: Body> ReplayBody<B> {
-    /// A body that is sent at most once.
-    pub(super) fn once(body: B) -> Self {
-        Self { kind: if body.is_end_stream() { Kind::Empty } else { Kind::Once { body } } }
-    }
-}
 
 impl<B: Body> Replay<B> {
     /// The first attempt's body, and the handle for later ones. Keeps up to `cap` bytes.
@@ -210,13 +201,6 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
             KindProj::Empty => Poll::Ready(None),
-            KindProj::Once { body } => {
-                let frame = ready!(body.poll_frame(cx));
-                Poll::Ready(frame.map(|frame| match frame {
-                    Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
-                    Err(error) => Err(error.into()),
-                }))
-            }
             KindProj::Replay { source, attempt, next } => {
                 let mut source = lock(source);
                 if source.current != *attempt {
@@ -230,7 +214,6 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Once { body } => body.is_end_stream(),
             Kind::Replay { source, attempt, next } => {
                 let source = lock(source);
                 let read = *next >= source.chunks.len();
@@ -246,7 +229,6 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Once { body } => body.size_hint(),
             Kind::Replay { source, next, .. } => {
                 let source = lock(source);
                 let kept: usize = source.chunks.iter().skip(*next).map(Bytes::len).sum();
@@ -266,7 +248,6 @@ impl<B> std::fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.kind {
             Kind::Empty => "ReplayBody(empty)",
-            Kind::Once { .. } => "ReplayBody(once)",
             Kind::Replay { .. } => "ReplayBody(replay)",
         })
     }

@@ -22,6 +22,8 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{BackOff, ReplayBody, RetryLayer, RetryOn, RetryPolicy, Verdict, replay::Replay};
 
+mod resend;
+
 type Name = Arc<ClusterName>;
 type Outcome = fn() -> Result<Response<()>, Error>;
 type RoutePolicy<C = Name> = crate::RoutePolicy<C>;
@@ -79,6 +81,8 @@ const REFUSED: Outcome = || Err(Error::new(Reason::ConnectFailure));
 const OK: Outcome = || status(200);
 const E503: Outcome = || status(503);
 
+// istio.md 1.2: "HTTP 503/500 and resets-after-send are NOT retried"
+// istio.md 1.2: "gateway-error (502/3/4), reset, reset-before-request (request not yet sent)"
 #[tokio::test(start_paused = true)]
 async fn what_envoy_did() {
     let default = || RoutePolicy::default().with_retry(RetryPolicy::istio_default());
@@ -171,6 +175,7 @@ fn conditions() {
     assert_eq!(RetryPolicy::new(0, spaced).after_error(1, Reason::ConnectFailure), Verdict::LimitReached);
 }
 
+// istio.md 1.2: "retried only if retryOn has 5xx, gateway-error or reset"
 #[tokio::test(start_paused = true)]
 async fn per_try_timeout() {
     // measured on Envoy 1.40 (t3): "per-try: slow once then fast -> 200, attempts=2" and "Istio default retryOn, slow
@@ -241,6 +246,7 @@ async fn an_endpoint_that_hung_is_avoided_like_one_that_failed() {
     assert_eq!(error.exchange().endpoint.as_ref(), Some(&endpoint));
 }
 
+// istio.md 1.2: "base (25 ms default), cap 10×base"
 #[tokio::test(start_paused = true)]
 async fn waits_are_drawn_below_the_measured_bounds() {
     let started = Instant::now();
@@ -260,6 +266,7 @@ async fn waits_are_drawn_below_the_measured_bounds() {
     }
 }
 
+// istio.md 1.2: "default true (≤5 re-picks, `host_selection_retry_max_attempts`)"
 #[tokio::test(start_paused = true)]
 async fn previous_hosts_are_avoided() {
     // measured on Envoy 1.40 (t3): "TWO n=1 previous_hosts: always B -> A"

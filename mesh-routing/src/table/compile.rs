@@ -6,8 +6,9 @@ use std::{
 };
 
 use mesh_core::{
-    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, ServiceName, Workload,
-    config::Issues,
+    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, Reason, ServiceName,
+    Workload,
+    config::{Issue, Issues},
     registry::{Protocol, Registry, Service, ServicePort},
 };
 
@@ -22,7 +23,9 @@ use crate::{
     header_ops::{Headers, in_order},
     matcher::RouteMatch,
     mirror::Mirror,
-    virtual_service::{self as model, Retries, Rule},
+    percent::Percent,
+    string_match::StringMatch,
+    virtual_service::{self as model, Backend, Retries, Rule, Semantics},
 };
 
 /// What a table is compiled from.
@@ -75,7 +78,7 @@ struct Compiler<'a, C> {
     clusters: &'a mut dyn FnMut(&ClusterName) -> Option<C>,
     issues: &'a mut Issues,
     /// Destinations that were warned about: a rule is compiled once per host and port.
-    warned: HashSet<*const model::Destination>,
+    warned: HashSet<*const Issue>,
     /// One name per cluster, shared.
     names: HashMap<ClusterName, Arc<ClusterName>>,
 }
@@ -222,15 +225,21 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             model::Action::Forward(_) | model::Action::Delegate(_) => rule.destinations(),
         };
         let rewrite = rule.rewrite.as_ref();
+        let gateway = owner.semantics() != Semantics::Istio;
+        let consequence = if gateway { ANSWERED_500 } else { ANSWERED };
         let policy = RoutePolicy {
-            mirrors: self.mirrors(rule, &policy, dialled),
+            mirrors: self.mirrors(rule.mirrors(), &policy, dialled),
             rewrite: rewrite.and_then(|rewrite| rewrite.path(uri)),
+            // istio applyHTTPRouteDestination: "return 500 for invalid backends"
+            missing: if gateway { Reason::InvalidBackend } else { Reason::NoCluster },
             ..policy
         };
         let mut compiled = Vec::with_capacity(destinations.len());
         for spec in destinations {
             // istio "authority precedence": rewrite.authority, the rule's headers, the destination's.
-            let authority = rewrite.and_then(|rewrite| rewrite.authority.as_ref());
+            let own = spec.backend.as_deref();
+            let own_rewrite = own.and_then(|own| own.rewrite.as_ref());
+            let authority = own_rewrite.or(rewrite).and_then(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
                 // measured on Envoy 1.40 (interop): a weighted cluster's own rewrite says nothing.
@@ -240,8 +249,17 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 response_headers: some(in_order(&rule_headers.response, &spec.headers.response, rule.weighted)),
                 ..policy.clone()
             };
-            let destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
-            self.check(spec, &destination.name, destination.cluster.is_some(), ANSWERED);
+            let policy = match own {
+                Some(own) => self.backend(own, policy, uri, dialled),
+                None => policy,
+            };
+            let mut destination = self.destination(self.cluster_name(spec, dialled), Arc::new(policy));
+            destination.redirect = own.and_then(|own| own.redirect.as_ref()).map(|r| Box::new(r.matched(uri)));
+            if own.is_some_and(|own| own.invalid) {
+                destination.cluster = None;
+            } else if destination.redirect.is_none() {
+                self.check(spec, &destination.name, destination.cluster.is_some(), consequence);
+            }
             compiled.push((spec.weight, destination));
         }
         let mut compiled = compiled.into_iter();
@@ -249,12 +267,36 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         Route::new(Action::Forward(Destinations::new(first, compiled)))
     }
 
+    /// What a backend of a Gateway API route says itself.
+    ///
+    /// gateway API HTTPBackendRef.filters: "Filters defined at this level should be executed if and only if the request is
+    /// being forwarded to the backend defined here."
+    fn backend(
+        &mut self,
+        backend: &Backend,
+        policy: RoutePolicy<C>,
+        uri: Option<&StringMatch>,
+        dialled: u16,
+    ) -> RoutePolicy<C> {
+        let own = self.mirrors(backend.mirrors.iter().map(|(to, share)| (to, *share)), &policy, dialled);
+        let mirrors = policy.mirrors.iter().chain(&own).flat_map(|mirrors| mirrors.iter().cloned());
+        let answers = backend.redirect.is_some();
+        RoutePolicy {
+            mirrors: some(mirrors.collect()),
+            rewrite: backend.rewrite.as_ref().and_then(|own| own.path(uri)).or_else(|| policy.rewrite.clone()),
+            cors: backend.cors.clone().or_else(|| policy.cors.clone()).filter(|_| !answers),
+            ..policy
+        }
+    }
+
     /// What a rule says, whatever its action.
     fn policy(&self, owner: &VirtualService, rule: &Rule, matched: Option<&RouteMatch>) -> RoutePolicy<C> {
         let object = owner.object();
         RoutePolicy {
             name: route_name(rule.name.as_deref(), matched.and_then(|matched| matched.name.as_deref())),
-            virtual_service: Some(format!("{}/{}", object.namespace, object.name).into()),
+            virtual_service: Some(
+                rule.route.clone().unwrap_or_else(|| format!("{}/{}", object.namespace, object.name).into()),
+            ),
             timeout: rule.timeout.flatten(),
             retry: match &rule.retries {
                 Retries::Default => self.input.default_retry.clone(),
@@ -267,9 +309,14 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     }
 
     /// The rule's mirrors. One whose cluster is not defined gets nothing, as in Envoy.
-    fn mirrors(&mut self, rule: &Rule, policy: &RoutePolicy<C>, dialled: u16) -> Option<Arc<[Mirror<C>]>> {
+    fn mirrors<'r>(
+        &mut self,
+        specs: impl Iterator<Item = (&'r model::Destination, Percent)>,
+        policy: &RoutePolicy<C>,
+        dialled: u16,
+    ) -> Option<Arc<[Mirror<C>]>> {
         let mut mirrors = Vec::new();
-        for (spec, share) in rule.mirrors() {
+        for (spec, share) in specs {
             // envoy: a shadow has the route's timeout, and neither retries nor anything else of the route.
             let policy = Arc::new(RoutePolicy {
                 name: policy.name.clone(),
@@ -277,7 +324,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
                 timeout: policy.timeout,
                 ..RoutePolicy::default()
             });
-            let Destination { name, cluster, policy } = self.destination(self.cluster_name(spec, dialled), policy);
+            let Destination { name, cluster, policy, .. } = self.destination(self.cluster_name(spec, dialled), policy);
             self.check(spec, &name, cluster.is_some(), "nothing is mirrored there");
             mirrors.extend(cluster.map(|cluster| Mirror { cluster, share, policy }));
         }
@@ -291,7 +338,11 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             [port] => Some(port.number),
             _ => None,
         });
-        let name = service.filter(|service| service.name.host == spec.host).map(|service| service.name.clone());
+        // istio GetDestinationCluster: "If this is an Alias, point to the concrete service".
+        let is_own = |service: &&Arc<Service>| {
+            service.name.host == spec.host || service.aliases.iter().any(|alias| alias.host == spec.host)
+        };
+        let name = service.filter(is_own).map(|service| service.name.clone());
         ClusterName {
             service: name.unwrap_or_else(|| ServiceName::of_host(&spec.host, &self.input.workload.namespace)),
             port: spec.port.or(single).unwrap_or(dialled),
@@ -302,12 +353,12 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy<C>>) -> Destination<C> {
         let cluster = (self.clusters)(&name);
         let name = self.names.entry(name).or_insert_with_key(|name| Arc::new(name.clone()));
-        Destination { name: Arc::clone(name), cluster, policy }
+        Destination { name: Arc::clone(name), cluster, policy, redirect: None }
     }
 
     /// Warn about what nobody defines. The rule stays: a later file may define it.
     fn check(&mut self, spec: &model::Destination, name: &ClusterName, defined: bool, consequence: &str) {
-        if defined || !self.warned.insert(std::ptr::from_ref(spec)) {
+        if defined || !self.warned.insert(spec.place.id()) {
             return;
         }
         let ClusterName { port, subset, .. } = name;
@@ -323,6 +374,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
 
 /// What comes of a route to a cluster that nobody defines.
 const ANSWERED: &str = "requests that go there are answered with 503 (NC)";
+const ANSWERED_500: &str = "requests that go there are answered with 500 (NC)";
 
 fn some<T>(list: Arc<[T]>) -> Option<Arc<[T]>> {
     (!list.is_empty()).then_some(list)
@@ -342,18 +394,27 @@ fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
 /// istio generateVirtualHostDomains, GenerateAltVirtualHosts: the bare name only from the same namespace.
 fn domains(service: &Service, client: &str) -> Vec<String> {
     let HostPattern::Exact(host) = &service.pattern else { return Vec::new() };
-    let mut domains = vec![format!("{host}.")];
-    let ServiceName { name, namespace, .. } = &service.name;
-    if **host == format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}") {
-        domains.push(format!("{name}.{namespace}.svc"));
-        domains.push(format!("{name}.{namespace}"));
-        if **namespace == *client {
-            domains.push(name.to_string());
-        }
+    let mut domains = alternatives(&ServiceName { host: Arc::clone(host), ..service.name.clone() }, client);
+    for alias in &service.aliases {
+        domains.push(alias.host.to_string());
+        domains.extend(alternatives(alias, client));
     }
     domains.extend(service.addresses.iter().map(|address| match address {
         std::net::IpAddr::V4(v4) => v4.to_string(),
         std::net::IpAddr::V6(v6) => format!("[{v6}]"),
     }));
     domains
+}
+
+/// The forms of a name beside itself: with a trailing dot, and those of a Kubernetes service that leave out its end.
+fn alternatives(ServiceName { host, name, namespace }: &ServiceName, client: &str) -> Vec<String> {
+    let mut forms = vec![format!("{host}.")];
+    if **host == format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}") {
+        forms.push(format!("{name}.{namespace}.svc"));
+        forms.push(format!("{name}.{namespace}"));
+        if **namespace == *client {
+            forms.push(name.to_string());
+        }
+    }
+    forms
 }

@@ -110,6 +110,7 @@ fn lower<'a>(host: &'a str, buffer: &'a mut [u8; LONGEST]) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    // istio.md 1.0: "exact -> longest `*suffix`"
     #[test]
     fn the_most_specific_host_of_the_port_wins() {
         let mut map = HostMap::default();

@@ -13,7 +13,7 @@ use mesh_core::{HostPattern, Workload, config::Issues, registry::Service};
 
 use crate::{
     VirtualService,
-    virtual_service::{Place, Rule},
+    virtual_service::{Place, Rule, Semantics},
 };
 
 /// A host that a VirtualService names.
@@ -53,7 +53,8 @@ impl<'a> Owners<'a> {
             let speaks = virtual_service.rules().iter().any(of_client);
             for host in virtual_service.host_entries() {
                 let (pattern, place) = (&host.pattern, &host.place);
-                if let Some(first) = owners.named(pattern).find(|first| first.speaks && speaks) {
+                let first = owners.named(pattern).find(|first| first.speaks && speaks);
+                if let Some(first) = first.filter(|first| !shares(first.virtual_service, virtual_service)) {
                     let first = first.virtual_service.object();
                     let message = format!("host {pattern} is routed by {first} already, which comes first");
                     issues.push(place.warning(message));
@@ -85,9 +86,9 @@ impl<'a> Owners<'a> {
     pub(super) fn of(&mut self, service: &Service, http_ports: &[u16]) -> Vec<(usize, &'a VirtualService)> {
         let host = &service.pattern;
         let ports = || service.ports.iter().map(|port| port.number);
-        let covering = self.wildcards.iter().copied().filter(|wildcard| covers(wildcard, host));
+        let covering = self.wildcards.iter().copied().filter(|wildcard| wildcard.covers(host));
         // istio MostSpecificHostMatch: the exact host, else the longest wildcard.
-        let longest = covering.clone().max_by_key(|wildcard| wildcard.specificity());
+        let longest = covering.clone().min();
         for pattern in covering {
             self.covered.entry(pattern).or_default().extend(ports());
         }
@@ -133,10 +134,13 @@ impl<'a> Owners<'a> {
 /// destinations that name no port have 80 unless their service has exactly one.
 pub(super) const UNREGISTERED_PORT: u16 = 80;
 
-fn covers(wildcard: &HostPattern, host: &HostPattern) -> bool {
-    match (wildcard, host) {
-        (wildcard, HostPattern::Exact(name)) => wildcard.matches(name),
-        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
-        (wildcard, _) => *wildcard == HostPattern::Any,
+/// May both have rules for a host? Two VirtualServices may not, and neither may two of a kind for the same port; a
+/// consumer's route hides the producer's on purpose.
+fn shares(first: &VirtualService, other: &VirtualService) -> bool {
+    match (first.semantics(), other.semantics()) {
+        (Semantics::Gateway { port: a }, Semantics::Gateway { port: b }) => {
+            (a.is_some() && a != b) || first.object().namespace != other.object().namespace
+        }
+        _ => false,
     }
 }

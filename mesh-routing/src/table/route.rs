@@ -78,6 +78,8 @@ pub struct Destination<C> {
     pub(super) name: Arc<ClusterName>,
     pub(super) cluster: Option<C>,
     pub(super) policy: Arc<RoutePolicy<C>>,
+    /// What its share of the requests is told instead of being sent.
+    pub(super) redirect: Option<Box<Redirect>>,
 }
 
 impl<C> Route<C> {
@@ -93,7 +95,13 @@ impl<C> Route<C> {
     /// Decide about a request. `roll` is asked for 64 random bits where there are several destinations.
     pub fn decide(&self, roll: impl FnOnce() -> u64) -> Decision<'_, C> {
         match &self.action {
-            Action::Forward(destinations) => Decision::Forward(destinations.draw(roll)),
+            Action::Forward(destinations) => {
+                let destination = destinations.draw(roll);
+                match &destination.redirect {
+                    Some(redirect) => Decision::Redirect(redirect, &destination.policy),
+                    None => Decision::Forward(destination),
+                }
+            }
             Action::Redirect(redirect, policy) => Decision::Redirect(redirect, policy),
             Action::DirectResponse(response, policy) => Decision::DirectResponse(response, policy),
         }

@@ -1,3 +1,5 @@
+mod clauses;
+
 use std::sync::Arc;
 
 use http::Request;
@@ -108,6 +110,10 @@ fn check(matcher: &str, cases: &[Case<'_>]) {
     }
 }
 
+// istio.md 1.1: "whole path, **query excluded**, `/a` != `/a/`"
+// istio.md 1.1: "*string* prefix: `/pre` matches `/prefix`"
+// istio.md 1.1: "**full match** on path without query"
+// istio.md 1.1: "only exact & prefix (regex unaffected, use `(?i)`)"
 #[test]
 fn uri() {
     // measured on Envoy 1.40 (t1): exact is the "whole path, query excluded, `/a` != `/a/`"
@@ -144,6 +150,8 @@ fn uri() {
     check("{uri: {exact: /admin}}", &[("http://a/%61dmin", &[], true), ("http://a//admin", &[], false)]);
 }
 
+// istio.md 1.1: "`authority` sees the port as sent (`hdr.test:8080`) even though vhost matching ignores it"
+// istio.md 1.1: "static: destination (listener) port"
 #[test]
 fn method_scheme_authority_port() {
     check("{method: {exact: PUT}}", &[("PUT http://a/", &[], true), ("http://a/", &[], false)]);
@@ -155,6 +163,8 @@ fn method_scheme_authority_port() {
     check("{port: 81}", &[("http://a/", &[], false)]);
 }
 
+// istio.md 1.1: "name case-insensitive (lower-cased); value exact/prefix/regex(full), case-sensitive, OWS trimmed"
+// istio.md 1.1: "matches if ANY single value matches; `a,b` in one line is one value"
 #[test]
 fn headers() {
     // "value exact/prefix/regex(full), case-sensitive, OWS trimmed"; the name has no case
@@ -187,6 +197,7 @@ fn headers() {
     );
 }
 
+// istio.md 1.1: "missing header treated as empty string => normally matches"
 #[test]
 fn without_headers() {
     check(
@@ -201,6 +212,7 @@ fn without_headers() {
     check("{withoutHeaders: {x: {}}}", &[("http://a/", &[], true), ("http://a/", &[("x", "")], false)]);
 }
 
+// istio.md 1.1: "**no percent/plus decoding of key or value**, first occurrence only"
 #[test]
 fn query_params() {
     // t2: "no percent/plus decoding of key or value, first occurrence only, `;` is not a separator"
@@ -224,6 +236,8 @@ fn query_params() {
     check("{queryParams: {e: {}}}", &[("http://a/?e=1", &[], true), ("http://a/?f", &[], false)]);
 }
 
+// istio.md 1.1: "**ignored when the match lists `gateways`**"
+// istio.md 1.1: "entry kept iff contains `mesh` for us"
 #[test]
 fn the_client_decides_statically() {
     check("{sourceLabels: {app: me}}", &[("http://a/", &[], true)]);
@@ -237,6 +251,8 @@ fn the_client_decides_statically() {
     check("{uri: {exact: /a}}, {uri: {exact: /b}}", &[("http://a/b", &[], true), ("http://a/c", &[], false)]);
 }
 
+// istio.md 1.1: "Routes exist but none matches at runtime => 404, empty body (NR)"
+// istio.md 1.1: "If every entry is filtered out statically the VS counts as absent (default route)"
 #[test]
 fn the_first_match_wins_and_no_match_is_no_route() {
     let rule = |uri: &str, subset: &str| {
@@ -251,6 +267,7 @@ fn the_first_match_wins_and_no_match_is_no_route() {
     assert_eq!(route(&elsewhere, &request("http://a/c", &[])).unwrap(), "outbound|80||a.default.svc.cluster.local");
 }
 
+// istio.md 1.0: "FQDN, FQDN+`.`, alt names (`svc`, `svc.ns`, `svc.ns.svc`"
 #[test]
 fn hosts_are_found_by_every_name() {
     let table = compile("");
@@ -286,6 +303,7 @@ fn hosts_are_found_by_every_name() {
     );
 }
 
+// istio.md 1.0: "REGISTRY_ONLY: direct 502, empty body"
 #[test]
 fn unknown_hosts_are_blocked_where_configured() {
     // "REGISTRY_ONLY: direct 502, empty body"
@@ -296,6 +314,8 @@ fn unknown_hosts_are_blocked_where_configured() {
     assert!(route(&table, &request("http://a/", &[])).is_ok());
 }
 
+// istio.md 1.0: "the first in order owns the host, later one is dropped"
+// istio.md 1.0: "applies to every known service matched, unless a more specific VS host exists"
 #[test]
 fn virtual_services_own_hosts() {
     let to = |subset: &str| format!("http: [{{route: [{{destination: {{host: a, subset: {subset}}}}}]}}]");
@@ -474,6 +494,7 @@ fn a_route_is_named_after_rule_and_entry() {
     }
 }
 
+// istio.md 1.0: "exportTo `.`/own ns = private; list = exported; `*` or empty = public; `~` = nobody"
 #[test]
 fn visibility() {
     let spec = |to: &str| {
@@ -486,6 +507,7 @@ fn visibility() {
     }
 }
 
+// istio.md 1.0: "port = destination.port, else the single service port, else the port dialled"
 #[test]
 fn destinations_find_their_port() {
     for (destination, dialled, expected) in [
@@ -520,6 +542,7 @@ fn what_nobody_defines_is_reported_once_and_stays() {
     assert!(forward(table.route(&head, || 0).unwrap()).cluster().is_none());
 }
 
+// istio.md 1.2: "proportion weight/Σ; **Σ need not be 100**"
 #[test]
 fn weights() {
     // t2: 1:2:4 => 13.0/29.9/57.1 %; "any int >= 0, sum > 0"
@@ -547,6 +570,7 @@ fn weights() {
     }
 }
 
+// istio.md 1.2: "115->c1, 445->c2, 560->c3 for 30/30/40"
 #[test]
 fn the_draw_is_cumulative() {
     // Envoy router_check Weighted: 115 -> c1, 445 -> c2, 560 -> c3 for 30/30/40
@@ -564,6 +588,10 @@ fn the_draw_is_cumulative() {
     }
 }
 
+// istio.md 1.0: "prefix `/`, default retry policy, timeout 0"
+// istio.md 1.0: "ALLOW_ANY (mesh default): PassthroughCluster, timeout 0"
+// istio.md 1.1: "route name = `http.name[.match.name]`"
+// istio.md 1.2: "extra tries; `0` disables"
 #[test]
 fn policies() {
     let table = compile(&vs(

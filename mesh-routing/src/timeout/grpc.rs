@@ -95,6 +95,7 @@ mod tests {
         assert!(headers.is_empty());
     }
 
+    // istio.md 1.2: "used when no route timeout, else min(route, header)"
     #[test]
     fn the_shorter_of_route_and_caller() {
         let second = Some(Duration::from_secs(1));

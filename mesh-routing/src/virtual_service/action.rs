@@ -147,7 +147,7 @@ impl Parser<'_> {
         let subset = some_name(&spec.subset);
         let place =
             Place::new(self.document, if subset.is_some() { format!("{path}.subset") } else { format!("{path}.host") });
-        Some(Destination { host, subset, port, weight, headers, place })
+        Some(Destination { host, subset, port, weight, headers, place, backend: None })
     }
 
     pub(super) fn headers(&mut self, path: &str, spec: &HeadersSpec) -> Headers {

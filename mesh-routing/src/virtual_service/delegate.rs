@@ -92,6 +92,7 @@ fn merged(root: &Rule, delegation: &Delegate, rule: &Rule) -> Option<Rule> {
         mirror: rule.mirror.clone().or_else(|| root.mirror.clone()),
         mirror_share: rule.mirror_share.or(root.mirror_share),
         mirrors: rule.mirrors.clone().or_else(|| root.mirrors.clone()),
+        route: None,
     })
 }
 
@@ -192,8 +193,8 @@ fn texts_conflict(root: &StringMatch, own: &StringMatch) -> bool {
         (StringMatch::Prefix(root), StringMatch::Exact(own) | StringMatch::Prefix(own)) => {
             root.is_empty() || !own.starts_with(&**root)
         }
-        (StringMatch::Exact(_), StringMatch::Prefix(_)) | (StringMatch::Regex(_), _) | (_, StringMatch::Regex(_)) => {
-            true
-        }
+        (StringMatch::Exact(_), StringMatch::Prefix(_))
+        | (StringMatch::Regex(_) | StringMatch::Segments(_), _)
+        | (_, StringMatch::Regex(_) | StringMatch::Segments(_)) => true,
     }
 }

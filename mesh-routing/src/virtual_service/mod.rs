@@ -14,8 +14,9 @@ mod spec;
 
 pub(crate) use delegate::merge;
 pub use model::VirtualService;
-pub(crate) use model::{Action, Destination, Place, Retries, Rule};
-pub(crate) use spec::DestinationSpec;
+pub(crate) use model::{Action, Backend, Destination, Foreign, Host, Place, Retries, Rule, Semantics};
+pub(crate) use parse::Parser;
+pub(crate) use spec::{DestinationSpec, HttpMatch};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     HostPattern,
-    config::{Document, Issue, Issues, ObjectRef},
+    config::{Document, Field, Issue, Issues, ObjectRef, fields},
     registry::Visibility,
 };
 
@@ -37,6 +37,20 @@ pub struct VirtualService {
     pub(super) mesh: bool,
     pub(super) export_to: Visibility,
     pub(super) rules: Vec<Rule>,
+    /// `metadata.creationTimestamp`.
+    pub(super) created: Option<Arc<str>>,
+    /// What its rules are from.
+    pub(super) semantics: Semantics,
+}
+
+/// Whose meaning the rules have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Semantics {
+    /// A VirtualService's.
+    #[default]
+    Istio,
+    /// A Gateway API route's. They speak for one port, or for all.
+    Gateway { port: Option<u16> },
 }
 
 /// A host, and where it stands.
@@ -70,6 +84,8 @@ pub(crate) struct Rule {
     pub(crate) mirror: Option<Box<Destination>>,
     pub(crate) mirror_share: Option<Percent>,
     pub(crate) mirrors: Option<Vec<(Destination, Percent)>>,
+    /// `namespace/name` of the Gateway API route that it is from.
+    pub(crate) route: Option<Arc<str>>,
 }
 
 /// What a rule does. One of these, and never two.
@@ -111,12 +127,61 @@ pub(crate) struct Destination {
     pub(crate) weight: u64,
     pub(crate) headers: Headers,
     pub(crate) place: Place,
+    /// What a Gateway API route says of a backend.
+    pub(crate) backend: Option<Box<Backend>>,
+}
+
+/// What a backendRef says that a VirtualService's destination cannot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backend {
+    /// It may not be used: its share is answered.
+    pub(crate) invalid: bool,
+    /// Its namespace, where it is another one than the route's: a ReferenceGrant is to let the route in.
+    pub(crate) foreign: Option<Foreign>,
+    pub(crate) redirect: Option<RedirectRule>,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) cors: Option<Arc<CorsPolicy>>,
+    pub(crate) mirrors: Vec<(Destination, Percent)>,
+}
+
+/// An object of another namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    pub(crate) group: Arc<str>,
+    pub(crate) kind: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
 }
 
 impl VirtualService {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<super::spec::Spec>()
+    }
+
     /// Read a VirtualService. Errors and warnings go to `issues`; `None` when there are errors.
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         super::parse::parse(document, issues)
+    }
+
+    /// The rules of Gateway API routes that speak for a host.
+    pub(crate) fn of_gateway(
+        object: ObjectRef,
+        created: Option<Arc<str>>,
+        host: Host,
+        port: Option<u16>,
+        rules: Vec<Rule>,
+    ) -> Self {
+        Self {
+            object,
+            hosts: vec![host],
+            mesh: true,
+            export_to: Visibility::Public,
+            rules,
+            created,
+            semantics: Semantics::Gateway { port },
+        }
     }
 
     /// Which object it is.
@@ -138,7 +203,8 @@ impl VirtualService {
 
     /// Is it visible to clients of a namespace, and how closely? Lower comes first.
     ///
-    /// istio push_context.go: private to the namespace, then exported to it, then public.
+    /// istio push_context.go VirtualServicesForGateway: private to the namespace, then exported to it, then public; of
+    /// these first "same-namespace Gateway routes, to give the consumer override preference".
     pub(crate) fn rank(&self, client: &str) -> Option<u8> {
         if !self.export_to.includes(&self.object.namespace, client) {
             return None;
@@ -146,8 +212,17 @@ impl VirtualService {
         Some(match self.export_to {
             Visibility::Private => 0,
             Visibility::Namespaces(_) => 1,
-            _ => 2,
+            _ if self.semantics != Semantics::Istio && *self.object.namespace == *client => 2,
+            _ => 3,
         })
+    }
+
+    pub(crate) fn semantics(&self) -> Semantics {
+        self.semantics
+    }
+
+    pub(crate) fn created(&self) -> Option<&str> {
+        self.created.as_deref()
     }
 
     pub(crate) fn host_entries(&self) -> &[Host] {
@@ -178,8 +253,13 @@ impl Rule {
 }
 
 impl Place {
-    pub(super) fn new(document: &Document, path: String) -> Self {
+    pub(crate) fn new(document: &Document, path: String) -> Self {
         Self(Arc::new(document.warning(path, "")))
+    }
+
+    /// The same for all copies, and for no other place.
+    pub(crate) fn id(&self) -> *const Issue {
+        Arc::as_ptr(&self.0)
     }
 
     /// A warning here.

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 use http::HeaderName;
 use mesh_core::{
     HostPattern,
-    config::{Document, Issues},
+    config::{Document, Issues, Topic},
     registry::Visibility,
 };
 
 use super::{
-    model::{Host, Place, Retries, Rule, VirtualService},
+    model::{Host, Place, Retries, Rule, Semantics, VirtualService},
     reachability,
     spec::{HttpMatch, HttpRoute, Spec},
 };
@@ -30,14 +30,14 @@ pub(super) fn parse(document: &Document, issues: &mut Issues) -> Option<VirtualS
     (!parser.failed).then_some(virtual_service)
 }
 
-pub(super) struct Parser<'a> {
-    pub(super) document: &'a Document,
-    pub(super) issues: &'a mut Issues,
-    pub(super) failed: bool,
+pub(crate) struct Parser<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) issues: &'a mut Issues,
+    pub(crate) failed: bool,
 }
 
 impl Parser<'_> {
-    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Display) {
+    pub(crate) fn error(&mut self, path: impl Into<String>, message: impl Display) {
         self.failed = true;
         self.issues.push(self.document.error(path, message.to_string()));
     }
@@ -66,9 +66,17 @@ impl Parser<'_> {
         reachability::warn(self.document, &spec.http, self.issues);
         if !mesh {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
-            self.issues.push(self.document.warning("gateways", message));
+            self.issues.push(self.document.warning("gateways", message).about(Topic::NotEnforced));
         }
-        VirtualService { object: self.document.object().clone(), hosts, mesh, export_to, rules }
+        VirtualService {
+            object: self.document.object().clone(),
+            hosts,
+            mesh,
+            export_to,
+            rules,
+            created: self.document.created().map(Arc::from),
+            semantics: Semantics::Istio,
+        }
     }
 
     /// One without hosts: its rules are for others to use.
@@ -95,7 +103,7 @@ impl Parser<'_> {
                     self.error(path, "wildcard host * is not allowed for virtual services bound to the mesh gateway");
                 }
                 Ok(pattern) => {
-                    if let Some(other) = parsed.iter().find(|other| overlap(&other.pattern, &pattern)) {
+                    if let Some(other) = parsed.iter().find(|other| other.pattern.narrower(&pattern).is_some()) {
                         let message = format!("duplicate hosts in virtual service: {} & {pattern}", other.pattern);
                         self.error(path, message);
                     } else {
@@ -120,7 +128,8 @@ impl Parser<'_> {
         };
         for condition in spec.retries.iter().flat_map(|retries| retries.idle_conditions()) {
             let message = format!("{condition} never holds in-process");
-            self.issues.push(self.document.warning(format!("{path}.retries.retryOn"), message));
+            let issue = self.document.warning(format!("{path}.retries.retryOn"), message);
+            self.issues.push(issue.about(Topic::NotEnforced));
         }
         let fault = match spec.fault.as_ref().map(|fault| fault.compile()) {
             None => None,
@@ -148,6 +157,7 @@ impl Parser<'_> {
             mirror: self.mirror(path, spec).map(Box::new),
             mirror_share: self.mirror_share(path, spec),
             mirrors: self.mirrors(path, spec.mirrors.as_deref()),
+            route: None,
         }
     }
 
@@ -159,7 +169,7 @@ impl Parser<'_> {
         port
     }
 
-    fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
+    pub(crate) fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
@@ -231,15 +241,4 @@ pub(super) fn some_name(name: &str) -> Option<Arc<str>> {
 pub(super) fn is_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     name.len() <= 63 && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-/// istio host.Name.Matches: overlap in either direction.
-fn overlap(a: &HostPattern, b: &HostPattern) -> bool {
-    let covers = |wide: &HostPattern, narrow: &HostPattern| match (wide, narrow) {
-        (HostPattern::Any, _) => true,
-        (wide, HostPattern::Exact(name)) => wide.matches(name),
-        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => narrow.ends_with(&**wide),
-        _ => false,
-    };
-    covers(a, b) || covers(b, a)
 }

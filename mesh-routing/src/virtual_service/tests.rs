@@ -17,6 +17,7 @@ fn rule(rule: &str) -> (Option<VirtualService>, Issues) {
     read(&format!("hosts: [a]\nhttp: [{rule}]"))
 }
 
+// istio.md 1.2: "exactly one of route / redirect / directResponse"
 #[test]
 fn bad_input_is_refused_with_istios_words_and_a_place() {
     let to = "route: [{destination: {host: a}}]";
@@ -254,6 +255,27 @@ fn what_is_not_enforced_is_reported() {
 }
 
 #[test]
+fn tls_and_tcp_rules_are_reported_and_leave_the_http_rules_in_force() {
+    // istio networking/v1alpha3 VirtualService.tls, tcp: what is not HTTP passes through a sidecar; nothing does here.
+    let tls = "tls:\n- match: [{port: 443, sniHosts: [a]}]\n  route: [{destination: {host: a}}]";
+    let tcp = "tcp:\n- match: [{port: 27017}]\n  route: [{destination: {host: a}}]";
+    let http = "http: [{route: [{destination: {host: a}}]}]";
+    for (spec, rules, reported) in [
+        (format!("hosts: [a]\n{tls}\n{tcp}\n{http}"), 1, &[("tls", 7), ("tcp", 10)][..]),
+        (format!("hosts: [a]\n{tcp}"), 0, &[("tcp", 7)]),
+        (format!("hosts: [a]\n{tls}"), 0, &[("tls", 7)]),
+    ] {
+        let (read, issues) = read(&spec);
+        assert_eq!(read.unwrap().rules().len(), rules, "{spec}");
+        let found: Vec<_> = issues.iter().map(|issue| (issue.path.as_str(), issue.position.line)).collect();
+        assert_eq!(found, reported, "{issues}");
+        assert!(
+            issues.iter().all(|issue| issue.severity == Severity::Warning && issue.message.contains("not enforced"))
+        );
+    }
+}
+
+#[test]
 fn a_delegate_is_one_without_hosts() {
     // istio validation: "delegate virtual service must have no gateways/tls route/tcp route specified"
     let http = "http: [{route: [{destination: {host: a}}]}]";
@@ -306,6 +328,19 @@ fn unreachable_rules_are_reported() {
             format!("{{match: [{{port: 1}}], {to}}}, {{match: [{{port: 2}}, {{port: 1}}], {to}}}"),
             "http[1].match[1]: virtualService rule #1 match #1 is not used (duplicate/overlapping match in rule #0)",
         ),
+        // A name is no condition.
+        (
+            format!("{{match: [{{name: a, port: 1}}], {to}}}, {{match: [{{name: b, port: 1}}], {to}}}"),
+            "http[1].match[0]: virtualService rule #1 match \"b\" is not used (duplicate/overlapping match in rule #0)",
+        ),
+        (
+            format!(
+                "{{name: x, match: [{{uri: {{prefix: /a}}}}], {to}}}, \
+                 {{match: [{{uri: {{prefix: /ab}}, method: {{exact: GET}}}}], {to}}}"
+            ),
+            "http[1].match[0]: virtualService rule #1 match #0 of prefix /ab is not used (duplicate/overlapping match in \
+             rule #0 of prefix /a on \"x\")",
+        ),
     ] {
         let (read, issues) = rule(&rules);
         assert!(read.is_some(), "{issues}");
@@ -313,6 +348,25 @@ fn unreachable_rules_are_reported() {
     }
 }
 
+/// A shorter prefix covers a longer one where it asks for nothing else, or for the same.
+#[test]
+fn rules_that_are_reached_are_not_reported() {
+    let to = "route: [{destination: {host: a}}]";
+    for (earlier, later) in [
+        ("uri: {prefix: /a}, method: {exact: GET}", "uri: {prefix: /ab}, method: {exact: POST}"),
+        ("uri: {prefix: /a}, headers: {x: {exact: a}}", "uri: {prefix: /ab}"),
+        ("uri: {prefix: /a}", "uri: {prefix: /ab}, ignoreUriCase: true"),
+        ("uri: {prefix: /ab}", "uri: {prefix: /a}"),
+        ("uri: {prefix: /é}", "uri: {prefix: /èa}"),
+        ("uri: {prefix: /a}, port: 1", "uri: {prefix: /ab}, port: 2"),
+        ("uri: {exact: /a}", "uri: {exact: /ab}"),
+    ] {
+        let (_, issues) = rule(&format!("{{match: [{{{earlier}}}], {to}}}, {{match: [{{{later}}}], {to}}}"));
+        assert!(issues.is_empty(), "{earlier} | {later}: {issues}");
+    }
+}
+
+// istio.md 1.0: "`mesh` reserved; absent gateways => `[mesh]`"
 #[test]
 fn gateways_decide_whether_it_is_for_the_mesh() {
     let http = "http: [{route: [{destination: {host: a}}]}]";

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc};
 
 use mesh_core::{
     Labels, Workload,
-    config::{Document, Issue, Issues},
+    config::{Document, Field, Issue, Issues, fields},
 };
 
 use super::{
@@ -22,6 +22,12 @@ pub struct PeerAuthentication {
 }
 
 impl PeerAuthentication {
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<Spec>()
+    }
+
     /// Validate a document of this kind. What is wrong with it goes into `issues`; `None` when it has errors.
     #[must_use]
     pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {

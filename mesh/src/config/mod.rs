@@ -12,13 +12,18 @@
 //! whole previous set stays. At first start there is no previous version, so an error ends the start.
 
 mod compile;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
+mod mesh_policy;
 mod model;
+mod offline;
 mod reader;
 mod store;
 mod watch;
 
 pub(crate) use compile::{Compiled, compile};
 pub(crate) use model::Models;
+pub use offline::Config;
 pub(crate) use reader::{Reader, Source, Texts};
 pub(crate) use store::Store;
 pub(crate) use watch::{Watch, watch};

@@ -5,25 +5,30 @@ use std::sync::Arc;
 use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
-    config::{Document, Issues},
+    config::{Document, Field, Issues, Topic},
     registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
 };
-use mesh_lb::DestinationRule;
-use mesh_routing::{RetryPolicy, VirtualService};
+use mesh_lb::{DefaultPolicy, DestinationRule};
+use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
+
+use super::mesh_policy::MeshPolicy;
 
 /// One object, read.
 #[derive(Clone, Debug)]
 pub(crate) enum Model {
     VirtualService(Arc<VirtualService>),
     DestinationRule(Arc<DestinationRule>),
+    HttpRoute(Arc<HttpRoute>),
+    GrpcRoute(Arc<GrpcRoute>),
+    ReferenceGrant(Arc<ReferenceGrant>),
     Service(Arc<KubernetesService>),
     ServiceEntry(Arc<ServiceEntry>),
     WorkloadEntry(Arc<WorkloadEntry>),
     PeerAuthentication(Arc<PeerAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshConfig(Arc<MeshConfig>),
-    MeshPolicy,
+    MeshPolicy(Arc<MeshPolicy>),
 }
 
 /// Istio's kinds of that group. Another one is a slip of the pen: its object would silently not be in force.
@@ -39,14 +44,69 @@ const NETWORKING: [&str; 9] = [
     "ProxyConfig",
 ];
 
-/// The versions of a group whose fields we know; `None` for a group that is not ours.
-fn versions(group: &str) -> Option<&'static [&'static str]> {
-    match group {
-        "networking.istio.io" => Some(&["v1", "v1beta1", "v1alpha3"]),
-        "security.istio.io" => Some(&["v1", "v1beta1"]),
-        "mesh.rs" => Some(&["v1"]),
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+/// The kinds of the Gateway API's group.
+const GATEWAY_KINDS: [&str; 11] = [
+    "HTTPRoute",
+    "GRPCRoute",
+    "ReferenceGrant",
+    "Gateway",
+    "GatewayClass",
+    "ListenerSet",
+    "BackendTLSPolicy",
+    "BackendLBPolicy",
+    "TLSRoute",
+    "TCPRoute",
+    "UDPRoute",
+];
+
+/// The versions of a kind whose fields we know; `None` for one that is not ours.
+fn versions(group: &str, kind: &str) -> Option<&'static [&'static str]> {
+    match (group, kind) {
+        ("networking.istio.io", _) => Some(&["v1", "v1beta1", "v1alpha3"]),
+        ("security.istio.io", _) => Some(&["v1", "v1beta1"]),
+        ("mesh.rs", _) => Some(&["v1"]),
+        (GATEWAY_API, "HTTPRoute") => Some(&["v1", "v1beta1"]),
+        (GATEWAY_API, "GRPCRoute") => Some(&["v1", "v1alpha2"]),
+        (GATEWAY_API, "ReferenceGrant") => Some(&["v1", "v1beta1", "v1alpha2"]),
         _ => None,
     }
+}
+
+/// Every kind with the fields of its spec.
+pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
+    vec![
+        ("VirtualService", VirtualService::fields()),
+        ("HTTPRoute", HttpRoute::fields()),
+        ("GRPCRoute", GrpcRoute::fields()),
+        ("ReferenceGrant", ReferenceGrant::fields()),
+        ("DestinationRule", DestinationRule::fields()),
+        ("ServiceEntry", ServiceEntry::fields()),
+        ("WorkloadEntry", WorkloadEntry::fields()),
+        ("Service", KubernetesService::fields()),
+        ("PeerAuthentication", PeerAuthentication::fields()),
+        ("AuthorizationPolicy", AuthorizationPolicy::fields()),
+        ("MeshConfig", mesh_config_fields()),
+    ]
+}
+
+/// Two policies among them are mesh-routing's and mesh-lb's.
+fn mesh_config_fields() -> Vec<Field> {
+    let mut fields = MeshConfig::fields();
+    for (name, below) in
+        [(RetryPolicy::MESH_FIELD, RetryPolicy::fields()), (DefaultPolicy::MESH_FIELD, DefaultPolicy::fields())]
+    {
+        if let Some(at) = fields.iter().position(|field| field.path == name) {
+            fields[at].ignored = false;
+            let below = below.into_iter().map(|mut field| {
+                field.path = format!("{name}.{}", field.path);
+                field
+            });
+            fields.splice(at + 1..at + 1, below);
+        }
+    }
+    fields
 }
 
 /// What became of a document.
@@ -70,7 +130,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         read.map_or(Read::Bad, |model| Read::Model(wrap(Arc::new(model))))
     }
     let version = document.api_version().rsplit('/').next().unwrap_or_default();
-    if let Some(versions) = versions(document.group())
+    if let Some(versions) = versions(document.group(), document.kind())
         && !versions.contains(&version)
     {
         let message = format!("unknown version {version:?} of {}: {}", document.group(), versions.join(", "));
@@ -90,6 +150,16 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         ("networking.istio.io", "WorkloadEntry") => {
             model(WorkloadEntry::from_document(document, issues), Model::WorkloadEntry)
         }
+        (GATEWAY_API, "HTTPRoute") => model(HttpRoute::from_document(document, issues), Model::HttpRoute),
+        (GATEWAY_API, "GRPCRoute") => model(GrpcRoute::from_document(document, issues), Model::GrpcRoute),
+        (GATEWAY_API, "ReferenceGrant") => {
+            model(ReferenceGrant::from_document(document, issues), Model::ReferenceGrant)
+        }
+        (GATEWAY_API, kind) if !GATEWAY_KINDS.contains(&kind) => {
+            let message = format!("unknown kind {kind} in {GATEWAY_API}: {}", GATEWAY_KINDS.join(", "));
+            issues.push(document.error("", message));
+            Read::Bad
+        }
         ("security.istio.io", "PeerAuthentication") => {
             model(PeerAuthentication::from_document(document, issues), Model::PeerAuthentication)
         }
@@ -98,9 +168,8 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         // Left out, it would let in whom it keeps out.
         ("security.istio.io", "RequestAuthentication") => {
-            issues.push(
-                document.error("", "RequestAuthentication is not supported yet, and ignoring it would let requests in"),
-            );
+            let message = "RequestAuthentication is not supported yet, and ignoring it would let requests in";
+            issues.push(document.error("", message).about(Topic::NotEnforced));
             Read::Bad
         }
         ("security.istio.io", kind) => {
@@ -110,11 +179,13 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         }
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
         ("", "MeshConfig") => {
-            // Its retry policy is mesh-routing's to check; the document stands or falls as one.
+            // Its policies are mesh-routing's and mesh-lb's to check; the document stands or falls as one.
             let retries = RetryPolicy::from_mesh_document(document, issues);
-            model(MeshConfig::from_document(document, issues).filter(|_| retries.is_some()), Model::MeshConfig)
+            let defaults = DefaultPolicy::from_mesh_document(document, issues);
+            let good = retries.is_some() && defaults.is_some();
+            model(MeshConfig::from_document(document, issues).filter(|_| good), Model::MeshConfig)
         }
-        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
+        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), Model::MeshPolicy),
         ("networking.istio.io", kind) if !NETWORKING.contains(&kind) => {
             let message = format!("unknown kind {kind} in networking.istio.io: {}", NETWORKING.join(", "));
             issues.push(document.error("", message));
@@ -130,10 +201,12 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 "AuthorizationPolicy",
                 "RequestAuthentication",
                 "MeshPolicy",
+                "HTTPRoute",
+                "GRPCRoute",
             ];
             if known.contains(&kind) {
                 let message = format!(
-                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy)",
+                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy, {GATEWAY_API}/v1 for routes)",
                     document.api_version()
                 );
                 issues.push(document.error("", message));
@@ -145,20 +218,9 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 }
                 _ => format!("{kind} is not a kind that the mesh reads"),
             };
-            issues.push(document.warning("", message));
+            issues.push(document.warning("", message).about(Topic::NotEnforced));
             Read::Foreign
         }
-    }
-}
-
-/// Ours, for what Istio has no field for. It has no fields yet, so any field is an error.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MeshPolicy {}
-
-impl MeshPolicy {
-    fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
-        document.decode(issues)
     }
 }
 
@@ -168,9 +230,11 @@ pub(crate) struct Models {
     pub(crate) mesh: Arc<MeshConfig>,
     pub(crate) sources: Sources,
     pub(crate) virtual_services: Vec<Arc<VirtualService>>,
+    pub(crate) gateway_routes: GatewayRoutes,
     pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
     pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    pub(crate) mesh_policies: Vec<Arc<MeshPolicy>>,
 }
 
 impl Models {
@@ -178,13 +242,16 @@ impl Models {
         match model {
             Model::VirtualService(model) => self.virtual_services.push(Arc::clone(model)),
             Model::DestinationRule(model) => self.destination_rules.push(Arc::clone(model)),
+            Model::HttpRoute(model) => self.gateway_routes.http.push(Arc::clone(model)),
+            Model::GrpcRoute(model) => self.gateway_routes.grpc.push(Arc::clone(model)),
+            Model::ReferenceGrant(model) => self.gateway_routes.grants.push(Arc::clone(model)),
             Model::Service(model) => self.sources.services.push(Arc::clone(model)),
             Model::ServiceEntry(model) => self.sources.service_entries.push(Arc::clone(model)),
             Model::WorkloadEntry(model) => self.sources.workload_entries.push(Arc::clone(model)),
             Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
             Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),
             Model::MeshConfig(model) => self.mesh = Arc::clone(model),
-            Model::MeshPolicy => {}
+            Model::MeshPolicy(model) => self.mesh_policies.push(Arc::clone(model)),
         }
     }
 }

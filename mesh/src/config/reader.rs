@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use mesh_core::config::Position;
+
 /// One origin of configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
@@ -17,7 +19,33 @@ pub(crate) enum Source {
 }
 
 /// The text of one file, or why it could not be read. A directory that could not be read stands for all its files.
-pub(crate) type Text = Result<Arc<str>, Arc<str>>;
+pub(crate) type Text = Result<Arc<str>, Unreadable>;
+
+/// Why there is no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// Where in the file; its beginning where that is not known.
+    pub(crate) position: Position,
+    pub(crate) why: Arc<str>,
+}
+
+impl From<String> for Unreadable {
+    fn from(why: String) -> Self {
+        Self { position: Position { line: 1, column: 1 }, why: why.into() }
+    }
+}
+
+/// The text that a file's bytes are. YAML is Unicode (1.2, 5.1); here UTF-8 alone.
+pub(crate) fn decode(bytes: Vec<u8>) -> Text {
+    String::from_utf8(bytes).map(Arc::from).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let last = good.rsplit('\n').next().unwrap_or_default();
+        let position =
+            Position { line: count(good.matches('\n').count() + 1), column: count(last.chars().count() + 1) };
+        Unreadable { position, why: "cannot be read: this is not UTF-8".into() }
+    })
+}
 
 /// Every file's text, in the order of the sources and of the files' names within a directory: Istio's creation
 /// order, for files.
@@ -66,10 +94,10 @@ impl Reader {
 }
 
 fn read_path(path: &Path) -> Vec<(Arc<str>, Text)> {
-    let refused = |path: &Path, error: io::Error| (name(path), Err(Arc::from(format!("cannot be read: {error}"))));
+    let refused = |path: &Path, error: io::Error| (name(path), Err(format!("cannot be read: {error}").into()));
     if !path.is_dir() {
-        return match fs::read_to_string(path) {
-            Ok(text) => vec![(name(path), Ok(text.into()))],
+        return match fs::read(path) {
+            Ok(bytes) => vec![(name(path), decode(bytes))],
             Err(error) => vec![refused(path, error)],
         };
     }
@@ -84,8 +112,8 @@ fn read_path(path: &Path) -> Vec<(Arc<str>, Text)> {
         Err(error) => return vec![refused(path, error)],
     };
     files.sort();
-    let read = |file: PathBuf| match fs::read_to_string(&file) {
-        Ok(text) => Some((name(&file), Ok(text.into()))),
+    let read = |file: PathBuf| match fs::read(&file) {
+        Ok(bytes) => Some((name(&file), decode(bytes))),
         // Gone between listing and reading: removed, like any other file that is not there.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(refused(&file, error)),

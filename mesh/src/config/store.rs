@@ -10,7 +10,7 @@ use mesh_core::config::{Document, Issue, Issues, ObjectRef, Position, Severity};
 use super::{
     Models,
     model::{self, Model, Read},
-    reader::Texts,
+    reader::{Texts, Unreadable},
 };
 
 /// `> file` empties a file before it is written again, so that emptiness says nothing about intent.
@@ -43,14 +43,14 @@ impl Store {
         for (name, text) in &texts.0 {
             let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
             let text = match text {
-                Ok(text) if text.trim().is_empty() && !previous.is_empty() => Err(EMPTIED),
+                Ok(text) if text.trim().is_empty() && !previous.is_empty() => Err(Unreadable::from(EMPTIED.to_owned())),
                 Ok(text) => Ok(text),
-                Err(why) => Err(&**why),
+                Err(why) => Err(why.clone()),
             };
             let text = match text {
                 Ok(text) => text,
-                Err(why) => {
-                    issues.push(Issue::new(Severity::Error, name, Position { line: 1, column: 1 }, why));
+                Err(Unreadable { position, why }) => {
+                    issues.push(Issue::new(Severity::Error, name, position, &*why));
                     security_is_whole = false;
                     next.keep_from(self, name);
                     continue;
@@ -137,6 +137,21 @@ impl Store {
             models.push(&entry.model);
         }
         models
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Store {
+    /// The documents in force, with their files: of the routing kinds.
+    pub(super) fn routing_documents(&self) -> impl Iterator<Item = (&Arc<str>, &Document)> {
+        let files = self.order.iter().filter_map(|name| self.files.get_key_value(name));
+        let documents = files.flat_map(|(name, entries)| entries.iter().map(move |entry| (name, &entry.document)));
+        documents.filter(|(_, document)| !model::is_security(document))
+    }
+
+    /// The documents in force of the security kinds.
+    pub(super) fn security_documents(&self) -> impl Iterator<Item = &Document> {
+        self.security().map(|entry| &entry.document)
     }
 }
 

@@ -8,10 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::body::Incoming;
 
-use super::pool::{HostPool, StreamPermit};
-use crate::Body;
+use super::{
+    h1::H1,
+    pool::{HostPool, StreamPermit},
+};
 
 /// The body of a response from upstream. When it ends, its HTTP/1.1 connection goes back to the pool; when it is
 /// dropped before, that connection closes, since the rest of the response still stands in it.
@@ -23,7 +25,7 @@ pub struct ConnectionBody {
 
 #[derive(Debug)]
 pub(super) enum Lease {
-    H1(Arc<HostPool>, http1::SendRequest<Body>),
+    H1(Arc<HostPool>, H1),
     H2(#[allow(dead_code, reason = "held for its drop")] StreamPermit),
 }
 

@@ -18,6 +18,7 @@ use mesh_core::{BoxError, EndpointAddress, registry::Resolve};
 use mesh_tls::{Alpn, EgressTls, MeshTls};
 
 use super::{
+    h1::{H1, Listened},
     pool::{Checkout, HostPool},
     security::Security,
 };
@@ -47,17 +48,17 @@ impl Dialer {
     async fn dial_within(&self, pool: &HostPool, protocol: Alpn) -> Result<Checkout, BoxError> {
         let io = self.connect(&pool.key.address).await?;
         let io = self.secure(io, &pool.key.security, protocol).await?;
-        let io = TokioIo::new(io);
         match protocol {
             Alpn::H1 => {
-                let (sender, connection) = http1::handshake(io).await?;
+                let (io, heard) = Listened::new(io);
+                let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
                 spawn_connection(connection.with_upgrades());
-                Ok(Checkout::H1(sender))
+                Ok(Checkout::H1(H1::new(sender, heard)))
             }
             Alpn::H2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder.timer(TokioTimer::new()).adaptive_window(true);
-                let (sender, mut connection) = builder.handshake(io).await?;
+                let (sender, mut connection) = builder.handshake(TokioIo::new(io)).await?;
                 let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
                 let seen = Arc::clone(&limit);
                 spawn_connection(future::poll_fn(move |cx| {

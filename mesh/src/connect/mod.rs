@@ -13,6 +13,8 @@
 
 mod body;
 mod dial;
+mod failure;
+mod h1;
 mod pool;
 mod request;
 mod security;

@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use mesh_core::EndpointAddress;
 use mesh_tls::Alpn;
 
-use super::security::Security;
+use super::{h1::H1, security::Security};
 use crate::Body;
 
 /// What must be equal for two requests to share a connection.
@@ -130,7 +130,7 @@ pub(crate) struct HostPool {
 #[derive(Debug, Default)]
 struct Idle {
     /// With the sweep at which each became idle; the latest last.
-    connections: Vec<(http1::SendRequest<Body>, u64)>,
+    connections: Vec<(H1, u64)>,
     closed: bool,
 }
 
@@ -149,8 +149,13 @@ struct Shared {
 /// A connection taken from a pool, for one request.
 #[derive(Debug)]
 pub(super) enum Checkout {
-    H1(http1::SendRequest<Body>),
-    H2(http2::SendRequest<Body>, StreamPermit),
+    H1(H1),
+    H2 {
+        sender: http2::SendRequest<Body>,
+        permit: StreamPermit,
+        /// It was not made for this request.
+        used: bool,
+    },
 }
 
 /// A place among an HTTP/2 connection's streams.
@@ -182,7 +187,7 @@ impl HostPool {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
                 // The one used last: the rest may age out.
                 while let Some((connection, _)) = idle.connections.pop() {
-                    if connection.is_ready() {
+                    if connection.sender.is_ready() {
                         return Some(Checkout::H1(connection));
                     }
                 }
@@ -200,26 +205,31 @@ impl HostPool {
     /// A new HTTP/2 connection, to be shared from now on.
     pub(super) fn share(&self, sender: http2::SendRequest<Body>, limit: Arc<AtomicUsize>) -> Checkout {
         let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)), limit, used: self.now() };
-        let checkout = Checkout::H2(shared.sender.clone(), StreamPermit(Arc::clone(&shared.streams)));
+        let checkout = Checkout::H2 {
+            sender: shared.sender.clone(),
+            permit: StreamPermit(Arc::clone(&shared.streams)),
+            used: false,
+        };
         self.h2.lock().unwrap_or_else(PoisonError::into_inner).push(shared);
         checkout
     }
 
     /// Give an HTTP/1.1 connection back when its response has been read to the end.
-    pub(super) fn give_back(self: Arc<Self>, mut connection: http1::SendRequest<Body>) {
-        if connection.is_ready() {
+    pub(super) fn give_back(self: Arc<Self>, mut connection: H1) {
+        connection.used = true;
+        if connection.sender.is_ready() {
             self.keep(connection);
-        } else if !connection.is_closed() {
+        } else if !connection.sender.is_closed() {
             // The request body is still on its way, or the connection task has not come round yet.
             tokio::spawn(async move {
-                if connection.ready().await.is_ok() {
+                if connection.sender.ready().await.is_ok() {
                     self.keep(connection);
                 }
             });
         }
     }
 
-    fn keep(&self, connection: http1::SendRequest<Body>) {
+    fn keep(&self, connection: H1) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if !idle.closed && idle.connections.len() < MAX_IDLE {
             idle.connections.push((connection, self.now()));
@@ -230,7 +240,7 @@ impl HostPool {
     /// gone.
     fn close_unused_since(&self, sweep: u64) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.connections.retain(|(connection, since)| *since >= sweep && !connection.is_closed());
+        idle.connections.retain(|(connection, since)| *since >= sweep && !connection.sender.is_closed());
         let mut shared = self.h2.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|connection| connection.used >= sweep || connection.streams.load(Ordering::Acquire) > 0);
     }
@@ -251,7 +261,7 @@ impl Shared {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |streams| (streams < limit).then_some(streams + 1))
             .ok()?;
         self.used = now;
-        Some(Checkout::H2(self.sender.clone(), StreamPermit(Arc::clone(&self.streams))))
+        Some(Checkout::H2 { sender: self.sender.clone(), permit: StreamPermit(Arc::clone(&self.streams)), used: true })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The innermost service: a picked endpoint and a request in, a response out.
 
 use std::{
-    error::Error as StdError,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -12,7 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{Request, Response, uri};
 use http_body::Body as HttpBody;
-use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Workload};
+use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload};
 use mesh_lb::Picked;
 use mesh_telemetry::PeerMetadata;
 use mesh_tls::{Alpn, IdentityHandle};
@@ -21,6 +20,7 @@ use tower_service::Service;
 use super::{
     ConnectionBody, Dialer, Pools, SecurityPolicy,
     body::Lease,
+    failure::{On, failure},
     pool::{Checkout, HostPool, PoolKey},
     request,
     security::{Question, Security},
@@ -50,7 +50,8 @@ struct Chosen {
     pool: Arc<HostPool>,
 }
 
-/// How often a request that came back unsent is put on another connection before the endpoint is given up.
+/// How often a request that came back unsent is put on another connection before the endpoint is given up; the last is a new
+/// one, for as many as there are in the pool may have ended at once.
 const MAX_UNSENT: usize = 4;
 
 impl Connector {
@@ -120,9 +121,13 @@ impl Shared {
             // Who is calling, for the callee's metrics: told to mesh peers only.
             self.metadata.inject(message.headers_mut());
         }
+        // What is sent again must not meet another connection that ended meanwhile: it is sent once more, not twice.
+        let resent = message.extensions().get::<Resent>().is_some();
+        let method = message.method().clone();
         // A request that hyper hands back was not written: it may go out again, whatever its method.
-        for _ in 0..MAX_UNSENT {
-            let connection = match self.connection(&pool, protocol, timeout).await {
+        for sent in 1..=MAX_UNSENT {
+            let fresh = resent || sent == MAX_UNSENT;
+            let connection = match self.connection(&pool, protocol, fresh, timeout).await {
                 Ok(connection) => connection,
                 Err(error) => return Err(Error::new(Reason::ConnectFailure).with_source(error)),
             };
@@ -132,8 +137,12 @@ impl Shared {
                     Exchange::of(&mut response).mutual_tls = mutual_tls;
                     return Ok(response);
                 }
-                Err((error, Some(unsent))) => (message, last) = (unsent, Some(error)),
-                Err((error, None)) => return Err(Error::new(failure(&error)).with_source(error)),
+                Err(Failed::Unsent(error, unsent)) => (message, last) = (*unsent, Some(error)),
+                Err(Failed::Lost(error, on)) => {
+                    let error = failure(error, &method, on);
+                    let resend = error.resend().filter(|_| !resent);
+                    return Err(error.with_resend(resend));
+                }
             }
         }
         let error = Error::new(Reason::Reset { request_sent: false });
@@ -143,14 +152,18 @@ impl Shared {
         })
     }
 
-    /// A connection that is there, else a new one. A burst of HTTP/2 requests waits for one connection.
+    /// A connection that is there, else a new one; `fresh`: no HTTP/1.1 connection that was used before. (An HTTP/2
+    /// connection that goes away takes no request any more.) A burst of HTTP/2 requests waits for one connection.
     async fn connection(
         &self,
         pool: &Arc<HostPool>,
         protocol: Alpn,
+        fresh: bool,
         timeout: std::time::Duration,
     ) -> Result<Checkout, BoxError> {
-        if let Some(checkout) = pool.checkout(protocol) {
+        if (!fresh || protocol == Alpn::H2)
+            && let Some(checkout) = pool.checkout(protocol)
+        {
             return Ok(checkout);
         }
         if protocol == Alpn::H1 {
@@ -207,49 +220,41 @@ impl Shared {
     }
 }
 
-type Unsent = (hyper::Error, Option<Request<Body>>);
+/// Why a request got no answer, and the request itself where hyper handed it back.
+enum Failed {
+    Unsent(hyper::Error, Box<Request<Body>>),
+    Lost(hyper::Error, On),
+}
 
 async fn send_on(
     pool: &Arc<HostPool>,
     connection: Checkout,
     message: Request<Body>,
-) -> Result<Response<ConnectionBody>, Unsent> {
-    match connection {
-        Checkout::H1(mut sender) => match sender.try_send_request(message).await {
+) -> Result<Response<ConnectionBody>, Failed> {
+    let (mut error, on) = match connection {
+        Checkout::H1(mut connection) => {
+            let before = connection.heard();
+            match connection.sender.try_send_request(message).await {
+                Ok(response) => {
+                    // After a switch of protocols the connection is no longer HTTP's.
+                    let reusable = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
+                    let lease = reusable.then(|| Lease::H1(Arc::clone(pool), connection));
+                    return Ok(response.map(|incoming| ConnectionBody::new(incoming, lease)));
+                }
+                Err(error) => (error, On::H1 { used: connection.used, silent: connection.heard() == before }),
+            }
+        }
+        Checkout::H2 { mut sender, permit, used } => match sender.try_send_request(message).await {
             Ok(response) => {
-                // After a switch of protocols the connection is no longer HTTP's.
-                let reusable = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
-                let lease = reusable.then(|| Lease::H1(Arc::clone(pool), sender));
-                Ok(response.map(|incoming| ConnectionBody::new(incoming, lease)))
+                return Ok(response.map(|incoming| ConnectionBody::new(incoming, Some(Lease::H2(permit)))));
             }
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err((error.into_error(), unsent))
-            }
+            Err(error) => (error, On::H2 { used }),
         },
-        Checkout::H2(mut sender, permit) => match sender.try_send_request(message).await {
-            Ok(response) => Ok(response.map(|incoming| ConnectionBody::new(incoming, Some(Lease::H2(permit))))),
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err((error.into_error(), unsent))
-            }
-        },
-    }
-}
-
-/// What an endpoint says that it has not looked at may be sent again, whatever the method.
-///
-/// RFC 9113 8.7: REFUSED_STREAM "indicates that the stream is being closed prior to any processing having
-/// occurred". 6.8, of streams beyond the last one that a GOAWAY names: "The activity on streams numbered lower than or
-/// equal to the last stream identifier might still complete successfully", the others are not processed: h2 ends them
-/// with the peer's GOAWAY, and refuses to open further ones with the same.
-fn failure(error: &hyper::Error) -> Reason {
-    if error.is_user() {
-        // The caller's body failed: no fault of the endpoint's.
-        return Reason::RequestAborted;
-    }
-    let refused = error.source().and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(|source| {
-        source.reason() == Some(h2::Reason::REFUSED_STREAM) || (source.is_go_away() && source.is_remote())
-    });
-    if refused { Reason::RefusedStream } else { Reason::Reset { request_sent: true } }
+    };
+    let unsent = error.take_message();
+    let error = error.into_error();
+    Err(match unsent {
+        Some(message) => Failed::Unsent(error, Box::new(message)),
+        None => Failed::Lost(error, on),
+    })
 }

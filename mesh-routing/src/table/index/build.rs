@@ -111,6 +111,8 @@ impl<'a> Builder<'a> {
             let settled = match &matcher.uri {
                 None => true,
                 Some(StringMatch::Regex(_)) => false,
+                // The place is the text: that a segment ends there is asked.
+                Some(StringMatch::Segments(prefix)) => path && prefix.is_empty(),
                 Some(_) => path,
             };
             !settled || !matcher.asks_only_for_path(false)
@@ -244,6 +246,8 @@ fn keys_of<'a>(condition: &'a StringMatch, case: Case, copies: bool, mut push: i
         StringMatch::Exact(text) => push(Key::Exact(folded(text), case)),
         StringMatch::Prefix(text) if text.is_empty() => {}
         StringMatch::Prefix(text) => push(Key::Prefix(folded(text), case)),
+        StringMatch::Segments(text) if text.is_empty() => push(Key::Prefix(Cow::Borrowed(b"/"), case)),
+        StringMatch::Segments(text) => push(Key::Prefix(folded(text), case)),
         StringMatch::Regex(regex) => {
             // istio ignoreUriCase: "only in the case of `exact` and `prefix` URI matches". A regex says it itself.
             let literals = regex.literals();

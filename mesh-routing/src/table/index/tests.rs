@@ -25,6 +25,7 @@ use crate::{
 enum Text {
     Exact(String),
     Prefix(String),
+    Segments(String),
     Regex(&'static str),
 }
 
@@ -76,6 +77,7 @@ fn compile(text: &Text) -> StringMatch {
     match text {
         Text::Exact(text) => StringMatch::Exact(text.as_str().into()),
         Text::Prefix(text) => StringMatch::Prefix(text.as_str().into()),
+        Text::Segments(text) => StringMatch::Segments(text.trim_end_matches('/').into()),
         Text::Regex(pattern) => StringMatch::Regex(re2::compile(pattern).unwrap().into()),
     }
 }
@@ -107,13 +109,20 @@ impl Rule {
 }
 
 fn path() -> impl Strategy<Value = String> {
-    vec(select(&SEGMENTS[..]), 0..4).prop_map(|segments| segments.iter().fold(String::new(), |path, s| path + "/" + s))
+    path_of(0)
+}
+
+fn path_of(least: usize) -> impl Strategy<Value = String> {
+    vec(select(&SEGMENTS[..]), least..4)
+        .prop_map(|segments| segments.iter().fold(String::new(), |path, s| path + "/" + s))
 }
 
 fn uri() -> impl Strategy<Value = Text> {
     prop_oneof![
-        6 => path().prop_map(Text::Exact),
-        3 => path().prop_map(Text::Prefix),
+        8 => path().prop_map(Text::Exact),
+        2 => path().prop_map(Text::Prefix),
+        // Seldom `/`: behind a catch-all nothing is compared.
+        2 => path_of(1).prop_map(Text::Segments),
         2 => select(&PATH_REGEXES[..]).prop_map(Text::Regex),
     ]
 }
@@ -200,7 +209,7 @@ fn request(rules: &[Rule], seed: u64) -> Sent {
     let rule = rules.choose(rng).filter(|_| rng.random_bool(0.8));
     let mut path = match rule.and_then(|rule| rule.uri.as_ref()) {
         Some(Text::Exact(path)) => path.clone(),
-        Some(Text::Prefix(prefix)) => prefix.clone() + &random_path(rng),
+        Some(Text::Prefix(prefix) | Text::Segments(prefix)) => prefix.clone() + &random_path(rng),
         _ => random_path(rng),
     };
     match rng.random_range(0..10) {

@@ -65,7 +65,7 @@ fn a_directory_that_cannot_be_read_keeps_every_file_below_it() {
         ("dd.yaml", &entry("z", "3.3.3.3")),
     ];
     let store = Store::default().update(&texts(&before), &mut issues);
-    let unreadable = Texts(vec![(Arc::from("d"), Err(Arc::from("cannot be read: gone")))]);
+    let unreadable = Texts(vec![(Arc::from("d"), Err("cannot be read: gone".to_owned().into()))]);
     let store = store.update(&unreadable, &mut issues);
     assert_eq!(issues.to_string(), "d:1:1: error: cannot be read: gone");
     assert_eq!(addresses(&store), ["1.1.1.1", "2.2.2.2"]);
@@ -93,6 +93,15 @@ fn kinds_of_others_are_no_business_of_ours() {
     assert!(!issues.has_errors(), "{issues}");
     assert_eq!(issues.len(), 4);
     assert_eq!(store.models().sources.services.len(), 1);
+}
+
+#[test]
+fn a_sidecar_is_reported_and_the_rest_in_force() {
+    let sidecar = "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\nspec:\n  egress: [{hosts: ['./*']}]\n";
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &(sidecar.to_owned() + &entry("x", "1.1.1.1")))]), &mut issues);
+    assert_eq!(issues.to_string(), "a:6:3: warning: Sidecar default/s: Sidecar is not enforced in-process");
+    assert_eq!(addresses(&store), ["1.1.1.1"]);
 }
 
 #[test]
@@ -133,6 +142,25 @@ fn order_is_creation_time_then_file_order() {
 }
 
 #[test]
+fn of_one_age_the_name_and_then_the_namespace_decide() {
+    // istio.md 1.0: "all list resources are sorted by creationTimestamp, then name, then namespace (1 s granularity)"
+    let made = |name: &str, namespace: &str, at: &str, address: &str| {
+        entry(name, address).replace(
+            "}\nspec",
+            &format!(", namespace: {namespace}, creationTimestamp: '2020-01-01T00:00:0{at}Z'}}\nspec"),
+        )
+    };
+    let files = made("b", "x", "1", "1.1.1.1")
+        + &made("a", "y", "1", "2.2.2.2")
+        + &made("a", "x", "1", "3.3.3.3")
+        + &made("z", "z", "0", "4.4.4.4");
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &files)]), &mut issues);
+    assert!(issues.is_empty(), "{issues}");
+    assert_eq!(addresses(&store), ["4.4.4.4", "3.3.3.3", "2.2.2.2", "1.1.1.1"]);
+}
+
+#[test]
 fn a_misspelt_kind_or_version_of_istios_is_an_error() {
     for (yaml, says) in [
         (
@@ -148,4 +176,62 @@ fn a_misspelt_kind_or_version_of_istios_is_an_error() {
         let _ = Store::default().update(&texts(&[("a", &yaml)]), &mut issues);
         assert!(issues.has_errors() && issues.to_string().contains(says), "{issues}");
     }
+}
+
+#[test]
+fn a_bad_route_keeps_its_last_good_version() {
+    let route = |rules: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {{parentRefs: [{{group: '', \
+             kind: Service, name: a}}], rules: [{rules}]}}\n"
+        )
+    };
+    let mut issues = Issues::default();
+    let store = Store::default().update(&texts(&[("a", &route("{backendRefs: [{name: b, port: 80}]}"))]), &mut issues);
+    assert!(issues.is_empty(), "{issues}");
+    let good = store.models().gateway_routes;
+    let store = store.update(&texts(&[("a", &route("{backendRefs: [{name: b}]}"))]), &mut issues);
+    assert!(issues.to_string().contains("HTTPRoute default/r rules[0].backendRefs[0]: Must have port"), "{issues}");
+    assert!(Arc::ptr_eq(&good.http[0], &store.models().gateway_routes.http[0]));
+}
+
+#[test]
+fn of_the_gateway_api_routes_and_grants_are_read_and_slips_are_told() {
+    let object = |version: &str, kind: &str, spec: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/{version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n"
+        )
+    };
+    let read = |text: &str| {
+        let mut issues = Issues::default();
+        let models = Store::default().update(&texts(&[("a", text)]), &mut issues).models().gateway_routes;
+        ((models.http.len(), models.grpc.len(), models.grants.len()), issues)
+    };
+    let parents = "{parentRefs: [{group: '', kind: Service, name: a}]}";
+    let grant =
+        "{from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a}], to: [{group: '', kind: Service}]}";
+    for (version, kind, spec, found) in [
+        ("v1", "HTTPRoute", parents, (1, 0, 0)),
+        ("v1beta1", "HTTPRoute", parents, (1, 0, 0)),
+        ("v1", "GRPCRoute", parents, (0, 1, 0)),
+        ("v1alpha2", "GRPCRoute", parents, (0, 1, 0)),
+        ("v1beta1", "ReferenceGrant", grant, (0, 0, 1)),
+    ] {
+        let (read, issues) = read(&object(version, kind, spec));
+        assert_eq!(read, found, "{kind} {version}");
+        assert!(issues.is_empty(), "{issues}");
+    }
+    for (version, kind, severity, message) in [
+        ("v1", "Gateway", Severity::Warning, "Gateway is not enforced in-process"),
+        ("v1", "BackendTLSPolicy", Severity::Warning, "BackendTLSPolicy is not enforced in-process"),
+        ("v1alpha2", "TLSRoute", Severity::Warning, "TLSRoute is not enforced in-process"),
+        ("v2", "HTTPRoute", Severity::Error, "unknown version \"v2\" of gateway.networking.k8s.io: v1, v1beta1"),
+        ("v1", "HttpRoute", Severity::Error, "unknown kind HttpRoute in gateway.networking.k8s.io: HTTPRoute,"),
+    ] {
+        let (_, issues) = read(&object(version, kind, "{}"));
+        let issue = issues.iter().next().unwrap();
+        assert!(issue.severity == severity && issue.message.starts_with(message), "{issues}");
+    }
+    let elsewhere = object("v1", "HTTPRoute", parents).replace("gateway.networking.k8s.io", "networking.istio.io");
+    assert!(read(&elsewhere).1.to_string().contains("unknown kind HTTPRoute in networking.istio.io"));
 }

@@ -1,7 +1,8 @@
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mesh_tls::ExpectedPeer;
 
-use super::*;
+use super::{super::h1::Listened, *};
 
 fn key(port: u16, security: Security) -> PoolKey {
     PoolKey { address: EndpointAddress::new("127.0.0.1", port), security }
@@ -13,12 +14,13 @@ fn mesh(generation: u64) -> Security {
 }
 
 /// A connection to nobody, kept open by its other end, which is returned.
-async fn connection() -> (http1::SendRequest<Body>, tokio::io::DuplexStream) {
+async fn connection() -> (H1, tokio::io::DuplexStream) {
     let (near, far) = tokio::io::duplex(64);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+    let (io, heard) = Listened::new(Box::new(near));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
     tokio::spawn(connection);
     sender.ready().await.unwrap();
-    (sender, far)
+    (H1::new(sender, heard), far)
 }
 
 fn has_idle(pool: &Arc<HostPool>) -> bool {

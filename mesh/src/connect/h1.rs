@@ -1,0 +1,90 @@
+//! An HTTP/1.1 connection: one request at a time, and an ear for whether its peer has said anything.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use hyper::client::conn::http1;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{Body, network::BoxIo};
+
+/// What one request at a time is sent on.
+#[derive(Debug)]
+pub(super) struct H1 {
+    pub(super) sender: http1::SendRequest<Body>,
+    /// Has it carried a request before?
+    pub(super) used: bool,
+    heard: Heard,
+}
+
+/// How much was read from a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heard(Arc<AtomicU64>);
+
+/// A stream that counts what is read from it.
+pub(super) struct Listened {
+    io: BoxIo,
+    heard: Heard,
+}
+
+impl H1 {
+    pub(super) fn new(sender: http1::SendRequest<Body>, heard: Heard) -> Self {
+        Self { sender, used: false, heard }
+    }
+
+    /// Bytes of the peer's so far. When they are as many as before a request was sent, no answer to it has begun.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.0.load(Ordering::Acquire)
+    }
+}
+
+impl Listened {
+    pub(super) fn new(io: BoxIo) -> (Self, Heard) {
+        let heard = Heard::default();
+        (Self { io, heard: heard.clone() }, heard)
+    }
+}
+
+impl AsyncRead for Listened {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
+        // One task reads: nothing is lost between load and store.
+        let heard = &self.heard.0;
+        heard.store(heard.load(Ordering::Relaxed) + (buf.filled().len() - before) as u64, Ordering::Release);
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Listened {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
