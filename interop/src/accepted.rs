@@ -99,7 +99,8 @@ fn untimed(copies: &str) -> String {
     copies.split(" | ").filter(|part| !timed(part)).collect::<Vec<_>>().join(" | ")
 }
 
-fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {
+/// Did Envoy's CORS filter answer?
+pub(crate) fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {
     let asks = |name: &[u8]| request.headers.iter().any(|(known, _)| known == name);
     let answered = envoy.answer.as_ref().is_some_and(|answer| answer.status == 200) && envoy.seen.is_empty();
     request.method == "OPTIONS" && asks(b"origin") && asks(b"access-control-request-method") && answered
