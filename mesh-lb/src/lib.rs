@@ -52,6 +52,7 @@
 
 mod balance;
 mod cluster;
+mod connections;
 mod hash;
 mod locality;
 mod member;
@@ -67,6 +68,7 @@ mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace};
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };

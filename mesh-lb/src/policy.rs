@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
 
-use crate::{ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, Warmup};
+use crate::{ConnectionLimits, ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, Warmup};
 
 /// `loadBalancer.simple` or `loadBalancer.consistentHash`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -113,6 +113,7 @@ pub(crate) struct ConnectionPool {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_requests: Option<u32>,
     pub(crate) max_retries: Option<u32>,
+    pub(crate) connections: ConnectionLimits,
 }
 
 /// `trafficPolicy` of a rule or of a subset.
@@ -197,6 +198,8 @@ pub struct ClusterPolicy {
     pub connect_timeout: Duration,
     /// `connectionPool.http.http2MaxRequests`: requests in flight at a time. Default unlimited (2^32 - 1).
     pub max_requests: u32,
+    /// How many connections, how old, and who may wait for one.
+    pub connections: ConnectionLimits,
     /// Retries in flight at a time.
     pub retries: RetryLimit,
     /// `tls`; `None`: automatic mutual TLS.
@@ -220,6 +223,7 @@ impl ClusterPolicy {
             outlier_detection: blocks.outlier_detection,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
+            connections: pool.connections,
             // istio RetryBudget replaces the maxRetries breaker.
             retries: budget.or_else(|| pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
             tls: blocks.tls,

@@ -31,7 +31,8 @@ use self::{
 #[cfg(doc)]
 use crate::PriorityLoad;
 use crate::{
-    ClusterPolicy, LoadBalancer, Member, Outcome, OutlierDetection,
+    ClusterPolicy, ConnectionLimits, ConnectionPlace, LoadBalancer, Member, Outcome, OutlierDetection, PendingPlace,
+    connections::Connections,
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
@@ -70,6 +71,7 @@ struct Shared {
     retries: Arc<AtomicU32>,
     /// Requests between two attempts.
     waiting: Arc<AtomicU32>,
+    connections: Arc<Connections>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
@@ -100,6 +102,7 @@ impl Shared {
             active: AtomicU32::new(0),
             retries: Arc::default(),
             waiting: Arc::default(),
+            connections: Arc::default(),
             ejected_until: AtomicU64::new(0),
             counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
@@ -238,6 +241,30 @@ impl Cluster {
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
         self.0.policy.connect_timeout
+    }
+
+    /// How many connections it may have, and for how long. Whoever makes them asks below.
+    #[must_use]
+    pub fn connection_limits(&self) -> &ConnectionLimits {
+        &self.0.policy.connections
+    }
+
+    /// A place for one more connection; `None` when maxConnections are open. `first`: the endpoint has none, and gets one
+    /// all the same, as in Envoy.
+    #[must_use]
+    pub fn open_connection(&self, first: bool) -> Option<ConnectionPlace> {
+        self.0.shared.connections.open(self.connection_limits(), first)
+    }
+
+    /// A place among the requests that wait for a connection; `None` when http1MaxPendingRequests do (503 `UO`).
+    #[must_use]
+    pub fn wait_for_connection(&self) -> Option<PendingPlace> {
+        self.0.shared.connections.wait(self.connection_limits())
+    }
+
+    /// Ready when one of its connections closes after this call.
+    pub fn connection_closed(&self) -> impl Future<Output = ()> + Send {
+        self.0.shared.connections.closed()
     }
 
     /// Does a request go to the address it names, rather than to an endpoint chosen here? PassthroughCluster,

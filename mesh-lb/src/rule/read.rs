@@ -1,6 +1,6 @@
 //! From YAML to the model: what is refused, with Istio's words where it has some, and what is reported.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting,
@@ -279,7 +279,19 @@ impl Read<'_> {
         let mut read = ConnectionPool::default();
         if let Some(tcp) = &pool.tcp {
             let path = format!("{path}.tcp");
-            self.limit(&path, "maxConnections", "max connections", tcp.max_connections, false);
+            let max = self.limit(&path, "maxConnections", "max connections", tcp.max_connections, true);
+            let connections = &mut read.connections;
+            connections.max_connections = max.unwrap_or(connections.max_connections);
+            connections.max_duration =
+                self.duration(format!("{path}.maxConnectionDuration"), tcp.max_connection_duration.as_deref());
+            // istio TCPSettings.idleTimeout: "Connections will never be closed due to idleness" where it is 0s.
+            match tcp.idle_timeout.as_deref().map(parse_duration) {
+                Some(Ok(Duration::ZERO)) => read.connections.idle_timeout = None,
+                _ => {
+                    let idle = self.duration(format!("{path}.idleTimeout"), tcp.idle_timeout.as_deref());
+                    read.connections.idle_timeout = idle.or(read.connections.idle_timeout);
+                }
+            }
             read.connect_timeout = self.duration(format!("{path}.connectTimeout"), tcp.connect_timeout.as_deref());
         }
         if let Some(http) = &pool.http {
@@ -287,13 +299,15 @@ impl Read<'_> {
             read.max_requests =
                 self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests, true);
             read.max_retries = self.limit(&path, "maxRetries", "max retries", http.max_retries, true);
-            for (field, words, value) in [
-                ("http1MaxPendingRequests", "http1 max pending requests", http.http1_max_pending_requests),
-                ("maxRequestsPerConnection", "max requests per connection", http.max_requests_per_connection),
-                ("maxConcurrentStreams", "max concurrent streams", http.max_concurrent_streams),
-            ] {
-                self.limit(&path, field, words, value, false);
-            }
+            let words = "http1 max pending requests";
+            let pending = self.limit(&path, "http1MaxPendingRequests", words, http.http1_max_pending_requests, true);
+            read.connections.max_pending = pending.unwrap_or(read.connections.max_pending);
+            let words = "max requests per connection";
+            let carried = self.limit(&path, "maxRequestsPerConnection", words, http.max_requests_per_connection, true);
+            read.connections.max_requests = carried.and_then(NonZeroU32::new);
+            let idle = self.duration(format!("{path}.idleTimeout"), http.idle_timeout.as_deref());
+            read.connections.idle_timeout = idle.or(read.connections.idle_timeout);
+            self.limit(&path, "maxConcurrentStreams", "max concurrent streams", http.max_concurrent_streams, false);
             self.http_version(&path, http);
         }
         read

@@ -159,8 +159,8 @@ pub(super) struct Tcp {
     pub(super) max_connections: Option<i32>,
     pub(super) connect_timeout: Option<DurationText>,
     pub(super) tcp_keepalive: Unenforced,
-    pub(super) max_connection_duration: Unenforced,
-    pub(super) idle_timeout: Unenforced,
+    pub(super) max_connection_duration: Option<DurationText>,
+    pub(super) idle_timeout: Option<DurationText>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -172,7 +172,7 @@ pub(super) struct Http {
     pub(super) http2_max_requests: Option<i32>,
     pub(super) max_requests_per_connection: Option<i32>,
     pub(super) max_retries: Option<i32>,
-    pub(super) idle_timeout: Unenforced,
+    pub(super) idle_timeout: Option<DurationText>,
     pub(super) h2_upgrade_policy: Option<UpgradePolicy>,
     pub(super) use_client_protocol: Option<bool>,
     pub(super) max_concurrent_streams: Option<i32>,

@@ -194,12 +194,12 @@ fn warns_of_what_it_does_not_enforce() {
             "trafficPolicy.loadBalancer.warmup",
         ),
         (
-            "host: a\ntrafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}",
-            "trafficPolicy.connectionPool.tcp.maxConnections",
+            "host: a\ntrafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 9s}}}}",
+            "trafficPolicy.connectionPool.tcp.tcpKeepalive",
         ),
         (
-            "host: a\ntrafficPolicy: {connectionPool: {http: {http1MaxPendingRequests: 1}}}",
-            "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
+            "host: a\ntrafficPolicy: {connectionPool: {http: {maxConcurrentStreams: 1}}}",
+            "trafficPolicy.connectionPool.http.maxConcurrentStreams",
         ),
         ("host: a\ntrafficPolicy: {proxyProtocol: {version: V2}}", "trafficPolicy.proxyProtocol"),
     ] {
@@ -253,6 +253,25 @@ fn defaults_are_istios() {
     }
     let policy = layered("host: a\ntrafficPolicy: {connectionPool: {http: {maxRetries: 4}}}", None, 80);
     assert_eq!(policy.retries, RetryLimit::Max(4));
+}
+
+/// istio applyConnectionPool: 0 is the default; http.idleTimeout beats tcp.idleTimeout, of which 0s is never.
+#[test]
+fn reads_limits_of_connections() {
+    let limits =
+        |pool: &str| layered(&format!("host: a\ntrafficPolicy: {{connectionPool: {pool}}}"), None, 80).connections;
+    let read = limits(
+        "{tcp: {maxConnections: 3, maxConnectionDuration: 9s, idleTimeout: 8s}, http: {http1MaxPendingRequests: 2, \
+         maxRequestsPerConnection: 1, idleTimeout: 7s}}",
+    );
+    assert_eq!((read.max_connections, read.max_pending, read.max_requests.map(u32::from)), (3, 2, Some(1)));
+    let seconds = Duration::from_secs;
+    assert_eq!((read.max_duration, read.idle_timeout), (Some(seconds(9)), Some(seconds(7))));
+    let unlimited = "{tcp: {maxConnections: 0}, http: {http1MaxPendingRequests: 0, maxRequestsPerConnection: 0}}";
+    assert_eq!(limits(unlimited), crate::ConnectionLimits::default());
+    assert_eq!(limits("{tcp: {idleTimeout: 8s}}").idle_timeout, Some(seconds(8)));
+    assert_eq!(limits("{tcp: {idleTimeout: 0s}}").idle_timeout, None);
+    assert_eq!(limits("{tcp: {idleTimeout: 0s}, http: {idleTimeout: 1s}}").idle_timeout, Some(seconds(1)));
 }
 
 /// istio setWarmup.
