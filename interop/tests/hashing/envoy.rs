@@ -23,12 +23,23 @@ pub struct Host {
     pub address: SocketAddr,
     pub weight: u32,
     pub healthy: bool,
+    /// Its locality, as `region/zone/subzone`; may be empty.
+    pub place: &'static str,
+}
+
+/// A locality of a case: its priority, and its share where places have shares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    pub name: &'static str,
+    pub priority: u32,
+    pub share: Option<u32>,
 }
 
 /// One route and one cluster.
 pub struct Case {
     pub name: String,
     pub hosts: Vec<Host>,
+    pub places: Vec<Place>,
     /// Added to the cluster.
     pub cluster: Value,
     /// Added to the route's action.
@@ -236,7 +247,17 @@ fn cluster(case: &Case) -> Value {
         json!({"endpoint": {"address": socket_address(host.address)}, "load_balancing_weight": host.weight,
                "health_status": if host.healthy { "HEALTHY" } else { "UNHEALTHY" }})
     };
-    let endpoints: Vec<_> = case.hosts.iter().map(endpoint).collect();
+    let place = |place: &Place| {
+        let there = case.hosts.iter().filter(|host| host.place == place.name);
+        let endpoints: Vec<_> = there.map(endpoint).collect();
+        let mut place_of = json!({"lb_endpoints": endpoints, "priority": place.priority});
+        place_of["locality"] = json!({"region": place.name});
+        if let Some(share) = place.share {
+            place_of["load_balancing_weight"] = json!(share);
+        }
+        place_of
+    };
+    let places: Vec<_> = case.places.iter().map(place).collect();
     let cluster = json!({
         "name": case.name, "type": "STATIC", "connect_timeout": "10s",
         // istio applyOutlierDetection: no panic unless minHealthPercent asks for it.
@@ -248,7 +269,7 @@ fn cluster(case: &Case) -> Value {
             "explicit_http_config": {"http_protocol_options": {}}}},
         "circuit_breakers": {"thresholds": [{"max_retries": most, "max_requests": most, "max_connections": most,
                                              "max_pending_requests": most}]},
-        "load_assignment": {"cluster_name": case.name, "endpoints": [{"lb_endpoints": endpoints}]}
+        "load_assignment": {"cluster_name": case.name, "endpoints": places}
     });
     with(cluster, &case.cluster)
 }

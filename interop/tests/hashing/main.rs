@@ -9,7 +9,7 @@ mod ours;
 
 use std::{collections::HashSet, io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use envoy::{Answer, Case, Envoy, Host};
+use envoy::{Answer, Case, Envoy, Host, Place};
 use http::Request;
 use mesh_core::Attempt;
 use mesh_interop::find;
@@ -59,11 +59,16 @@ fn hosts(count: usize, weights: &[u32], ports: [u16; 2], rng: &mut SmallRng) -> 
         .map(|n| {
             let ip = [127, (n / 500 * 113) as u8, (n / 25 % 20 * 13) as u8, (n % 25 * 10 + 1) as u8];
             let address = SocketAddr::from((ip, ports[n % 2]));
-            Host { address, weight: weights[n % weights.len()], healthy: true }
+            Host { address, weight: weights[n % weights.len()], healthy: true, place: "" }
         })
         .collect();
     hosts.shuffle(rng);
     hosts
+}
+
+/// The one place of hosts that are in none.
+fn nowhere() -> Vec<Place> {
+    vec![Place::default()]
 }
 
 /// The same policy as Istio's field and as Envoy's clusters have it.
@@ -120,6 +125,18 @@ async fn differences(cluster: &mesh_lb::Cluster, keys: &[String], choices: &[Soc
 
 const NONE: (usize, String) = (0, String::new());
 
+/// Our choices become Envoy's. Whoever asks first after an ejection has a table made, which takes a moment.
+async fn settles(envoy: &Envoy, case: &Case, cluster: &mesh_lb::Cluster, keys: &[String]) {
+    let choices = choices(envoy, case, keys).await;
+    let settled = async {
+        while differences(cluster, keys, &choices).await != NONE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let settled = tokio::time::timeout(Duration::from_secs(20), settled).await.is_ok();
+    assert!(settled, "{}: {:?}", case.name, differences(cluster, keys, &choices).await);
+}
+
 fn keys(count: usize, rng: &mut SmallRng) -> Vec<String> {
     // Up to 40 characters: xxHash64 works in blocks of 32.
     (0..count)
@@ -147,7 +164,7 @@ async fn choices_are_envoys() {
             let name = format!("{policy}-{count}-{}", weights.len());
             let hosts = hosts(count, weights, ports, &mut rng);
             clusters.push(ours::cluster(&hosts, &lb("httpHeaderName: x-user", &field), 0));
-            cases.push(Case { name, hosts, cluster: config.clone(), action: by_header("x-user") });
+            cases.push(Case { name, hosts, places: nowhere(), cluster: config.clone(), action: by_header("x-user") });
         }
     }
     let envoy = Envoy::start(&binary, scratch.path(), &cases).await.unwrap();
@@ -177,21 +194,68 @@ async fn choices_are_envoys_when_some_are_out_of_service() {
             config["common_lb_config"] = json!({"healthy_panic_threshold": {"value": min_health}});
             clusters.push(ours::cluster(&hosts, &lb("httpHeaderName: x-user", &field), min_health));
             let name = format!("{policy}-{percent}-{min_health}");
-            cases.push(Case { name, hosts, cluster: config, action: by_header("x-user") });
+            cases.push(Case { name, hosts, places: nowhere(), cluster: config, action: by_header("x-user") });
         }
     }
     let envoy = Envoy::start(&binary, scratch.path(), &cases).await.unwrap();
     let keys = keys(1_000, &mut rng);
     for (case, cluster) in cases.iter().zip(&clusters) {
-        let choices = choices(&envoy, case, &keys).await;
-        // Whoever asks first has a table made, which takes a moment.
-        let settled = async {
-            while differences(cluster, &keys, &choices).await != NONE {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+        settles(&envoy, case, cluster, &keys).await;
+    }
+}
+
+/// envoy LoadBalancerBase::choosePriority, thread_aware_lb_impl normalizeLocalityWeights: the hash chooses the level, and
+/// places with shares are in one table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_and_levels_are_envoys() {
+    const NEAR: &str = "r1/z1/s1";
+    const NEARBY: &str = "r1/z2/s1";
+    const AS_NEARBY: &str = "r1/z3/s1";
+    const FAR: &str = "r2/z1/s1";
+    let Some(binary) = binary() else { return };
+    let (scratch, ports, mut rng) = (Scratch::new(), ports().await, SmallRng::seed_from_u64(seed()));
+    let distribute = "localityLbSetting: {distribute: [{from: r1/*, to: {r1/z1/*: 61, r2/*: 39}}]}";
+    let (mut cases, mut clusters) = (Vec::new(), Vec::new());
+    for (policy, field, config) in policies() {
+        for (setting, unhealthy) in
+            ["levels", "shares", "failover"].into_iter().flat_map(|s| [(s, 0), (s, 12), (s, 20)])
+        {
+            // 20 in each place; those out of service are near, and some nearby.
+            let mut hosts = hosts(80, &WEIGHTS, ports, &mut rng);
+            for (n, host) in hosts.iter_mut().enumerate() {
+                host.place = [NEAR, FAR, NEARBY, AS_NEARBY][n % 4];
+                host.healthy = n / 4 >= [unhealthy, 0, unhealthy / 2, 0][n % 4];
             }
-        };
-        let settled = tokio::time::timeout(Duration::from_secs(20), settled).await.is_ok();
-        assert!(settled, "{}: {:?}", case.name, differences(cluster, &keys, &choices).await);
+            let mut config = config.clone();
+            let weight = |place| hosts.iter().filter(|host| host.place == place).map(|host| host.weight).sum();
+            let place = |name, priority, share| Place { name, priority, share };
+            let weighed = |name, priority| place(name, priority, Some(weight(name)));
+            let (places, more) = match setting {
+                "levels" => (vec![place(NEAR, 0, None), place(NEARBY, 1, None), place(FAR, 2, None)], String::new()),
+                "failover" => (
+                    vec![weighed(NEAR, 0), weighed(NEARBY, 1), weighed(AS_NEARBY, 1), weighed(FAR, 2)],
+                    ", localityLbSetting: {failover: [{from: r1, to: r2}]}".into(),
+                ),
+                _ => (vec![place(NEAR, 0, Some(61)), place(FAR, 0, Some(39))], format!(", {distribute}")),
+            };
+            if setting != "levels" {
+                let by_weight = json!({"healthy_panic_threshold": {"value": 0}, "locality_weighted_lb_config": {}});
+                config["common_lb_config"] = by_weight;
+            }
+            // In the order of their places, as Envoy is told of them.
+            hosts.sort_by_key(|host| places.iter().position(|place| place.name == host.place).unwrap_or(usize::MAX));
+            hosts.retain(|host| places.iter().any(|place| place.name == host.place));
+            let hash = lb("httpHeaderName: x-user", &field);
+            let hash = hash.strip_prefix('{').and_then(|hash| hash.strip_suffix('}')).unwrap();
+            clusters.push(ours::cluster(&hosts, &format!("{{{hash}{more}}}"), 0));
+            let name = format!("{policy}-{setting}-{unhealthy}");
+            cases.push(Case { name, hosts, places, cluster: config, action: by_header("x-user") });
+        }
+    }
+    let envoy = Envoy::start(&binary, scratch.path(), &cases).await.unwrap();
+    let keys = keys(1_000, &mut rng);
+    for (case, cluster) in cases.iter().zip(&clusters) {
+        settles(&envoy, case, cluster, &keys).await;
     }
 }
 
@@ -215,6 +279,7 @@ async fn keys_are_envoys() {
     let case = |(name, _, action): &(&str, &str, Value)| Case {
         name: (*name).into(),
         hosts: hosts.clone(),
+        places: nowhere(),
         cluster: json!({"lb_policy": "MAGLEV"}),
         action: action.clone(),
     };
@@ -317,11 +382,12 @@ async fn cookies_are_envoys() {
     let case = |(name, _, cookie): &(&str, &str, Value)| Case {
         name: (*name).into(),
         hosts: hosts.clone(),
+        places: nowhere(),
         cluster: json!({"lb_policy": "RING_HASH"}),
         action: json!({"hash_policy": [{"cookie": cookie}]}),
     };
     let mut cases: Vec<_> = cookies.iter().map(case).collect();
-    let dead = Host { address: ([127, 0, 0, 1], 1).into(), weight: 1, healthy: true };
+    let dead = Host { address: ([127, 0, 0, 1], 1).into(), weight: 1, healthy: true, place: "" };
     cases.push(Case { hosts: vec![dead], name: "dead".into(), ..case(&cookies[0]) });
     let envoy = Envoy::start(&binary, scratch.path(), &cases).await.unwrap();
     for (path, field, _) in &cookies {
@@ -375,7 +441,8 @@ async fn other_hosts_are_envoys() {
             let mut action = by_header("x-user");
             action["retry_policy"] = retry;
             clusters.push((ours::cluster(&hosts, &lb("httpHeaderName: x-user", &field), 0), insists));
-            cases.push(Case { name: format!("{policy}-{insists}"), hosts, cluster: config.clone(), action });
+            let name = format!("{policy}-{insists}");
+            cases.push(Case { name, hosts, places: nowhere(), cluster: config.clone(), action });
         }
     }
     let envoy = Envoy::start(&binary, scratch.path(), &cases).await.unwrap();

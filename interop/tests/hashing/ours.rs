@@ -31,9 +31,10 @@ spec:
   endpoints:
 ",
     );
-    for Host { address, weight, .. } in hosts {
-        let _ =
-            writeln!(yaml, "  - {{address: {}, ports: {{http: {}}}, weight: {weight}}}", address.ip(), address.port());
+    for Host { address, weight, place, .. } in hosts {
+        let (ip, port) = (address.ip(), address.port());
+        let locality = if place.is_empty() { String::new() } else { format!(", locality: {place}") };
+        let _ = writeln!(yaml, "  - {{address: {ip}, ports: {{http: {port}}}, weight: {weight}{locality}}}");
     }
     let outlier = format!("consecutive5xxErrors: 1, maxEjectionPercent: 100, minHealthPercent: {min_health_percent}");
     let _ = write!(
@@ -54,7 +55,8 @@ spec:
     let rule = DestinationRule::from_document(&documents[1], &mut issues);
     assert!(issues.is_empty(), "{issues}");
     let rules = DestinationRules::new(&[Arc::new(rule.unwrap())]);
-    let set = Clusters::new().build(&registry, &rules, &Workload::new("default", "client"), &mesh);
+    let client = Workload::new("default", "client").with_locality("r1/z1/s1".parse().unwrap());
+    let set = Clusters::new().build(&registry, &rules, &client, &mesh);
     let service = registry.service("hashed.test").unwrap().name.clone();
     let cluster = set.get(&ClusterName { service, port: 80, subset: None }).unwrap().clone();
     let now = mesh_core::clock::now();

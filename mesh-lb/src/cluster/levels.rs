@@ -4,16 +4,17 @@
 //! read. What ejections change is worked out once per change (an ejection, a return), by the first pick that notices,
 //! and kept until the next one: picks in between read it without a lock.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use rand::Rng;
 
 use crate::{
-    ClusterPolicy, LevelHealth, Member, PriorityLoad,
+    ClusterPolicy, LevelHealth, LocalityPolicy, Member, PriorityLoad,
+    hash::Places,
     locality::Level as Ranked,
     pick::{Filter, Picker},
-    random::{SplitMix64, below},
+    random::below,
 };
 
 /// What picks have to know while somebody is ejected.
@@ -70,6 +71,17 @@ impl Levels {
             members: Arc::clone(members),
         };
         let level = |ranked: Ranked| {
+            if policy.load_balancer.consistent_hash().is_some() {
+                // envoy thread_aware_lb_impl: no place is chosen before its host, one table has the shares of all.
+                let some = some_of(members, &ranked.members);
+                let places = match policy.locality.as_ref().is_some_and(LocalityPolicy::weighs_places) {
+                    _ if !ranked.shares.is_empty() => Some(shared_places(&ranked, members.len())),
+                    true => Some(weighed_places(&some)),
+                    false => None,
+                };
+                let picker = Picker::over_places(&some, &policy.load_balancer, places, 0);
+                return Level { picker, places: Box::default(), weights: Box::default(), members: some };
+            }
             let places = ranked.shares.iter().map(|(_, indices)| {
                 let members = some_of(members, indices);
                 Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
@@ -181,12 +193,7 @@ impl Level {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
-        let total = weights.iter().sum();
-        // The same key, the same place. Mixed: the place's own table goes by the bits of the hash as they are.
-        let mut left = match filter.by.hash {
-            Some(hash) => below(&mut SplitMix64(hash), total),
-            None => below(rng, total),
-        };
+        let mut left = below(rng, weights.iter().sum());
         let reached = |weight: &u64| {
             let reached = left < *weight;
             left = left.wrapping_sub(*weight);
@@ -197,6 +204,29 @@ impl Level {
             .and_then(|place| place.picker.pick_untried(filter, rng))
             .or_else(|| if filter.tried.is_empty() { None } else { self.picker.pick_untried(filter, rng) })
     }
+}
+
+/// Places with the weights of their endpoints.
+fn weighed_places(members: &[Arc<Member>]) -> Places {
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let (mut weights, mut of) = (Vec::new(), Vec::with_capacity(members.len()));
+    for endpoint in members.iter().map(|member| member.endpoint()) {
+        let place = *known.entry(&endpoint.locality).or_insert(weights.len());
+        weights.resize(weights.len().max(place + 1), 0);
+        weights[place] += u64::from(endpoint.weight);
+        of.push(place);
+    }
+    Places::new(weights, of)
+}
+
+/// The shares of the places, and who is where.
+fn shared_places(ranked: &Ranked, members: usize) -> Places {
+    let mut of = vec![0; members];
+    for (place, (_, there)) in ranked.shares.iter().enumerate() {
+        there.iter().for_each(|member| of[*member] = place);
+    }
+    let shares = ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect();
+    Places::new(shares, ranked.members.iter().map(|member| of[*member]).collect())
 }
 
 fn some_of(members: &[Arc<Member>], indices: &[usize]) -> Arc<[Arc<Member>]> {

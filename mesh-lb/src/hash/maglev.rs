@@ -44,8 +44,11 @@ impl Maglev {
     ///
     /// It costs 2 bytes for a slot, 4 with more than 65,536 hosts.
     pub fn new<A: AsRef<str>>(hosts: &[(A, u32)], size: u32) -> Self {
+        Self::of(hosts, Shares::of(hosts.iter().map(|(_, weight)| *weight)), size)
+    }
+
+    pub(super) fn of<A: AsRef<str>, W>(hosts: &[(A, W)], shares: Shares, size: u32) -> Self {
         let size = size.max(2);
-        let shares = Shares::of(hosts.iter().map(|(_, weight)| *weight));
         let mut sorted = shares.each;
         sorted.sort_by(|(a, _), (b, _)| hosts[*a as usize].0.as_ref().cmp(hosts[*b as usize].0.as_ref()));
         let mut table = if sorted.is_empty() { Vec::new() } else { vec![FREE; size as usize] };

@@ -37,6 +37,7 @@ pub use self::{
 };
 pub(crate) use self::{
     key::Keyed,
+    table::Places,
     tables::{Ejections, Lookup, Tables},
 };
 

@@ -44,15 +44,18 @@ impl Ring {
     ///
     /// It costs 16 bytes for a place, and 4 to 8 more to find it.
     pub fn new<A: AsRef<str>>(hosts: &[(A, u32)], minimum_size: u64) -> Self {
-        let shares = Shares::of(hosts.iter().map(|(_, weight)| *weight));
+        Self::of(hosts, &Shares::of(hosts.iter().map(|(_, weight)| *weight)), minimum_size)
+    }
+
+    pub(super) fn of<A: AsRef<str>, W>(hosts: &[(A, W)], shares: &Shares, minimum_size: u64) -> Self {
         let scale = ((shares.min * minimum_size as f64).ceil() / shares.min).min(Self::MAX_SIZE as f64);
         // At most MAX_SIZE.
         let mut places = Vec::with_capacity(if shares.each.is_empty() { 0 } else { scale.ceil() as usize });
         let (mut placed, mut target) = (0.0, 0.0);
         let mut key = Vec::new();
-        for (host, share) in shares.each {
+        for (host, share) in &shares.each {
             key.clear();
-            key.extend_from_slice(hosts[host as usize].0.as_ref().as_bytes());
+            key.extend_from_slice(hosts[*host as usize].0.as_ref().as_bytes());
             key.push(b'_');
             let prefix = key.len();
             target += scale * share;
@@ -60,7 +63,7 @@ impl Ring {
             while placed < target {
                 key.truncate(prefix);
                 push_decimal(&mut key, number);
-                places.push(Place { hash: hash(&key), host });
+                places.push(Place { hash: hash(&key), host: *host });
                 number += 1;
                 placed += 1.0;
             }

@@ -18,10 +18,22 @@ impl Shares {
     pub(super) fn of(weights: impl Iterator<Item = u32>) -> Self {
         let weights: Vec<u32> = weights.collect();
         let any = weights.iter().any(|weight| *weight > 0);
-        let weights: Vec<(u32, u32)> = (0..).zip(weights).filter(|(_, weight)| !any || *weight > 0).collect();
-        let sum: u64 = weights.iter().map(|(_, weight)| u64::from((*weight).max(1))).sum();
-        let share = |weight: u32| f64::from(weight.max(1)) / sum as f64;
-        let each: Vec<(u32, f64)> = weights.into_iter().map(|(host, weight)| (host, share(weight))).collect();
+        let weights = (0..).zip(weights).filter(|(_, weight)| !any || *weight > 0).collect();
+        Self::of_places([(1.0, weights)].into_iter())
+    }
+
+    /// Shares within places that have shares of their own: hosts by place, with their weights. A place's share is lost
+    /// when nobody is there.
+    ///
+    /// envoy thread_aware_lb_impl normalizeLocalityWeights: a locality's weight by the sum of all, then each host's by
+    /// the sum within.
+    pub(super) fn of_places(places: impl Iterator<Item = (f64, Vec<(u32, u32)>)>) -> Self {
+        let mut each = Vec::new();
+        for (place, hosts) in places {
+            let sum: u64 = hosts.iter().map(|(_, weight)| u64::from((*weight).max(1))).sum();
+            let share = |weight: u32| f64::from(weight.max(1)) * place / sum as f64;
+            each.extend(hosts.into_iter().map(|(host, weight)| (host, share(weight))));
+        }
         let min = each.iter().map(|(_, share)| *share).fold(1.0, f64::min);
         let max = each.iter().map(|(_, share)| *share).fold(0.0, f64::max);
         Self { each, min, max }
@@ -44,5 +56,13 @@ mod tests {
         assert_eq!(shares(&[0, 0]), (vec![(0, 0.5), (1, 0.5)], 0.5, 0.5));
         assert_eq!(shares(&[u32::MAX, u32::MAX]).1, 0.5);
         assert!(shares(&[]).0.is_empty());
+    }
+
+    #[test]
+    fn shares_of_places() {
+        let places = [(0.25, vec![(3, 1), (0, 3)]), (0.5, Vec::new()), (0.25, vec![(1, 9)])];
+        let shares = Shares::of_places(places.into_iter());
+        assert_eq!(shares.each, [(3, 0.0625), (0, 0.1875), (1, 0.25)]);
+        assert_eq!((shares.min, shares.max), (0.0625, 0.25));
     }
 }

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use super::{
     BoundedLoad, ConsistentHash, HashTable,
-    table::{Table, weight},
+    table::{Places, Table, weight},
 };
 use crate::Member;
 
@@ -26,6 +26,7 @@ pub(crate) struct Tables {
     table: HashTable,
     bound: Option<BoundedLoad>,
     members: Arc<[Arc<Member>]>,
+    places: Option<Places>,
     all: Table,
     in_service: ArcSwapOption<InService>,
     building: AtomicBool,
@@ -63,12 +64,13 @@ pub(crate) struct Lookup {
 const ATTEMPTS: usize = 64;
 
 impl Tables {
-    pub(crate) fn new(policy: &ConsistentHash, members: &Arc<[Arc<Member>]>) -> Arc<Self> {
+    pub(crate) fn new(policy: &ConsistentHash, members: &Arc<[Arc<Member>]>, places: Option<Places>) -> Arc<Self> {
         Arc::new(Self {
             table: policy.table(),
             bound: policy.bounded_load(),
             members: Arc::clone(members),
-            all: Table::new(policy.table(), members, |_| true),
+            all: Table::new(policy.table(), members, places.as_ref(), |_| true),
+            places,
             in_service: ArcSwapOption::empty(),
             building: AtomicBool::new(false),
         })
@@ -152,7 +154,7 @@ impl Build {
         let tables = &self.tables;
         let back = |member: &Member| member.detector().ejected_until();
         let until = tables.members.iter().map(|member| back(member)).filter(|back| *back > at).min();
-        let table = Table::new(tables.table, &tables.members, |member| back(member) <= at);
+        let table = Table::new(tables.table, &tables.members, tables.places.as_ref(), |member| back(member) <= at);
         let in_service = InService { table, ejections: count, until: until.unwrap_or(u64::MAX) };
         tables.in_service.store(Some(Arc::new(in_service)));
     }

@@ -71,6 +71,14 @@ impl LocalityPolicy {
         })
     }
 
+    /// Do places weigh what their endpoints do together, those out of service included?
+    ///
+    /// istio applyLocalityLoadBalancer: Envoy's locality weights are on for distribute, and where a failover is asked for
+    /// that can happen. With distribute the places have other shares.
+    pub(crate) fn weighs_places(&self) -> bool {
+        self.failover && self.setting.asks_for_failover()
+    }
+
     /// The setting that counts.
     #[must_use]
     pub fn setting(&self) -> &LocalitySetting {

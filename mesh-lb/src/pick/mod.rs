@@ -22,7 +22,7 @@ use rand::Rng;
 use self::{alias::Alias, schedule::Schedule, warming::Warming};
 use crate::{
     LoadBalancer, Member, Warmup,
-    hash::{Ejections, Lookup, Tables},
+    hash::{Ejections, Lookup, Places, Tables},
     random::below,
 };
 
@@ -88,9 +88,22 @@ const DRAWS: usize = 8;
 impl Picker {
     /// `start` spreads the first picks of many clients in a round robin.
     pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, start: u64) -> Self {
+        Self::over_places(members, load_balancer, None, start)
+    }
+
+    /// Of members in places that have shares of their own; for consistent hashing, whose table has these shares too.
+    pub(crate) fn over_places(
+        members: &Arc<[Arc<Member>]>,
+        load_balancer: &LoadBalancer,
+        mut places: Option<Places>,
+        start: u64,
+    ) -> Self {
         // A weight of 0 takes an endpoint out of service, unless that would be all of them.
         let weighted = members.iter().any(|member| weight(member) > 0);
         let members: Arc<[Arc<Member>]> = if weighted && members.iter().any(|member| weight(member) == 0) {
+            if let Some(places) = &mut places {
+                places.keep(|member| weight(&members[member]) > 0);
+            }
             members.iter().filter(|member| weight(member) > 0).cloned().collect()
         } else {
             Arc::clone(members)
@@ -100,7 +113,7 @@ impl Picker {
         let policy = match load_balancer {
             LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
             LoadBalancer::Random => Policy::Random,
-            LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members)),
+            LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members, places)),
             LoadBalancer::RoundRobin => {
                 let schedule = if equal { Schedule::equal(weights.len()) } else { Schedule::weighted(&weights) };
                 // The remainder is below a usize.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use mesh::{Config, Severity};
-use mesh_core::config::{Document, Field, Issues, Node, Value};
+use mesh_core::config::{Document, Field, Issue, Issues, Node, Topic, Value};
 
 const SAMPLES: &str = include_str!("samples.yaml");
 const INTRODUCTION: &str = "# Every field, and what becomes of it
@@ -77,8 +77,14 @@ fn page() -> String {
         let said = ask(&fields, documents.iter().filter(|document| document.kind() == kind));
         let _ = write!(page, "\n## {kind}\n\n| field | state |\n|---|---|\n");
         for field in &fields {
-            let said = said.get(&*field.path).copied();
-            let Some(said) = said else { panic!("samples.yaml has no {kind} that sets {}", field.path) };
+            let Some(own) = said.get(&*field.path) else {
+                panic!("samples.yaml has no {kind} that sets {}", field.path)
+            };
+            // Nothing below a field that is not enforced is.
+            let above =
+                fields.iter().filter(|other| is_below(&field.path, &other.path)).map(|other| said[&*other.path].0);
+            let above = above.max().unwrap_or(State::Enforced);
+            let said = (own.0.max(above), own.1.max(above));
             let unseen = field.ignored && said == (State::Enforced, State::Enforced);
             let state = if unseen { State::Ignored.name().into() } else { words(said) };
             let _ = match &field.same_as {
@@ -90,6 +96,10 @@ fn page() -> String {
     page
 }
 
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', '[', '{']))
+}
+
 /// What the mesh says about each field that the samples set.
 fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTreeMap<String, Said> {
     let mut said = BTreeMap::new();
@@ -99,7 +109,7 @@ fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTr
         note(fields, sample.spec().expect("a sample has a spec"), "", &mut set);
         let issues = Config::check(sample);
         for path in &set {
-            let about = issues.iter().filter(|issue| general(&issue.path) == *path);
+            let about = issues.iter().filter(|issue| is_about(issue, path));
             let now = about.map(|issue| match issue.severity {
                 Severity::Error => State::Refused,
                 _ => State::Reported,
@@ -123,6 +133,13 @@ fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTr
         said.entry(path).or_insert((State::Refused, State::Refused));
     }
     said
+}
+
+/// Is it about a field? What is said to have no effect has none with all below it.
+fn is_about(issue: &Issue, path: &str) -> bool {
+    let at = general(&issue.path);
+    let below = || path.strip_prefix(&*at).is_some_and(|rest| rest.starts_with(['.', '[', '{']));
+    at == path || issue.topic == Topic::NotEnforced && !at.is_empty() && below()
 }
 
 /// `http[0].match[1]` is `http[].match[]`; of a list's item, what is said is said of the list.

@@ -41,7 +41,7 @@ fn over(table: HashTable, members: &[Arc<Member>], numbers: &[usize], hash: u64)
 fn tables_are_over_those_in_service() {
     for table in TABLES {
         let members = members(&[1, 2, 5, 3, 7, 1, 1]);
-        let tables = Tables::new(&ConsistentHash::new(table), &members);
+        let tables = Tables::new(&ConsistentHash::new(table), &members, None);
         let back = eject(&members[4], Duration::from_secs(1));
         let later = eject(&members[2], Duration::from_secs(15));
         assert!(back < later);
@@ -71,7 +71,7 @@ fn an_old_table_is_gone_on_with() {
         let (free, held) = mpsc::channel::<()>();
         runtime.spawn_blocking(move || held.recv());
         let members = members(&[1; 20]);
-        let tables = Tables::new(&ConsistentHash::new(table), &members);
+        let tables = Tables::new(&ConsistentHash::new(table), &members, None);
         for (count, member) in (1..20).zip(members.iter()) {
             eject(member, Duration::ZERO);
             let pick = |n: u64| {
@@ -96,7 +96,7 @@ fn an_old_table_is_gone_on_with() {
 #[test]
 fn another_table_is_made_when_one_was_given_up() {
     let members = members(&[1; 3]);
-    let tables = Tables::new(&ConsistentHash::new(HashTable::DEFAULT_RING), &members);
+    let tables = Tables::new(&ConsistentHash::new(HashTable::DEFAULT_RING), &members, None);
     eject(&members[0], Duration::ZERO);
     let now = Ejections { at: 1, count: 1 };
     drop(Build { tables: Arc::clone(&tables), ejections: now });
@@ -113,7 +113,7 @@ fn a_popular_key_does_not_bury_its_endpoint() {
     for table in TABLES {
         let members = members(&[1, 1, 2, 4]);
         let bound = BoundedLoad::percent(125).unwrap();
-        let tables = Tables::new(&ConsistentHash::new(table).with_bounded_load(bound), &members);
+        let tables = Tables::new(&ConsistentHash::new(table).with_bounded_load(bound), &members, None);
         let hash = hash(b"popular");
         let first = over(table, &members, &[0, 1, 2, 3], hash);
         for in_flight in 0..800 {
@@ -135,7 +135,7 @@ fn a_popular_key_does_not_bury_its_endpoint() {
 fn load_from_elsewhere_leaves_the_least_loaded() {
     let members = members(&[1, 2, 4]);
     let bounded = ConsistentHash::new(HashTable::DEFAULT_RING).with_bounded_load(BoundedLoad::percent(100).unwrap());
-    let tables = Tables::new(&bounded, &members);
+    let tables = Tables::new(&bounded, &members, None);
     // The cluster knows of no request; its endpoints have some from the service's other clusters.
     for (member, load) in members.iter().zip([10, 18, 40]) {
         (0..load).for_each(|_| member.load().add());
@@ -152,7 +152,7 @@ proptest! {
     ) {
         let members = members(&weights.iter().map(|(weight, ..)| *weight).collect::<Vec<_>>());
         let table = if maglev { HashTable::Maglev { size: 251 } } else { HashTable::DEFAULT_RING };
-        let tables = Tables::new(&ConsistentHash::new(table), &members);
+        let tables = Tables::new(&ConsistentHash::new(table), &members, None);
         for (member, _) in members.iter().zip(&weights).filter(|(_, (_, ejected, _))| *ejected) {
             eject(member, Duration::ZERO);
         }
