@@ -37,6 +37,8 @@ pub struct Attempt {
     pub tried: Vec<Arc<Endpoint>>,
     /// Does the route itself ask for them to be avoided? Without its word, a cluster that hashes does not.
     pub insists: bool,
+    /// Endpoints that earlier attempts went to, where the route asks for other levels of priority than theirs.
+    pub leaving: Vec<Arc<Endpoint>>,
 }
 
 impl<R, C, P> Routed<R, C, P> {

@@ -126,6 +126,7 @@ mod tests {
             (&[(1, 3)], 50, &[100], &[true]),
             // envoy: "Never set panic mode if normalized total health is 100%".
             (&[(3, 4)], 80, &[100], &[false]),
+            (&[(2, 4)], 80, &[100], &[true]),
             (&[(0, 3)], 0, &[100], &[false]),
             (&[(0, 3), (0, 3)], 0, &[100, 0], &[false, false]),
             (&[(0, 0), (1, 1)], 0, &[0, 100], &[false, false]),

@@ -456,8 +456,12 @@ async fn other_hosts_are_envoys() {
             assert_eq!(answer.status, 200, "{}", answer.head);
             let (first, _) = ours::send(cluster, request.clone(), Attempt::default()).await;
             let tried = cluster.endpoints().into_iter().filter(|known| known.address == first.into());
-            let attempt =
-                Attempt { number: 1, tried: tried.map(|known| Arc::clone(&known)).collect(), insists: *insists };
+            let attempt = Attempt {
+                number: 1,
+                tried: tried.map(|known| Arc::clone(&known)).collect(),
+                insists: *insists,
+                leaving: Vec::new(),
+            };
             let (second, _) = ours::send(cluster, request, attempt).await;
             // Six looks at the table can all find the one host: Envoy then goes there again, we do not.
             if answer.endpoint() != first || !insists {

@@ -131,7 +131,7 @@ where
             // istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts
             // during retries", unless the route says so.
             let tried = if key.is_none() || attempt.insists { &attempt.tried[..] } else { &[] };
-            cluster.pick_by_hash(affinity.hash, clock::now(), &mut rng, tried)
+            cluster.pick_leaving(affinity.hash, clock::now(), &mut rng, tried, &attempt.leaving)
         };
         let Some(member) = member else {
             return ResponseFuture::refused(Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name()));

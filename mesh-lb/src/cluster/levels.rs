@@ -7,6 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
+use mesh_core::Endpoint;
 use rand::Rng;
 
 use crate::{
@@ -54,6 +55,9 @@ struct Health {
     /// Of each level, the places' weights.
     weights: Box<[Box<[u64]>]>,
 }
+
+/// istio retry.go: attempts after which levels are left.
+const UPDATE_FREQUENCY: usize = 2;
 
 impl Health {
     /// Never true.
@@ -113,6 +117,13 @@ impl Levels {
     ) -> Option<&Arc<Member>> {
         let first = self.levels.first()?;
         let filter = Filter { ejected_at: ejections.map(|ejections| ejections.now), ..filter };
+        if self.levels.len() > 1 && filter.leaving.len() >= UPDATE_FREQUENCY {
+            let health = self.left(ejections, filter.leaving);
+            let chosen = health.load.level(filter.by.hash.unwrap_or_else(|| rng.next_u64()));
+            return self
+                .pick_on(chosen, &health, filter, rng)
+                .or_else(|| self.pick_elsewhere(chosen, &health, filter, rng));
+        }
         let one_place = self.levels.len() == 1 && first.places.is_empty();
         match ejections {
             // One set, and nothing that its health changes.
@@ -161,6 +172,40 @@ impl Levels {
         let health = Arc::new(self.work_out(ejections));
         self.health.store(Arc::clone(&health));
         Guard::from_inner(health)
+    }
+
+    /// Health as it would be without the levels that earlier attempts went to: each two attempts leave theirs, and when none
+    /// that could carry anything is left, all are there again.
+    ///
+    /// envoy PreviousPrioritiesRetryPriority::determinePriorityLoad, with Istio's update_frequency of 2.
+    fn left(&self, ejections: Option<Ejections>, leaving: &[Arc<Endpoint>]) -> Health {
+        // Past all ejections nobody is ejected.
+        let nobody = Ejections { now: u64::MAX, generation: 0, panic_threshold: 0 };
+        let ejections = ejections.unwrap_or(nobody);
+        let mut health = self.work_out(ejections);
+        let is_of = |level: &Level, endpoint: &Endpoint| {
+            level.members.iter().any(|member| member.endpoint().address == endpoint.address)
+        };
+        let mut levels = self.healths(ejections.now);
+        for two in leaving.chunks_exact(UPDATE_FREQUENCY) {
+            for (level, health) in self.levels.iter().zip(&mut levels) {
+                if two.iter().any(|endpoint| is_of(level, endpoint)) {
+                    *health = LevelHealth::default();
+                }
+            }
+            if levels.iter().all(|level| level.healthy == 0) {
+                levels = self.healths(ejections.now);
+            }
+        }
+        health.load.load = PriorityLoad::of(&levels, 0).load;
+        health
+    }
+
+    fn healths(&self, now: u64) -> Vec<LevelHealth> {
+        let healthy =
+            |members: &[Arc<Member>]| members.iter().filter(|member| !member.detector().is_ejected_at(now)).count();
+        let health = |level: &Level| LevelHealth::new(healthy(&level.members) as u64, level.members.len() as u64);
+        self.levels.iter().map(health).collect()
     }
 
     fn work_out(&self, Ejections { now, generation, panic_threshold }: Ejections) -> Health {

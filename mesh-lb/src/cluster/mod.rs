@@ -344,6 +344,18 @@ impl Cluster {
         rng: &mut impl Rng,
         tried: &[Arc<Endpoint>],
     ) -> Option<Arc<Member>> {
+        self.pick_leaving(hash, now, rng, tried, &[])
+    }
+
+    /// The same for an attempt that should leave the levels of these endpoints.
+    pub(crate) fn pick_leaving(
+        &self,
+        hash: Option<u64>,
+        now: Instant,
+        rng: &mut impl Rng,
+        tried: &[Arc<Endpoint>],
+        leaving: &[Arc<Endpoint>],
+    ) -> Option<Arc<Member>> {
         let by = match &self.0.policy.load_balancer {
             LoadBalancer::ConsistentHash(policy) => By {
                 hash,
@@ -355,7 +367,7 @@ impl Cluster {
         };
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
-        let filter = Filter { ejected_at: None, tried, warmup, by };
+        let filter = Filter { ejected_at: None, tried, leaving, warmup, by };
         self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 

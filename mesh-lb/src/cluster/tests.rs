@@ -507,6 +507,27 @@ fn a_retry_leaves_its_level_only_for_one_with_load() {
     assert!(about(counts[1], 0.7) && about(counts[2], 0.3), "all tried: {counts:?}");
 }
 
+/// istio HTTPRetry.retryRemoteLocalities: after two attempts on a level the others are asked, and in the end all again.
+#[test]
+fn a_retry_leaves_the_levels_of_every_two_attempts() {
+    let (cluster, now, mut rng) = (placed(OUTLIER), clock::now(), SplitMix64(3));
+    let (all, members) = (cluster.endpoints(), cluster.members());
+    let mut level_of = |leaving: &[usize]| {
+        let leaving: Vec<_> = leaving.iter().map(|index| Arc::clone(&all[*index])).collect();
+        let picked = cluster.pick_leaving(None, now, &mut rng, &[], &leaving).unwrap();
+        [0, 0, 1, 2][members.iter().position(|member| Arc::ptr_eq(member, &picked)).unwrap()]
+    };
+    for (leaving, level) in
+        [(&[][..], 0), (&[0], 0), (&[0, 1], 1), (&[0, 0, 2], 1), (&[0, 1, 2, 2], 2), (&[0, 1, 2, 2, 3, 3], 0)]
+    {
+        assert!((0..20).all(|_| level_of(leaving) == level), "{leaving:?}");
+    }
+    // Who is ejected is no more there for it.
+    cluster.record(&members[2], Outcome::ServerError, now);
+    let leaving = [0, 1].map(|index| Arc::clone(&all[index]));
+    assert!(Arc::ptr_eq(&cluster.pick_leaving(None, now, &mut rng, &[], &leaving).unwrap(), &members[3]));
+}
+
 /// istio LocalityLoadBalancerSetting.distribute; measured on Envoy 1.40: 80 with one of two ejected against 20 is 56 : 20.
 #[test]
 fn shares_of_places() {

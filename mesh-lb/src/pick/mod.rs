@@ -34,6 +34,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) ejected_at: Option<u64>,
     /// Endpoints of earlier attempts.
     pub(crate) tried: &'a [Arc<Endpoint>],
+    /// Endpoints of earlier attempts whose levels this one should leave.
+    pub(crate) leaving: &'a [Arc<Endpoint>],
     /// How new members start, and the time since the cluster's epoch.
     pub(crate) warmup: Option<(&'a Warmup, u64)>,
     /// Where in a table of hashes to look.

@@ -6,8 +6,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{ConsistentHash, HashTable, OutlierDetection, random::SplitMix64};
 
-const ALL: Filter<'static> =
-    Filter { ejected_at: None, tried: &[], warmup: None, by: By { hash: None, ejections: 0, in_flight: 0 } };
+const ALL: Filter<'static> = Filter {
+    ejected_at: None,
+    tried: &[],
+    leaving: &[],
+    warmup: None,
+    by: By { hash: None, ejections: 0, in_flight: 0 },
+};
 
 /// A Maglev table is even to a slot; a ring is not, and has tests of its own.
 fn policies() -> [LoadBalancer; 4] {

@@ -59,6 +59,7 @@ struct Again<B, C> {
     cluster: C,
     policy: Arc<RoutePolicy<C>>,
     tried: Vec<Arc<Endpoint>>,
+    leaving: Vec<Arc<Endpoint>>,
     /// Held while a retry is under way.
     permit: Option<RetryPermit>,
     /// Was it sent again already, outside of the policy?
@@ -86,6 +87,7 @@ where
             cluster: cluster.clone(),
             policy: Arc::clone(&policy),
             tried: Vec::new(),
+            leaving: Vec::new(),
             permit: None,
             resent: false,
             roll,
@@ -129,7 +131,7 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         count_attempt(&mut request, attempts);
         let tried = self.tried.iter().chain(&failed.exchange().endpoint).cloned().collect();
         // A key's endpoint stays its endpoint: it is a connection that ended.
-        let attempt = Attempt { number: attempts - 1, tried, insists: false };
+        let attempt = Attempt { number: attempts - 1, tried, ..Attempt::default() };
         Some(Routed { request, cluster: self.cluster.clone(), policy: Arc::clone(&self.policy), attempt })
     }
 
@@ -153,10 +155,13 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         if policy.avoids_previous() {
             self.tried.extend(endpoint(outcome).cloned());
         }
+        if policy.leaves_localities() {
+            self.leaving.extend(endpoint(outcome).cloned());
+        }
         let mut request = self.head.clone().map(|()| body);
         count_attempt(&mut request, attempts + 1);
         let insists = policy.insists_on_others();
-        let attempt = Attempt { number: attempts, tried: self.tried.clone(), insists };
+        let attempt = Attempt { number: attempts, tried: self.tried.clone(), insists, leaving: self.leaving.clone() };
         let (cluster, policy_of) = (self.cluster.clone(), Arc::clone(&self.policy));
         let after = policy.backoff().wait(attempts, (self.roll)());
         Ok((after, Routed { request, cluster, policy: policy_of, attempt }))

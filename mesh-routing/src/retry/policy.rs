@@ -26,6 +26,7 @@ pub struct RetryPolicy {
     pub(super) on: RetryOn,
     pub(super) backoff: BackOff,
     pub(super) avoid_previous: Option<bool>,
+    pub(super) leave_localities: bool,
 }
 
 /// What to do with the outcome of an attempt.
@@ -47,7 +48,14 @@ impl RetryPolicy {
     /// per-try timeout.
     #[must_use]
     pub fn new(retries: u32, on: RetryOn) -> Self {
-        Self { retries, per_try_timeout: None, on, backoff: BackOff::default(), avoid_previous: None }
+        Self {
+            retries,
+            per_try_timeout: None,
+            on,
+            backoff: BackOff::default(),
+            avoid_previous: None,
+            leave_localities: false,
+        }
     }
 
     /// What Istio does where a rule says nothing (istio retry.go cachedDefaultPolicy): two retries on connect
@@ -133,6 +141,12 @@ impl RetryPolicy {
     #[must_use]
     pub fn avoids_previous(&self) -> bool {
         self.avoid_previous.unwrap_or(true)
+    }
+
+    /// Do attempts leave the levels of priority that others went to (`retryRemoteLocalities`)?
+    #[must_use]
+    pub fn leaves_localities(&self) -> bool {
+        self.leave_localities
     }
 
     /// Are they avoided even where consistent hashing chose them?

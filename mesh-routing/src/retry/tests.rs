@@ -288,6 +288,27 @@ async fn previous_hosts_are_avoided() {
     }
 }
 
+/// istio HTTPRetry.retryRemoteLocalities: said of every attempt's endpoint, whether or not hosts are avoided.
+#[tokio::test(start_paused = true)]
+async fn remote_localities_are_asked_for() {
+    let endpoint = Arc::new(Endpoint::new("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap()));
+    for (remote, expected) in [(false, [0, 0, 0]), (true, [0, 1, 2])] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (leaving, here) = (Arc::clone(&seen), Arc::clone(&endpoint));
+        let service = RetryLayer::new().layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
+            leaving.lock().unwrap().push(routed.attempt.leaving.len());
+            assert!(routed.attempt.tried.is_empty());
+            let mut response = status(503).unwrap();
+            Exchange::of(&mut response).endpoint = Some(Arc::clone(&here));
+            async { Ok::<_, Error>(response) }
+        }));
+        let mut retry = RetryPolicy::new(2, RetryOn::parse("5xx").unwrap());
+        (retry.avoid_previous, retry.leave_localities) = (Some(false), remote);
+        service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Budget(Name, Arc<AtomicU32>);
 

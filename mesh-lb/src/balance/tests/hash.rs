@@ -132,7 +132,7 @@ async fn a_retry_stays_unless_the_route_insists() {
             let first = ring.pick(hash, 0).unwrap();
             let mut routed = Routed::new(user(n), cluster.clone(), ());
             let tried = vec![Arc::clone(cluster.members()[first].endpoint())];
-            routed.attempt = Attempt { number: 1, tried, insists };
+            routed.attempt = Attempt { number: 1, tried, insists, leaving: Vec::new() };
             let (endpoint, _) = went(&layer, routed).await;
             assert_eq!(endpoint == FIVE[first], stays, "{insists}");
             if insists {
