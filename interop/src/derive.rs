@@ -212,7 +212,7 @@ fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
 fn outside(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
     let port = *dice.pick(&PORTS);
     let aim = |host: &str| Aim { host: host.into(), port, entry: Match::default(), cors: false, limits: [None; 2] };
-    let unknown = (*dice.pick(&["elsewhere.test", "[::1]", "192.0.2.1"])).to_owned();
+    let unknown = (*dice.pick(&["elsewhere.test", "[::1]", "192.0.2.1", ""])).to_owned();
     for name in own_hosts(table.number).iter().chain([&unknown]).skip(dice.below(5)) {
         let known =
             hosts.iter().filter(|host| host.port == port).any(|host| host.domains.iter().any(|d| covers(d, name)));
