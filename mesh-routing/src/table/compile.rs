@@ -1,19 +1,21 @@
 //! Compiling VirtualServices, for one client, against the registry.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use mesh_core::{
-    ClusterHandle, ClusterName, MeshConfig, OutboundTrafficPolicy, Reason, ServiceName, Workload,
+    CLUSTER_DOMAIN, ClusterHandle, ClusterName, HostPattern, MeshConfig, OutboundTrafficPolicy, Reason, ServiceName,
+    Workload,
     config::{Issue, Issues},
-    registry::{Registry, Service},
+    registry::{Protocol, Registry, Service, ServicePort},
 };
 
 use super::{
     Destination, Route, RouteTable,
     hosts::HostMap,
+    owners::{Owners, UNREGISTERED_PORT},
     route::{Action, Destinations, Entry, VirtualHost},
 };
 use crate::{
@@ -42,6 +44,9 @@ pub struct CompileInput<'a> {
     pub default_retry: Option<RetryPolicy>,
 }
 
+/// What the hosts of Kubernetes services end in.
+const CLUSTER_SUFFIX: &str = ".svc.cluster.local";
+
 impl<C: ClusterHandle> RouteTable<C> {
     /// Compile. `clusters` gives the handle of a cluster, or `None` for one that is not defined: its route stays and
     /// answers 503 (NC). Warnings go to `issues`.
@@ -53,8 +58,7 @@ impl<C: ClusterHandle> RouteTable<C> {
     ) -> Self {
         let virtual_services = &*model::merge(input.virtual_services, issues);
         let input = &CompileInput { virtual_services, ..input.clone() };
-        let (warned, names, shared) = (HashSet::new(), HashMap::new(), HashMap::new());
-        let mut compiler = Compiler { input, clusters, issues, warned, names, shared };
+        let mut compiler = Compiler { input, clusters, issues, warned: HashSet::new(), names: HashMap::new() };
         let mut hosts = HostMap::default();
         compiler.hosts(&mut hosts);
         let passthrough = match input.mesh.outbound_traffic_policy {
@@ -69,28 +73,114 @@ impl<C: ClusterHandle> RouteTable<C> {
     }
 }
 
-pub(super) struct Compiler<'a, C> {
-    pub(super) input: &'a CompileInput<'a>,
+struct Compiler<'a, C> {
+    input: &'a CompileInput<'a>,
     clusters: &'a mut dyn FnMut(&ClusterName) -> Option<C>,
-    pub(super) issues: &'a mut Issues,
+    issues: &'a mut Issues,
     /// Destinations that were warned about: a rule is compiled once per host and port.
     warned: HashSet<*const Issue>,
     /// One name per cluster, shared.
     names: HashMap<ClusterName, Arc<ClusterName>>,
-    /// What a VirtualService has on a port is the same for all of its hosts.
-    pub(super) shared: HashMap<Shared, Option<Arc<VirtualHost<C>>>>,
 }
 
-/// A VirtualService, and the port that it was compiled for, in its entries and its destinations; no port where it is the
-/// same on all of them.
-pub(super) type Shared = (*const VirtualService, Option<(Option<u16>, u16)>);
-
 impl<'a, C: ClusterHandle> Compiler<'a, C> {
+    fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
+        let mut owners = Owners::new(self.input.virtual_services, self.input.workload, self.issues);
+        let client = &*self.input.workload.namespace;
+        // Names other than a service's own, in the order in which Istio gives them away (istio dedupeDomains).
+        let mut claims = Vec::new();
+        for service in self.input.registry.services() {
+            if !service.export_to.includes(&service.name.namespace, client) {
+                continue;
+            }
+            // http rules are for HTTP: Istio proxies other protocols as bytes.
+            let is_http =
+                |port: &&ServicePort| !matches!(port.protocol, Protocol::Tcp | Protocol::Tls | Protocol::Https);
+            let http: Vec<_> = service.ports.iter().filter(is_http).map(|port| port.number).collect();
+            let candidates = owners.of(service, &http);
+            for port in service.ports.iter().map(|port| port.number) {
+                let candidates = if http.contains(&port) { &*candidates } else { &[] };
+                let (order, host) = self.service_host(service, port, candidates);
+                hosts.insert(&service.pattern, Some(port), Arc::clone(&host));
+                let rank = order.map_or(usize::MAX, |order| 2 * order + 1);
+                let alias = |alias: String| (rank, HostPattern::Exact(alias.into()), port, Arc::clone(&host));
+                claims.extend(domains(service, client).into_iter().map(alias));
+            }
+        }
+        // Where Istio has no virtual host: hosts of no service, on other ports than 80.
+        let (mut elsewhere, mut settled) = (Vec::new(), HashSet::new());
+        for owner in owners.iter() {
+            let pattern = owner.pattern;
+            // A name inside the cluster that no service has is a slip of the pen, or a service yet to come.
+            if owners.is_outside(pattern)
+                && owners.is_first(owner)
+                && pattern.exact().is_some_and(|host| host.ends_with(CLUSTER_SUFFIX))
+            {
+                let message = format!("host {pattern} is no service of the registry: the rules are for nobody");
+                self.issues.push(owner.place.warning(message));
+            }
+            let (vs, outside) = (owner.virtual_service, owners.is_outside(pattern));
+            let ports = owners.ports(owner);
+            let entries = vs.rules().iter().flat_map(|rule| &rule.matches);
+            let named: BTreeSet<u16> = entries.filter_map(|matcher| matcher.port).collect();
+            let rest = if outside { self.host(vs, None, UNREGISTERED_PORT) } else { None };
+            for port in &ports {
+                // What no entry asks the port of is the same on all of them.
+                let same = rest.clone().filter(|_| *port == UNREGISTERED_PORT && !named.contains(port));
+                let host = same.or_else(|| self.host(vs, Some(*port), *port));
+                claims.extend(host.map(|host| (2 * owner.order, pattern.clone(), *port, host)));
+            }
+            if outside && !settled.contains(pattern) {
+                let named = named.difference(&ports).map(|port| (Some(*port), self.host(vs, Some(*port), *port)));
+                elsewhere.extend(named.filter_map(|(port, host)| Some((pattern, port, host?))));
+                if let Some(rest) = rest {
+                    settled.insert(pattern);
+                    elsewhere.push((pattern, None, rest));
+                }
+            }
+        }
+        claims.sort_by_key(|(rank, ..)| *rank);
+        for (_, pattern, port, host) in claims {
+            hosts.insert(&pattern, Some(port), host);
+        }
+        for (pattern, port, host) in elsewhere {
+            hosts.insert(pattern, port, host);
+        }
+    }
+
+    /// The virtual host of a service on a port: with the rules of the first candidate that has some there.
+    fn service_host(
+        &mut self,
+        service: &Service,
+        port: u16,
+        candidates: &[(usize, &VirtualService)],
+    ) -> (Option<usize>, Arc<VirtualHost<C>>) {
+        for (order, owner) in candidates {
+            if let Some(host) = self.host(owner, Some(port), port) {
+                return (Some(*order), host);
+            }
+        }
+        // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
+        let policy = RoutePolicy {
+            name: Some("default".into()),
+            retry: self.input.default_retry.clone(),
+            ..RoutePolicy::default()
+        };
+        let name = ClusterName { service: service.name.clone(), port, subset: None };
+        let destination = self.destination(name, Arc::new(policy));
+        (None, Arc::new(VirtualHost::new(vec![Entry { matcher: None, route: Route::to(destination) }])))
+    }
+
+    fn host(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Option<Arc<VirtualHost<C>>> {
+        let entries = self.entries(owner, port, dialled);
+        (!entries.is_empty()).then(|| Arc::new(VirtualHost::new(entries)))
+    }
+
     /// The routes of a VirtualService for a port; `None` for all that none of its entries names.
     ///
     /// istio BuildHTTPRoutesForVirtualService: it is compiled for each port, and one that has no route on a port counts as
     /// absent there.
-    pub(super) fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
+    fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
         let mut entries = Vec::new();
         for rule in owner.rules() {
             if rule.matches.is_empty() {
@@ -260,7 +350,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         }
     }
 
-    pub(super) fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy<C>>) -> Destination<C> {
+    fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy<C>>) -> Destination<C> {
         let cluster = (self.clusters)(&name);
         let name = self.names.entry(name).or_insert_with_key(|name| Arc::new(name.clone()));
         Destination { name: Arc::clone(name), cluster, policy, redirect: None }
@@ -296,4 +386,35 @@ fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
         (rule, Some(matched)) => Some(format!("{}.{matched}", rule.unwrap_or_default()).into()),
         (rule, None) => rule.map(Arc::from),
     }
+}
+
+/// The other names by which a service is called from a namespace: with a trailing dot, the short forms of a
+/// Kubernetes name, virtual addresses.
+///
+/// istio generateVirtualHostDomains, GenerateAltVirtualHosts: the bare name only from the same namespace.
+fn domains(service: &Service, client: &str) -> Vec<String> {
+    let HostPattern::Exact(host) = &service.pattern else { return Vec::new() };
+    let mut domains = alternatives(&ServiceName { host: Arc::clone(host), ..service.name.clone() }, client);
+    for alias in &service.aliases {
+        domains.push(alias.host.to_string());
+        domains.extend(alternatives(alias, client));
+    }
+    domains.extend(service.addresses.iter().map(|address| match address {
+        std::net::IpAddr::V4(v4) => v4.to_string(),
+        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+    }));
+    domains
+}
+
+/// The forms of a name beside itself: with a trailing dot, and those of a Kubernetes service that leave out its end.
+fn alternatives(ServiceName { host, name, namespace }: &ServiceName, client: &str) -> Vec<String> {
+    let mut forms = vec![format!("{host}.")];
+    if **host == format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}") {
+        forms.push(format!("{name}.{namespace}.svc"));
+        forms.push(format!("{name}.{namespace}"));
+        if **namespace == *client {
+            forms.push(name.to_string());
+        }
+    }
+    forms
 }

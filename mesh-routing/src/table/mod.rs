@@ -9,7 +9,6 @@ mod hosts;
 mod index;
 mod owners;
 mod route;
-mod virtual_hosts;
 
 pub use compile::CompileInput;
 pub use route::{Decision, Destination, Route};

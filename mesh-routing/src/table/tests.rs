@@ -445,24 +445,6 @@ fn a_host_that_is_no_service_of_the_port_is_routed_on_port_80() {
 }
 
 #[test]
-fn hosts_of_one_virtual_service_share_what_is_the_same() {
-    // 5,000 routes are compiled once, whatever the number of hosts and ports that have them.
-    let shared = |http: &str| {
-        let table = compile(&vs("all", &format!("hosts: [two, b, x.test], http: [{{{http}}}]")));
-        let host = |host: &str, port| Arc::clone(table.hosts.find(host, port).unwrap());
-        let hosts = [host("two", 80), host("two", 81), host("b", 9080), host("x.test", 80), host("x.test", 99)];
-        hosts.each_ref().map(|host| Arc::ptr_eq(host, &hosts[0]))
-    };
-    assert_eq!(shared("route: [{destination: {host: b}}]"), [true; 5]);
-    // `two` has two ports: the request's counts
-    assert_eq!(shared("route: [{destination: {host: two}}]"), [true, false, false, true, true]);
-    assert_eq!(
-        shared("match: [{uri: {exact: /}}, {port: 80}], directResponse: {status: 204}"),
-        [true, false, false, true, false]
-    );
-}
-
-#[test]
 fn a_host_outside_the_registry_whose_rules_are_for_other_ports_is_passed_through() {
     // istio BuildHTTPRoutesForVirtualService: without a route there is no virtual host, and so no 404
     contest(
