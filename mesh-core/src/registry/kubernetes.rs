@@ -6,8 +6,8 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Location, Protocol, Resolution, Service, ServicePort, Visibility,
-    selection::Selection,
     service::{Backend, TargetPort},
+    workloads::Workloads,
 };
 use crate::{
     HostPattern, Labels, ServiceName,
@@ -132,10 +132,11 @@ impl KubernetesService {
         self.export_to.includes(&self.name.namespace, client)
     }
 
-    pub(super) fn build(&self, selection: &Selection<'_>, trust_domain: &TrustDomain) -> Service {
+    pub(super) fn build(&self, workloads: &Workloads<'_>, trust_domain: &TrustDomain) -> Service {
         // Kubernetes: a service without a selector has no endpoints of its own.
-        let selected = Some(&self.selector).filter(|selector| !selector.is_empty()).into_iter();
-        let selected = selected.flat_map(|selector| selection.select(&self.name.namespace, selector));
+        let selector = Some(&self.selector).filter(|selector| !selector.is_empty());
+        let selected = selector.into_iter().flat_map(|selector| workloads.select(&self.name.namespace, selector));
+        let selected = selected.filter(|entry| entry.is_dialled());
         Service {
             name: self.name.clone(),
             object: self.object.clone(),

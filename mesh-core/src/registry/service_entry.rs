@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::{
     Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
-    selection::Selection,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
+    workloads::Workloads,
 };
 use crate::{
     HostPattern, Labels, ServiceName,
@@ -149,10 +149,11 @@ impl ServiceEntry {
     }
 
     /// One service for each host.
-    pub(super) fn build(&self, selection: &Selection<'_>, trust_domain: &TrustDomain) -> Vec<Service> {
+    pub(super) fn build(&self, workloads: &Workloads<'_>, trust_domain: &TrustDomain) -> Vec<Service> {
         let selected: Vec<Backend> = match &self.selector {
             Some(selector) => {
-                selection.select(&self.namespace, selector).map(|entry| Backend::Workload(Arc::clone(entry))).collect()
+                let dialled = workloads.select(&self.namespace, selector).filter(|entry| entry.is_dialled());
+                dialled.map(|entry| Backend::Workload(Arc::clone(entry))).collect()
             }
             None => {
                 let dialled = self.endpoints.iter().filter(|entry| entry.is_dialled());

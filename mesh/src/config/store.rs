@@ -1,7 +1,6 @@
 //! The last good version of every object.
 
 use std::{
-    cell::LazyCell,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
@@ -39,10 +38,9 @@ impl Store {
     #[must_use]
     pub(crate) fn update(&self, texts: &Texts, issues: &mut Issues) -> Self {
         let mut next = Self::default();
+        let mut before = None;
         let mut first: HashMap<(String, ObjectRef), (Arc<str>, Position)> = HashMap::new();
         let mut security_is_whole = true;
-        // Only where something is bad, and then once for all that is.
-        let in_force = LazyCell::new(|| self.by_object());
         for (name, text) in &texts.0 {
             let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
             let text = match text {
@@ -86,15 +84,15 @@ impl Store {
                     Read::Bad => {
                         security_is_whole &= !model::is_security(&document);
                         // Wherever it stood before: an object may move from one file to another.
-                        entries.extend(in_force.get(document.object()).copied().cloned());
+                        let before = before.get_or_insert_with(|| self.by_object());
+                        entries.extend(before.get(document.object()).copied().cloned());
                     }
                 }
             }
             if broken {
                 // What stood below the error may still be meant: keep it.
-                let found: HashSet<&ObjectRef> = entries.iter().map(|entry| entry.document.object()).collect();
-                let missing = |entry: &&Entry| !found.contains(entry.document.object());
-                let kept: Vec<Entry> = previous.iter().filter(missing).cloned().collect();
+                let there: HashSet<ObjectRef> = entries.iter().map(|entry| entry.document.object().clone()).collect();
+                let kept = previous.iter().filter(|entry| !there.contains(entry.document.object())).cloned();
                 entries.extend(kept);
             }
             next.files.insert(Arc::clone(name), entries);
@@ -116,12 +114,13 @@ impl Store {
         }
     }
 
+    /// The first of each name, in the order of the files' names.
     fn by_object(&self) -> HashMap<&ObjectRef, &Entry> {
-        let mut entries = HashMap::new();
+        let mut first = HashMap::new();
         for entry in self.files.values().flatten() {
-            entries.entry(entry.document.object()).or_insert(entry);
+            first.entry(entry.document.object()).or_insert(entry);
         }
-        entries
+        first
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
