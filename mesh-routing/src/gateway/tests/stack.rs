@@ -241,3 +241,23 @@ async fn cors_answers_preflights_of_all_origins() {
         assert_eq!(ask(cors, origin).await, said, "{cors} {origin}");
     }
 }
+
+#[test]
+fn an_explanation_names_the_route_and_its_500() {
+    let rules = "{matches: [{path: {value: /v2}}], backendRefs: [{name: b, port: 9080, weight: 9}, {name: gone, port: 80}]}, \
+        {matches: [{path: {type: Exact, value: /old}}]}";
+    let (table, _) = compile_in("default", &http("r", rules));
+    let explanation = table.explain(&super::request("http://a/v2/x", &[]), Some(0.95));
+    assert_eq!(
+        (explanation.virtual_service.as_deref(), explanation.kind.as_deref()),
+        (Some("default/r"), Some("HTTPRoute"))
+    );
+    assert_eq!((explanation.outcome, explanation.status), (crate::explain::Outcome::Unavailable, Some(500)));
+    assert_eq!((explanation.rule_index, explanation.match_index), (Some(0), Some(0)));
+    assert_eq!(explanation.rejected[0].because, "uri exact \"/old\" does not match path \"/v2/x\"");
+    let text = explanation.to_string();
+    assert!(
+        text.contains("outbound|80||gone.default.svc.cluster.local (1 of 10, drawn): not defined, 500 (NC)"),
+        "{text}"
+    );
+}
