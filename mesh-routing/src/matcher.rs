@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
-use mesh_core::{Labels, Workload};
+use mesh_core::{
+    Labels, Workload,
+    config::{Document, Position},
+};
 
 use crate::{RequestHead, string_match::StringMatch};
 
@@ -28,6 +31,14 @@ pub(crate) struct RouteMatch {
     pub(crate) query: Box<[Named<Arc<str>>]>,
     pub(crate) port: Option<u16>,
     pub(crate) source: Source,
+    pub(crate) at: At,
+}
+
+/// Where an entry of a list stands: its number, and its place in the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct At {
+    pub(crate) index: u32,
+    pub(crate) position: Position,
 }
 
 /// What a match asks of the client, decided once when the table is compiled.
@@ -39,6 +50,27 @@ pub(crate) struct Source {
     pub(crate) mesh_gateway: Option<bool>,
     /// The list itself, which a delegate's is compared with.
     pub(crate) gateways: Arc<[String]>,
+}
+
+impl At {
+    /// The place of a field, which is an entry of a list.
+    pub(crate) fn new(document: &Document, path: &str, index: usize) -> Self {
+        let position = document.spec().map_or_else(Position::default, |spec| spec.locate(path));
+        Self { index: u32::try_from(index).unwrap_or(u32::MAX), position }
+    }
+}
+
+/// A condition that a request does not meet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unmet<'a> {
+    Port(u16),
+    Uri(&'a StringMatch),
+    Method(&'a StringMatch),
+    Header(&'a Named<HeaderName>),
+    WithoutHeader(&'a Named<HeaderName>),
+    Query(&'a Named<Arc<str>>),
+    Scheme(&'a StringMatch),
+    Authority(&'a StringMatch),
 }
 
 impl Source {
@@ -53,27 +85,43 @@ impl Source {
 impl RouteMatch {
     /// Does a request match? Pure, and allocates nothing.
     pub(crate) fn matches(&self, head: &RequestHead<'_>) -> bool {
-        let plain = |matcher: &Option<StringMatch>, value: &str| {
-            matcher.as_ref().is_none_or(|matcher| matcher.matches(value.as_bytes()))
-        };
-        self.port.is_none_or(|port| port == head.port)
-            && self.matches_uri(head.path.as_bytes())
-            && plain(&self.method, head.method)
-            && self.headers.iter().all(|condition| has(condition, head.headers))
-            && !self.without_headers.iter().any(|condition| has_or_empty(condition, head.headers))
-            && self.query.iter().all(|condition| match (&condition.value, head.query_parameter(&condition.name)) {
-                (Some(value), Some(found)) => value.matches(found.as_bytes()),
-                (None, found) => found.is_some(),
-                (Some(_), None) => false,
-            })
-            && plain(&self.scheme, head.scheme)
-            && plain(&self.authority, head.authority)
+        self.unmet(head).is_none()
     }
 
-    fn matches_uri(&self, path: &[u8]) -> bool {
-        self.uri
-            .as_ref()
-            .is_none_or(|uri| if self.ignore_uri_case { uri.matches_ignoring_case(path) } else { uri.matches(path) })
+    /// The first condition that does not hold for a request: the one answer to whether it matches and to why not.
+    pub(crate) fn unmet(&self, head: &RequestHead<'_>) -> Option<Unmet<'_>> {
+        fn fails<'a>(matcher: Option<&'a StringMatch>, value: &str) -> Option<&'a StringMatch> {
+            matcher.filter(|matcher| !matcher.matches(value.as_bytes()))
+        }
+        if let Some(port) = self.port.filter(|port| *port != head.port) {
+            return Some(Unmet::Port(port));
+        }
+        if let Some(uri) = self.uri.as_ref().filter(|uri| !self.matches_uri(uri, head.path.as_bytes())) {
+            return Some(Unmet::Uri(uri));
+        }
+        if let Some(method) = fails(self.method.as_ref(), head.method) {
+            return Some(Unmet::Method(method));
+        }
+        if let Some(condition) = self.headers.iter().find(|condition| !has(condition, head.headers)) {
+            return Some(Unmet::Header(condition));
+        }
+        if let Some(condition) = self.without_headers.iter().find(|condition| has_or_empty(condition, head.headers)) {
+            return Some(Unmet::WithoutHeader(condition));
+        }
+        let asked = |condition: &&Named<Arc<str>>| match (&condition.value, head.query_parameter(&condition.name)) {
+            (Some(value), Some(found)) => !value.matches(found.as_bytes()),
+            (None, found) => found.is_none(),
+            (Some(_), None) => true,
+        };
+        if let Some(condition) = self.query.iter().find(asked) {
+            return Some(Unmet::Query(condition));
+        }
+        let scheme = fails(self.scheme.as_ref(), head.scheme).map(Unmet::Scheme);
+        scheme.or_else(|| fails(self.authority.as_ref(), head.authority).map(Unmet::Authority))
+    }
+
+    fn matches_uri(&self, uri: &StringMatch, path: &[u8]) -> bool {
+        if self.ignore_uri_case { uri.matches_ignoring_case(path) } else { uri.matches(path) }
     }
 
     /// istio route.go IsCatchAllRoute: prefix `/` or regex `.*` and no other condition on the request. A port that was

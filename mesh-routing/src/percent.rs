@@ -35,6 +35,11 @@ impl Percent {
         self.0 == 0
     }
 
+    /// In percent, as far as it is counted.
+    pub(crate) fn value(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
     /// Is this draw within the share?
     pub(crate) fn hit(self, roll: u64) -> bool {
         self == Self::ALL || roll % 1_000_000 < u64::from(self.0)

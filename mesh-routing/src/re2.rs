@@ -29,7 +29,7 @@ const CLASS_NOT_SPACE: &str = r"\x00-\x08\x0b\x0e-\x1f\x21-\xff";
 
 /// Compile a pattern for a full match.
 pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
-    Pattern::new(&translate(pattern)?).map_err(|error| reason(&error))
+    Pattern::new(&translate(pattern)?, pattern).map_err(|error| reason(&error))
 }
 
 /// Compile a pattern that is looked for anywhere, as in a regex rewrite.

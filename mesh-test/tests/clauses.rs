@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The sections about plumbing, matches, actions, delegation, and the Gateway API's routes.
+/// The sections about plumbing, matches, actions, delegation, and the Gateway API.
 const SECTIONS: [&str; 5] = ["1.0", "1.1", "1.2", "1.3", "1.10"];
 const MARK: &str = "istio.md ";
 
@@ -120,7 +120,7 @@ fn quotes(root: &Path) -> Vec<Quote> {
             let quote = line.split_once("//").and_then(|(_, comment)| comment.split_once(MARK));
             let Some((section, words)) = quote.and_then(|(_, quote)| quote.split_once(": \"")) else { continue };
             let place = format!("{path}:{}", at + 1);
-            let (words, _) = words.split_once('"').unwrap_or_else(|| panic!("{place}: the quote does not end"));
+            let words = words.trim_end().strip_suffix('"').unwrap_or_else(|| panic!("{place}: the quote does not end"));
             let test = test_of(&lines, at).map(|test| format!("{path} {test}"));
             quotes.push(Quote { section: section.to_owned(), words: plain(words), test, place });
         }

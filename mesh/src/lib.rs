@@ -60,9 +60,9 @@ mod signal;
 
 pub use body::Body;
 pub use builder::{Builder, Dangerous, StartError};
-pub use config::Config;
 #[cfg(any(test, fuzzing))]
 pub use config::hostile;
+pub use config::{ClientView, Config};
 pub use connect::{ConnectionBody, Connector};
 pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
@@ -73,7 +73,7 @@ pub use mesh_core::{
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},
 };
-pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket};
+pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket, explain};
 pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};
 

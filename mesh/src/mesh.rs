@@ -21,6 +21,7 @@ use mesh_core::{
     registry::{Registry, Resolve},
 };
 use mesh_lb::{ClusterSet, Clusters};
+use mesh_routing::Explanation;
 use mesh_tls::{Acceptor, IdentityHandle};
 use tower::Layer as _;
 use tower_service::Service;
@@ -129,6 +130,13 @@ impl Mesh {
     #[must_use]
     pub fn client<B>(&self) -> Client<B> {
         Outbound::client(&self.inner)
+    }
+
+    /// What would become of a request, and why, by the routes in force now. Nothing is sent, and nothing is drawn: a route
+    /// with several destinations lists them.
+    #[must_use]
+    pub fn explain<B>(&self, request: &Request<B>) -> Explanation {
+        self.inner.outbound.routes.load().explain(request, None)
     }
 
     /// The outbound stack without its connections, as a layer over any HTTP client: reqwest's, for instance.

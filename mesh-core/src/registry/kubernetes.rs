@@ -5,8 +5,9 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
+    Location, Protocol, Resolution, Service, ServicePort, Visibility,
     service::{Backend, TargetPort},
+    workloads::Workloads,
 };
 use crate::{
     HostPattern, Labels, ServiceName,
@@ -131,14 +132,11 @@ impl KubernetesService {
         self.export_to.includes(&self.name.namespace, client)
     }
 
-    pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Service {
+    pub(super) fn build(&self, workloads: &Workloads<'_>, trust_domain: &TrustDomain) -> Service {
         // Kubernetes: a service without a selector has no endpoints of its own.
-        let selected = workloads.iter().filter(|entry| {
-            !self.selector.is_empty()
-                && entry.is_dialled()
-                && entry.namespace == self.name.namespace
-                && entry.labels.contains_all(&self.selector)
-        });
+        let selector = Some(&self.selector).filter(|selector| !selector.is_empty());
+        let selected = selector.into_iter().flat_map(|selector| workloads.select(&self.name.namespace, selector));
+        let selected = selected.filter(|entry| entry.is_dialled());
         Service {
             name: self.name.clone(),
             object: self.object.clone(),

@@ -29,8 +29,9 @@ mod resolve;
 mod service;
 mod service_entry;
 mod workload_entry;
+mod workloads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 pub use kubernetes::KubernetesService;
 pub use resolve::{Resolve, SystemResolver};
@@ -39,15 +40,18 @@ pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 
 use crate::{
-    HostPattern, ServiceName,
+    ServiceName,
     config::{Document, Issues},
     identity::TrustDomain,
 };
+use workloads::Workloads;
 
 /// Every service the mesh knows, by host.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     services: BTreeMap<Arc<str>, Arc<Service>>,
+    /// Those with a wildcard host, the most specific first.
+    wildcards: Vec<Arc<Service>>,
     /// Other names, with the host of the service that they stand for.
     aliases: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -75,6 +79,7 @@ impl Registry {
     #[must_use]
     pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
+        let workloads = Workloads::new(&sources.workload_entries);
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
         let mut aliases: BTreeMap<Arc<str>, (&ServiceName, &Arc<str>)> = BTreeMap::new();
         for service in &sources.services {
@@ -84,7 +89,7 @@ impl Registry {
             if let Some(alias) = service.alias() {
                 aliases.entry(Arc::clone(&alias.0.host)).or_insert(alias);
             } else {
-                let built = service.build(&sources.workload_entries, trust_domain);
+                let built = service.build(&workloads, trust_domain);
                 services.entry(Arc::clone(&built.name.host)).or_insert(built);
             }
         }
@@ -93,7 +98,7 @@ impl Registry {
         let (own, others): (Vec<_>, Vec<_>) =
             sources.service_entries.iter().partition(|entry| **entry.namespace() == *namespace);
         for entry in own.into_iter().chain(others) {
-            for built in entry.build(&sources.workload_entries, trust_domain) {
+            for built in entry.build(&workloads, trust_domain) {
                 if !visible(&built, entry.namespace()) {
                     continue;
                 }
@@ -116,8 +121,11 @@ impl Registry {
             Some((Arc::clone(&name.host), Arc::clone(&service.name.host)))
         });
         let aliases = aliases.collect();
-        let services = services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect();
-        Self { services, aliases }
+        let services: BTreeMap<_, _> = services.into_iter().map(|(host, service)| (host, Arc::new(service))).collect();
+        let with_wildcard = services.values().filter(|service| service.pattern.exact().is_none());
+        let mut wildcards: Vec<_> = with_wildcard.cloned().collect();
+        wildcards.sort_by_key(|service| Reverse(service.pattern.specificity()));
+        Self { services, wildcards, aliases }
     }
 
     /// Read and build from documents in one go, as a client in the namespace `default` sees them; kinds that are not
@@ -150,12 +158,7 @@ impl Registry {
     #[must_use]
     pub fn service_for(&self, host: &str) -> Option<&Arc<Service>> {
         let named = self.services.get(host).or_else(|| self.services.get(self.aliases.get(host)?));
-        named.or_else(|| {
-            self.services
-                .values()
-                .filter(|service| !matches!(service.pattern, HostPattern::Exact(_)) && service.pattern.matches(host))
-                .max_by_key(|service| service.pattern.specificity())
-        })
+        named.or_else(|| self.wildcards.iter().find(|service| service.pattern.matches(host)))
     }
 
     /// All services, sorted by host.

@@ -8,6 +8,7 @@ use super::{
     Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
+    workloads::Workloads,
 };
 use crate::{
     HostPattern, Labels, ServiceName,
@@ -148,14 +149,12 @@ impl ServiceEntry {
     }
 
     /// One service for each host.
-    pub(super) fn build(&self, workloads: &[Arc<WorkloadEntry>], trust_domain: &TrustDomain) -> Vec<Service> {
+    pub(super) fn build(&self, workloads: &Workloads<'_>, trust_domain: &TrustDomain) -> Vec<Service> {
         let selected: Vec<Backend> = match &self.selector {
-            Some(selector) => workloads
-                .iter()
-                .filter(|entry| entry.namespace == self.namespace && entry.labels.contains_all(selector))
-                .filter(|entry| entry.is_dialled())
-                .map(|entry| Backend::Workload(Arc::clone(entry)))
-                .collect(),
+            Some(selector) => {
+                let dialled = workloads.select(&self.namespace, selector).filter(|entry| entry.is_dialled());
+                dialled.map(|entry| Backend::Workload(Arc::clone(entry))).collect()
+            }
             None => {
                 let dialled = self.endpoints.iter().filter(|entry| entry.is_dialled());
                 dialled.map(|entry| Backend::Workload(Arc::clone(entry))).collect()
@@ -201,7 +200,7 @@ fn read_hosts(spec: &Spec, document: &Document, issues: &mut Issues) -> Vec<Host
     let mut hosts = Vec::with_capacity(spec.hosts.len());
     for (index, host) in spec.hosts.iter().enumerate() {
         let path = format!("hosts[{index}]");
-        match host.parse::<HostPattern>() {
+        match HostPattern::parse_domain(host) {
             Ok(HostPattern::Any) => issues.push(document.error(path, format!("invalid host {host}"))),
             Ok(HostPattern::Suffix(_)) if dns && spec.endpoints.is_empty() && spec.workload_selector.is_none() => {
                 let mode = if matches!(spec.resolution, SpecResolution::Dns) { "DNS" } else { "DNS_ROUND_ROBIN" };

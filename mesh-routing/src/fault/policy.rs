@@ -27,9 +27,24 @@ impl Fault {
     /// Draw. istio networking/v1alpha3 HTTPFaultInjection: "delay and abort faults are independent of one another,
     /// even if both are specified simultaneously."
     pub fn decide(&self, mut roll: impl FnMut() -> u64) -> FaultDecision {
+        self.decide_by(|percent| percent.hit(roll()))
+    }
+
+    /// The same where somebody else says which shares apply.
+    pub(crate) fn decide_by(&self, mut applies: impl FnMut(Percent) -> bool) -> FaultDecision {
         FaultDecision {
-            delay: self.delay.and_then(|(delay, percent)| percent.hit(roll()).then_some(delay)),
-            abort: self.abort.and_then(|(reason, percent)| percent.hit(roll()).then_some(reason)),
+            delay: self.delay.and_then(|(delay, percent)| applies(percent).then_some(delay)),
+            abort: self.abort.and_then(|(reason, percent)| applies(percent).then_some(reason)),
         }
+    }
+
+    /// What may happen, and how often.
+    pub(crate) fn delay(&self) -> Option<(Duration, Percent)> {
+        self.delay
+    }
+
+    /// What may happen, and how often.
+    pub(crate) fn abort(&self) -> Option<(Reason, Percent)> {
+        self.abort
     }
 }

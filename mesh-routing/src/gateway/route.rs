@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     RetryOn, RetryPolicy,
+    matcher::{At, RouteMatch},
     retry::BackOff,
-    virtual_service::{Action, Place, Retries, Rule},
+    virtual_service::{Action, Lender, Place, Retries, Rule},
 };
 
 /// An HTTPRoute, checked.
@@ -234,8 +235,12 @@ impl Parser<'_> {
         }
         self.timeouts(&at, spec, &mut rule);
         let matches = matches.iter().enumerate();
-        let matches = matches.map(|(i, matcher)| self.http_match(&format!("{at}.matches[{i}]"), matcher)).collect();
-        RouteRule { matches, rule }
+        let matches = matches.map(|(i, matcher)| {
+            let at = format!("{at}.matches[{i}]");
+            let matched = self.http_match(&at, matcher);
+            self.placed(matched, &at, i)
+        });
+        RouteRule { matches: matches.collect(), rule }
     }
 
     fn grpc_rule(&mut self, index: usize, spec: GrpcRule) -> RouteRule {
@@ -245,8 +250,16 @@ impl Parser<'_> {
         let backends: Vec<_> = spec.backend_refs.into_iter().map(BackendRef::from).collect();
         let (rule, _) = self.rule(index, spec.name.as_deref(), &filters, &backends, false);
         let matches = spec.matches.iter().enumerate();
-        let matches = matches.map(|(i, matcher)| self.grpc_match(&format!("{at}[{i}]"), matcher)).collect();
-        RouteRule { matches, rule }
+        let matches = matches.map(|(i, matcher)| {
+            let at = format!("{at}[{i}]");
+            let matched = self.grpc_match(&at, matcher);
+            self.placed(matched, &at, i)
+        });
+        RouteRule { matches: matches.collect(), rule }
+    }
+
+    fn placed(&self, matched: Match, path: &str, index: usize) -> Match {
+        Match { matcher: RouteMatch { at: At::new(self.document, path, index), ..matched.matcher }, ..matched }
     }
 
     /// The rule, and whether it is a redirect.
@@ -270,7 +283,7 @@ impl Parser<'_> {
             matches: Vec::new(),
             action: redirect.map_or(action, Action::Redirect),
             weighted,
-            headers: Some(headers),
+            headers: Some(Box::new(headers)),
             timeout: None,
             retries: Retries::Default,
             fault: None,
@@ -280,6 +293,8 @@ impl Parser<'_> {
             mirror_share: None,
             mirrors: Some(mirrors),
             route: Some(format!("{namespace}/{route}").into()),
+            lender: Some(Arc::new(Lender::new(self.document))),
+            at: At::new(self.document, &at, index),
         };
         (rule, redirects)
     }

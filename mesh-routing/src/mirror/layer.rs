@@ -107,7 +107,7 @@ where
 }
 
 /// A connection that changes its protocol cannot be rehearsed.
-fn can_be_mirrored<B>(request: &Request<B>) -> bool {
+pub(crate) fn can_be_mirrored<B>(request: &Request<B>) -> bool {
     request.method() != Method::CONNECT && !request.headers().contains_key(header::UPGRADE)
 }
 

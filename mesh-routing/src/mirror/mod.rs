@@ -15,6 +15,7 @@ mod spec;
 use std::sync::Arc;
 
 pub use body::MirrorBody;
+pub(crate) use layer::can_be_mirrored;
 pub use layer::{MirrorLayer, Mirroring};
 pub(crate) use spec::{MirrorSpec, share};
 

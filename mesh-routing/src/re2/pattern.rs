@@ -26,6 +26,8 @@ pub(crate) struct Pattern {
     literals: Literals,
     /// In the form that has one meaning only.
     translated: Box<str>,
+    /// As it was written.
+    text: Box<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,12 +38,12 @@ enum Machine {
 }
 
 impl Pattern {
-    pub(super) fn new(translated: &str) -> Result<Self, regex::Error> {
+    pub(super) fn new(translated: &str, text: &str) -> Result<Self, regex::Error> {
         let machine = match table(translated) {
             Some(table) => Machine::Table(table),
             None => Machine::General(super::build(&super::whole(translated))?),
         };
-        Ok(Self { machine, literals: Literals::of(translated), translated: translated.into() })
+        Ok(Self { machine, literals: Literals::of(translated), translated: translated.into(), text: text.into() })
     }
 
     /// Does the whole value match?
@@ -53,6 +55,10 @@ impl Pattern {
             }
             Machine::General(regex) => regex.is_match(value),
         }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(crate) fn literals(&self) -> &Literals {
@@ -89,10 +95,10 @@ mod tests {
 
     #[test]
     fn what_is_too_large_for_a_table_matches_all_the_same() {
-        let pattern = Pattern::new("(?:a|b)*a(?:a|b){12}").unwrap();
+        let pattern = Pattern::new("(?:a|b)*a(?:a|b){12}", "").unwrap();
         assert!(matches!(pattern.machine, Machine::General(_)));
         assert!(!pattern.is_match(b"babbbbbbbbbbbbbb") && pattern.is_match(b"babbbbbbbbbbbb"));
-        assert!(matches!(Pattern::new("/a/[0-9]+/.*").unwrap().machine, Machine::Table(_)));
+        assert!(matches!(Pattern::new("/a/[0-9]+/.*", "").unwrap().machine, Machine::Table(_)));
     }
 
     proptest! {
@@ -102,7 +108,7 @@ mod tests {
             values in proptest::collection::vec("[abAB\n]{0,6}", 20),
         ) {
             let (Some(_), Ok(pattern), Ok(regex)) =
-                (table(&pattern), Pattern::new(&pattern), super::super::build(&super::super::whole(&pattern))) else { return Ok(()) };
+                (table(&pattern), Pattern::new(&pattern, ""), super::super::build(&super::super::whole(&pattern))) else { return Ok(()) };
             for value in values {
                 prop_assert_eq!(pattern.is_match(value.as_bytes()), regex.is_match(value.as_bytes()), "{:?}", value);
             }

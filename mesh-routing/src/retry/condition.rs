@@ -86,6 +86,14 @@ impl RetryOn {
         Ok(Self { tokens, statuses: statuses.into() })
     }
 
+    /// The words and codes, in Istio's order; those that never hold are left out.
+    pub(crate) fn words(&self) -> impl Iterator<Item = String> {
+        let coded = !self.statuses.is_empty();
+        let tokens = WORDS.iter().filter(|(_, token)| self.has(*token));
+        let tokens = tokens.filter(move |(_, token)| !(coded && *token == RETRIABLE_STATUS_CODES));
+        tokens.map(|(word, _)| (*word).to_owned()).chain(self.statuses.iter().map(|code| code.as_str().to_owned()))
+    }
+
     fn has(&self, any_of: u32) -> bool {
         self.tokens & any_of != 0
     }

@@ -111,6 +111,12 @@ impl RetryPolicy {
         self.retries
     }
 
+    /// Under which conditions.
+    #[must_use]
+    pub fn retry_on(&self) -> &RetryOn {
+        &self.on
+    }
+
     /// Time for each attempt.
     #[must_use]
     pub fn per_try_timeout(&self) -> Option<Duration> {

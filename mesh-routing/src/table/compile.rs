@@ -14,9 +14,10 @@ use mesh_core::{
 
 use super::{
     Destination, Route, RouteTable,
+    bystanders::Bystanders,
     hosts::HostMap,
-    owners::{Owners, UNREGISTERED_PORT},
-    route::{Action, Destinations, Entry, VirtualHost},
+    owners::{Owner, Owners, UNREGISTERED_PORT},
+    route::{About, Action, Destinations, Entry, Origin, VirtualHost},
 };
 use crate::{
     RetryPolicy, RoutePolicy, VirtualService,
@@ -58,7 +59,9 @@ impl<C: ClusterHandle> RouteTable<C> {
     ) -> Self {
         let virtual_services = &*model::merge(input.virtual_services, issues);
         let input = &CompileInput { virtual_services, ..input.clone() };
-        let mut compiler = Compiler { input, clusters, issues, warned: HashSet::new(), names: HashMap::new() };
+        let bystanders = Bystanders::default();
+        let mut compiler =
+            Compiler { input, clusters, issues, warned: HashSet::new(), names: HashMap::new(), bystanders };
         let mut hosts = HostMap::default();
         compiler.hosts(&mut hosts);
         let passthrough = match input.mesh.outbound_traffic_policy {
@@ -69,7 +72,9 @@ impl<C: ClusterHandle> RouteTable<C> {
                 Some(compiler.destination(ClusterName::passthrough(), Arc::new(policy)))
             }
         };
-        Self { hosts, passthrough, path_normalization: input.mesh.path_normalization }
+        let bystanders = compiler.bystanders;
+        let path_normalization = input.mesh.path_normalization;
+        Self { hosts, passthrough, path_normalization, bystanders, client: input.workload.clone() }
     }
 }
 
@@ -81,11 +86,13 @@ struct Compiler<'a, C> {
     warned: HashSet<*const Issue>,
     /// One name per cluster, shared.
     names: HashMap<ClusterName, Arc<ClusterName>>,
+    bystanders: Bystanders,
 }
 
 impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn hosts(&mut self, hosts: &mut HostMap<Arc<VirtualHost<C>>>) {
-        let mut owners = Owners::new(self.input.virtual_services, self.input.workload, self.issues);
+        let CompileInput { virtual_services, workload, .. } = self.input;
+        let mut owners = Owners::new(virtual_services, workload, &mut self.bystanders, self.issues);
         let client = &*self.input.workload.namespace;
         // Names other than a service's own, in the order in which Istio gives them away (istio dedupeDomains).
         let mut claims = Vec::new();
@@ -99,8 +106,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             let http: Vec<_> = service.ports.iter().filter(is_http).map(|port| port.number).collect();
             let candidates = owners.of(service, &http);
             for port in service.ports.iter().map(|port| port.number) {
-                let candidates = if http.contains(&port) { &*candidates } else { &[] };
-                let (order, host) = self.service_host(service, port, candidates);
+                let about = About::new(service.pattern.clone(), Some(port), http.contains(&port));
+                let (order, host) = self.service_host(service, port, &candidates, about);
                 hosts.insert(&service.pattern, Some(port), Arc::clone(&host));
                 let rank = order.map_or(usize::MAX, |order| 2 * order + 1);
                 let alias = |alias: String| (rank, HostPattern::Exact(alias.into()), port, Arc::clone(&host));
@@ -123,15 +130,15 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             let ports = owners.ports(owner);
             let entries = vs.rules().iter().flat_map(|rule| &rule.matches);
             let named: BTreeSet<u16> = entries.filter_map(|matcher| matcher.port).collect();
-            let rest = if outside { self.host(vs, None, UNREGISTERED_PORT) } else { None };
+            let rest = if outside { self.host(owner, None, UNREGISTERED_PORT) } else { None };
             for port in &ports {
                 // What no entry asks the port of is the same on all of them.
                 let same = rest.clone().filter(|_| *port == UNREGISTERED_PORT && !named.contains(port));
-                let host = same.or_else(|| self.host(vs, Some(*port), *port));
+                let host = same.or_else(|| self.host(owner, Some(*port), *port));
                 claims.extend(host.map(|host| (2 * owner.order, pattern.clone(), *port, host)));
             }
             if outside && !settled.contains(pattern) {
-                let named = named.difference(&ports).map(|port| (Some(*port), self.host(vs, Some(*port), *port)));
+                let named = named.difference(&ports).map(|port| (Some(*port), self.host(owner, Some(*port), *port)));
                 elsewhere.extend(named.filter_map(|(port, host)| Some((pattern, port, host?))));
                 if let Some(rest) = rest {
                     settled.insert(pattern);
@@ -153,11 +160,14 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         &mut self,
         service: &Service,
         port: u16,
-        candidates: &[(usize, &VirtualService)],
+        candidates: &[(usize, &Arc<VirtualService>)],
+        mut about: About,
     ) -> (Option<usize>, Arc<VirtualHost<C>>) {
         for (order, owner) in candidates {
-            if let Some(host) = self.host(owner, Some(port), port) {
-                return (Some(*order), host);
+            about.asked(owner);
+            let entries = if about.http { self.entries(owner, Some(port), port) } else { Vec::new() };
+            if !entries.is_empty() {
+                return (Some(*order), Arc::new(VirtualHost::new(entries, about)));
             }
         }
         // istio BuildDefaultHTTPOutboundRoute: prefix `/`, default retry policy, timeout 0.
@@ -168,12 +178,16 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         };
         let name = ClusterName { service: service.name.clone(), port, subset: None };
         let destination = self.destination(name, Arc::new(policy));
-        (None, Arc::new(VirtualHost::new(vec![Entry { matcher: None, route: Route::to(destination) }])))
+        let default = Entry { matcher: None, route: Route::to(destination), origin: None };
+        (None, Arc::new(VirtualHost::new(vec![default], about)))
     }
 
-    fn host(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Option<Arc<VirtualHost<C>>> {
-        let entries = self.entries(owner, port, dialled);
-        (!entries.is_empty()).then(|| Arc::new(VirtualHost::new(entries)))
+    /// The virtual host of an owner's pattern itself.
+    fn host(&mut self, owner: &Owner<'_>, port: Option<u16>, dialled: u16) -> Option<Arc<VirtualHost<C>>> {
+        let mut about = About::new(owner.pattern.clone(), port, true);
+        about.asked(owner.virtual_service);
+        let entries = self.entries(owner.virtual_service, port, dialled);
+        (!entries.is_empty()).then(|| Arc::new(VirtualHost::new(entries, about)))
     }
 
     /// The routes of a VirtualService for a port; `None` for all that none of its entries names.
@@ -182,19 +196,20 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     /// absent there.
     fn entries(&mut self, owner: &VirtualService, port: Option<u16>, dialled: u16) -> Vec<Entry<C>> {
         let mut entries = Vec::new();
-        for rule in owner.rules() {
+        for (number, rule) in (0..).zip(owner.rules()) {
             if rule.matches.is_empty() {
                 let route = self.route(owner, rule, None, dialled);
-                entries.push(Entry { matcher: None, route });
+                entries.push(Entry { matcher: None, route, origin: Some(Origin { rule: number, entry: None }) });
                 return entries;
             }
-            for matcher in &rule.matches {
+            for (entry, matcher) in (0..).zip(&rule.matches) {
                 let elsewhere = matcher.port.is_some() && matcher.port != port;
                 if elsewhere || !matcher.source.admits(self.input.workload) {
                     continue;
                 }
                 let route = self.route(owner, rule, Some(&**matcher), dialled);
-                entries.push(Entry { matcher: Some(Arc::clone(matcher)), route });
+                let origin = Some(Origin { rule: number, entry: Some(entry) });
+                entries.push(Entry { matcher: Some(Arc::clone(matcher)), route, origin });
                 // istio BuildHTTPRoutesForVirtualService: every rule after a catch-all is dropped.
                 if matcher.is_catch_all(true) {
                     return entries;
@@ -208,7 +223,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         let uri = matched.and_then(|matched| matched.uri.as_ref());
         let policy = self.policy(owner, rule, matched);
         let own = Headers::default();
-        let rule_headers = rule.headers.as_ref().unwrap_or(&own);
+        let rule_headers = rule.headers.as_deref().unwrap_or(&own);
         // measured on Envoy 1.40: its CORS filter looks at routes that forward; a redirect or a direct response gets none
         // of its headers, and answers a preflight like any other request.
         let answers = || {
@@ -238,8 +253,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         for spec in destinations {
             // istio "authority precedence": rewrite.authority, the rule's headers, the destination's.
             let own = spec.backend.as_deref();
-            let own_rewrite = own.and_then(|own| own.rewrite.as_ref());
-            let authority = own_rewrite.or(rewrite).and_then(|rewrite| rewrite.authority.as_ref());
+            let rewrites = [own.and_then(|own| own.rewrite.as_ref()), rewrite];
+            let authority = rewrites.into_iter().flatten().find_map(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
                 // measured on Envoy 1.40 (interop): a weighted cluster's own rewrite says nothing.
@@ -260,7 +275,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             } else if destination.redirect.is_none() {
                 self.check(spec, &destination.name, destination.cluster.is_some(), consequence);
             }
-            compiled.push((spec.weight, destination));
+            // istio: "If there is only one destination in the rule, it will receive all traffic."
+            compiled.push((if spec.weight == 0 { 100 } else { spec.weight }, destination));
         }
         let mut compiled = compiled.into_iter();
         let first = compiled.next().expect("a rule that forwards has at least one destination");
@@ -291,12 +307,9 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
 
     /// What a rule says, whatever its action.
     fn policy(&self, owner: &VirtualService, rule: &Rule, matched: Option<&RouteMatch>) -> RoutePolicy<C> {
-        let object = owner.object();
         RoutePolicy {
             name: route_name(rule.name.as_deref(), matched.and_then(|matched| matched.name.as_deref())),
-            virtual_service: Some(
-                rule.route.clone().unwrap_or_else(|| format!("{}/{}", object.namespace, object.name).into()),
-            ),
+            virtual_service: Some(Arc::clone(rule.route.as_ref().unwrap_or_else(|| owner.name()))),
             timeout: rule.timeout.flatten(),
             retry: match &rule.retries {
                 Retries::Default => self.input.default_retry.clone(),
@@ -381,7 +394,7 @@ fn some<T>(list: Arc<[T]>) -> Option<Arc<[T]>> {
 }
 
 /// istio translateRoute: the route's name is `http.name[.match.name]`, with its dot even where the rule has no name.
-fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
+pub(crate) fn route_name(rule: Option<&str>, matched: Option<&str>) -> Option<Arc<str>> {
     match (rule, matched) {
         (rule, Some(matched)) => Some(format!("{}.{matched}", rule.unwrap_or_default()).into()),
         (rule, None) => rule.map(Arc::from),

@@ -87,6 +87,13 @@ impl<V> HostMap<V> {
         })
     }
 
+    /// The virtual hosts of an exact host.
+    pub(super) fn ports_of(&self, host: &str) -> impl Iterator<Item = &V> {
+        let mut buffer = [0_u8; LONGEST];
+        let ports = lower(host, &mut buffer).and_then(|host| self.exact.get(host));
+        ports.into_iter().flat_map(Ports::values)
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.exact.values().chain(self.wildcards.iter().map(|(_, ports)| ports)).flat_map(Ports::values)
     }

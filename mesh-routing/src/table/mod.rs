@@ -4,22 +4,26 @@
 //! request up takes two steps: the host and port give a virtual host, and the first of its routes that matches gives
 //! the decision, found by an index instead of a scan. Neither allocates.
 
+mod bystanders;
 mod compile;
 mod hosts;
-mod index;
+pub(crate) mod index;
 mod owners;
 mod route;
 
+pub(crate) use bystanders::{Bystander, Standing};
 pub use compile::CompileInput;
+pub(crate) use compile::route_name;
+pub(crate) use route::{Action, Entry, Origin, VirtualHost};
 pub use route::{Decision, Destination, Route};
 
 use std::sync::Arc;
 
-use mesh_core::{ClusterName, Error, Reason, path::PathNormalization};
+use mesh_core::{ClusterName, Error, HostPattern, Reason, Workload, path::PathNormalization};
 
 use crate::RequestHead;
+use bystanders::Bystanders;
 use hosts::HostMap;
-use route::VirtualHost;
 
 /// All routes of a client. See [`RouteTable::compile`].
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct RouteTable<C> {
     /// For hosts that nobody knows; `None` under REGISTRY_ONLY.
     passthrough: Option<Destination<C>>,
     path_normalization: PathNormalization,
+    bystanders: Bystanders,
+    client: Workload,
 }
 
 impl<C> RouteTable<C> {
@@ -54,6 +60,31 @@ impl<C> RouteTable<C> {
             // istio buildCatchAllVirtualHost
             None => self.passthrough.as_ref().map(Decision::Forward).ok_or_else(|| Error::new(Reason::Blackhole)),
         }
+    }
+
+    /// What [`route`](Self::route) finds first.
+    pub(crate) fn virtual_host(&self, head: &RequestHead<'_>) -> Option<&VirtualHost<C>> {
+        self.hosts.find(head.host(), head.port()).map(|host| &**host)
+    }
+
+    /// For hosts that nobody knows.
+    pub(crate) fn passthrough(&self) -> Option<&Destination<C>> {
+        self.passthrough.as_ref()
+    }
+
+    /// The virtual hosts of an exact host, whatever the port.
+    pub(crate) fn ports_of(&self, host: &str) -> impl Iterator<Item = &VirtualHost<C>> {
+        self.hosts.ports_of(host).map(|host| &**host)
+    }
+
+    /// VirtualServices that name a host and do not route it.
+    pub(crate) fn bystanders(&self, host: &HostPattern) -> impl Iterator<Item = &Bystander> {
+        self.bystanders.of(host)
+    }
+
+    /// Whose table it is.
+    pub(crate) fn client(&self) -> &Workload {
+        &self.client
     }
 
     /// The clusters that routes point at, in no order and with repetitions.

@@ -11,6 +11,7 @@ use std::{
 
 use mesh_core::{HostPattern, Workload, config::Issues, registry::Service};
 
+use super::bystanders::{Bystanders, Standing};
 use crate::{
     VirtualService,
     virtual_service::{Place, Rule, Semantics},
@@ -22,7 +23,7 @@ pub(super) struct Owner<'a> {
     pub(super) order: usize,
     pub(super) pattern: &'a HostPattern,
     pub(super) place: &'a Place,
-    pub(super) virtual_service: &'a VirtualService,
+    pub(super) virtual_service: &'a Arc<VirtualService>,
     /// Has it a rule for this client, on some port?
     speaks: bool,
 }
@@ -40,10 +41,21 @@ pub(super) struct Owners<'a> {
 }
 
 impl<'a> Owners<'a> {
-    /// The hosts of the VirtualServices in force for a client.
-    pub(super) fn new(all: &'a [Arc<VirtualService>], client: &Workload, issues: &mut Issues) -> Self {
-        let in_force = all.iter().filter(|vs| vs.applies_to_mesh());
-        let mut ranked: Vec<_> = in_force.filter_map(|vs| Some((vs.rank(&client.namespace)?, vs))).collect();
+    /// The hosts of the VirtualServices in force for a client. Those that are not, or own nothing, become bystanders.
+    pub(super) fn new(
+        all: &'a [Arc<VirtualService>],
+        client: &Workload,
+        bystanders: &mut Bystanders,
+        issues: &mut Issues,
+    ) -> Self {
+        let mut ranked = Vec::with_capacity(all.len());
+        for vs in all {
+            let standing = if vs.applies_to_mesh() { Standing::NotExported } else { Standing::GatewaysOnly };
+            match vs.rank(&client.namespace).filter(|_| vs.applies_to_mesh()) {
+                Some(rank) => ranked.push((rank, vs)),
+                None => vs.hosts().for_each(|host| bystanders.push(host, vs, standing.clone())),
+            }
+        }
         ranked.sort_by_key(|(rank, _)| *rank);
         let mut owners = Self::default();
         for (order, (_, virtual_service)) in ranked.into_iter().enumerate() {
@@ -54,10 +66,19 @@ impl<'a> Owners<'a> {
             for host in virtual_service.host_entries() {
                 let (pattern, place) = (&host.pattern, &host.place);
                 let first = owners.named(pattern).find(|first| first.speaks && speaks);
-                if let Some(first) = first.filter(|first| !shares(first.virtual_service, virtual_service)) {
+                let first = first.filter(|first| !shares(first.virtual_service, virtual_service));
+                if let Some(first) = first {
                     let first = first.virtual_service.object();
                     let message = format!("host {pattern} is routed by {first} already, which comes first");
                     issues.push(place.warning(message));
+                }
+                let standing = match first {
+                    Some(first) => Some(Standing::Second(Arc::new(first.virtual_service.object().clone()))),
+                    None if !speaks => Some(Standing::NothingForClient),
+                    None => pattern.exact().is_none().then_some(Standing::Wildcard),
+                };
+                if let Some(standing) = standing {
+                    bystanders.push(pattern, virtual_service, standing);
                 }
                 owners.insert(Owner { order, pattern, place, virtual_service, speaks });
             }
@@ -83,7 +104,7 @@ impl<'a> Owners<'a> {
     }
 
     /// Those whose rules a service may get, the first first; and note that it exists.
-    pub(super) fn of(&mut self, service: &Service, http_ports: &[u16]) -> Vec<(usize, &'a VirtualService)> {
+    pub(super) fn of(&mut self, service: &Service, http_ports: &[u16]) -> Vec<(usize, &'a Arc<VirtualService>)> {
         let host = &service.pattern;
         let ports = || service.ports.iter().map(|port| port.number);
         let covering = self.wildcards.iter().copied().filter(|wildcard| wildcard.covers(host));

@@ -11,7 +11,7 @@ const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeou
 ///
 /// measured on Envoy 1.40 (t3), Istio's `max_grpc_timeout`: the header is used when the route has no timeout, else
 /// the smaller of the two.
-pub(super) fn effective(route: Option<Duration>, headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn effective(route: Option<Duration>, headers: &HeaderMap) -> Option<Duration> {
     let caller = headers.get(GRPC_TIMEOUT).filter(|_| is_grpc(headers)).and_then(|value| parse(value.as_bytes()));
     match (route, caller) {
         (Some(route), Some(caller)) => Some(route.min(caller)),
@@ -39,7 +39,8 @@ pub(crate) fn tell(headers: &mut HeaderMap, whole: Option<Duration>, attempt: Op
     headers.insert(EXPECTED, milliseconds.into());
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// gRPC over HTTP/2: content-type "application/grpc" [("+proto" / "+json" / {custom})].
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| {
         kind.as_bytes()
             .strip_prefix(b"application/grpc")

@@ -10,5 +10,5 @@ mod grpc;
 mod layer;
 
 pub use body::TimeoutBody;
-pub(crate) use grpc::tell;
+pub(crate) use grpc::{effective, is_grpc, tell};
 pub use layer::{Timeout, TimeoutFuture, TimeoutLayer};

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use mesh_core::config::Issues;
 
-use super::model::{Action, Delegate, Retries, Rule, VirtualService};
+use super::model::{Action, Delegate, LeftOut, Lender, Retries, Rule, VirtualService};
 use crate::{
     matcher::{Named, RouteMatch, Source},
     string_match::StringMatch,
@@ -36,15 +36,20 @@ fn resolve(
     issues: &mut Issues,
 ) -> VirtualService {
     let mut rules = Vec::with_capacity(root.rules.len());
+    let mut left_out = Vec::new();
     for rule in &root.rules {
         let Action::Delegate(delegation) = &rule.action else {
             rules.push(rule.clone());
             continue;
         };
         let Delegate { namespace, name, place, .. } = delegation;
+        let before = rules.len();
+        let mut leave_out = |because: String| {
+            issues.push(place.warning(because.clone()));
+            left_out.push(LeftOut { before, name: rule.name.clone(), at: rule.at, because: because.into() });
+        };
         let mut skip = |why: &str| {
-            let message = format!("delegate virtual service {namespace}/{name} {why}: this rule is not in force");
-            issues.push(place.warning(message));
+            leave_out(format!("delegate virtual service {namespace}/{name} {why}: this rule is not in force"));
         };
         // istio mergeVirtualServices: a delegate that is missing or not visible is skipped; the other rules stay.
         let Some(delegate) = delegates.get(&(&**namespace, &**name)) else {
@@ -55,16 +60,22 @@ fn resolve(
             skip(&format!("is not exported to namespace {}", root.object.namespace));
             continue;
         }
+        let lender = Arc::new(Lender { object: delegate.object.clone(), source: Arc::clone(&delegate.source) });
         for (index, delegated) in delegate.rules.iter().enumerate() {
             match merged(rule, delegation, delegated) {
-                Some(rule) => rules.push(rule),
-                None => issues.push(place.warning(format!(
-                    "http[{index}] of {namespace}/{name} matches nothing that this rule matches, and is not in force here"
-                ))),
+                Some(rule) => rules.push(Rule { lender: Some(Arc::clone(&lender)), ..rule }),
+                None => {
+                    let message = format!(
+                        "http[{index}] of {namespace}/{name} matches nothing that this rule matches, and is not in force here"
+                    );
+                    issues.push(place.warning(message.clone()));
+                    let (before, name) = (rules.len(), rule.name.clone());
+                    left_out.push(LeftOut { before, name, at: rule.at, because: message.into() });
+                }
             }
         }
     }
-    VirtualService { rules, ..root.clone() }
+    VirtualService { rules, left_out, ..root.clone() }
 }
 
 /// istio mergeHTTPRoute: what the delegate says, else what the root says.
@@ -92,6 +103,8 @@ fn merged(root: &Rule, delegation: &Delegate, rule: &Rule) -> Option<Rule> {
         mirror: rule.mirror.clone().or_else(|| root.mirror.clone()),
         mirror_share: rule.mirror_share.or(root.mirror_share),
         mirrors: rule.mirrors.clone().or_else(|| root.mirrors.clone()),
+        at: rule.at,
+        lender: None,
         route: None,
     })
 }
@@ -142,6 +155,7 @@ fn merged_match(root: &RouteMatch, own: &RouteMatch) -> RouteMatch {
             mesh_gateway: gateways.mesh_gateway,
             gateways: Arc::clone(&gateways.gateways),
         },
+        at: own.at,
     }
 }
 

@@ -9,8 +9,12 @@ use mesh_core::{
 };
 
 use crate::{
-    CorsPolicy, DirectResponse, Fault, RetryPolicy, answer::RedirectRule, header_ops::Headers, matcher::RouteMatch,
-    percent::Percent, rewrite::Rewrite,
+    CorsPolicy, DirectResponse, Fault, RetryPolicy,
+    answer::RedirectRule,
+    header_ops::Headers,
+    matcher::{At, RouteMatch},
+    percent::Percent,
+    rewrite::Rewrite,
 };
 
 /// A VirtualService, checked and compiled.
@@ -33,14 +37,38 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct VirtualService {
     pub(super) object: ObjectRef,
+    /// `namespace/name`.
+    pub(super) name: Arc<str>,
     pub(super) hosts: Vec<Host>,
     pub(super) mesh: bool,
     pub(super) export_to: Visibility,
     pub(super) rules: Vec<Rule>,
+    /// The file it is from, and the place in it.
+    pub(super) source: Arc<str>,
+    pub(super) at: At,
+    /// Rules that delegate, and whose delegates lend nothing.
+    pub(super) left_out: Vec<LeftOut>,
     /// `metadata.creationTimestamp`.
     pub(super) created: Option<Arc<str>>,
     /// What its rules are from.
     pub(super) semantics: Semantics,
+}
+
+/// A rule that is not in force, whoever the client is.
+#[derive(Clone, Debug)]
+pub(crate) struct LeftOut {
+    /// So many of the rules in force come before it.
+    pub(crate) before: usize,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) at: At,
+    pub(crate) because: Arc<str>,
+}
+
+/// The object that a rule is from where that is another one, and its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Lender {
+    pub(crate) object: ObjectRef,
+    pub(crate) source: Arc<str>,
 }
 
 /// Whose meaning the rules have.
@@ -73,7 +101,7 @@ pub(crate) struct Rule {
     pub(crate) action: Action,
     /// Did it name several destinations, those of weight 0 included?
     pub(crate) weighted: bool,
-    pub(crate) headers: Option<Headers>,
+    pub(crate) headers: Option<Box<Headers>>,
     /// Given; `None` inside is no timeout.
     pub(crate) timeout: Option<Option<Duration>>,
     pub(crate) retries: Retries,
@@ -84,6 +112,9 @@ pub(crate) struct Rule {
     pub(crate) mirror: Option<Box<Destination>>,
     pub(crate) mirror_share: Option<Percent>,
     pub(crate) mirrors: Option<Vec<(Destination, Percent)>>,
+    pub(crate) at: At,
+    /// A delegate, or a Gateway API route.
+    pub(crate) lender: Option<Arc<Lender>>,
     /// `namespace/name` of the Gateway API route that it is from.
     pub(crate) route: Option<Arc<str>>,
 }
@@ -174,10 +205,18 @@ impl VirtualService {
         rules: Vec<Rule>,
     ) -> Self {
         Self {
+            name: full_name(&object),
             object,
             hosts: vec![host],
             mesh: true,
             export_to: Visibility::Public,
+            source: rules
+                .iter()
+                .find_map(|rule| rule.lender.as_ref())
+                .map(|lender| Arc::clone(&lender.source))
+                .unwrap_or_default(),
+            at: rules.first().map(|rule| rule.at).unwrap_or_default(),
+            left_out: Vec::new(),
             rules,
             created,
             semantics: Semantics::Gateway { port },
@@ -188,6 +227,11 @@ impl VirtualService {
     #[must_use]
     pub fn object(&self) -> &ObjectRef {
         &self.object
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The hosts whose requests it routes; short names resolved in its namespace.
@@ -232,9 +276,39 @@ impl VirtualService {
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
     }
+
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    pub(crate) fn at(&self) -> At {
+        self.at
+    }
+
+    /// `file:line` of something that one of its rules says.
+    pub(crate) fn place(&self, lender: Option<&Lender>, at: At) -> String {
+        format!("{}:{}", lender.map_or(&self.source, |lender| &lender.source), at.position.line)
+    }
+}
+
+/// `namespace/name`.
+pub(super) fn full_name(object: &ObjectRef) -> Arc<str> {
+    format!("{}/{}", object.namespace, object.name).into()
 }
 
 impl Rule {
+    /// Of the object that a person would open to change it.
+    pub(crate) fn kind(&self, owner: &VirtualService) -> Option<Arc<str>> {
+        let route = self.lender.as_ref().filter(|_| self.route.is_some());
+        Some(Arc::clone(route.map_or(&owner.object.kind, |route| &route.object.kind)))
+    }
+
+    /// `namespace/name` of the delegate that it is from.
+    pub(crate) fn delegate(&self) -> Option<String> {
+        let delegate = self.lender.as_ref().filter(|_| self.route.is_none())?;
+        Some(format!("{}/{}", delegate.object.namespace, delegate.object.name))
+    }
+
     /// Where a rule sends requests; nowhere when it answers by itself.
     pub(crate) fn destinations(&self) -> &[Destination] {
         match &self.action {
@@ -249,6 +323,12 @@ impl Rule {
         let one = self.mirror.as_deref().into_iter().map(move |destination| (destination, share));
         let list = self.mirrors.iter().flatten().map(|(destination, share)| (destination, *share));
         one.chain(list).filter(|(_, share)| !share.is_none())
+    }
+}
+
+impl Lender {
+    pub(crate) fn new(document: &Document) -> Self {
+        Self { object: document.object().clone(), source: Arc::clone(document.source()) }
     }
 }
 

@@ -10,12 +10,12 @@ use mesh_core::{
 };
 
 use super::{
-    model::{Host, Place, Retries, Rule, Semantics, VirtualService},
+    model::{Host, Place, Retries, Rule, Semantics, VirtualService, full_name},
     reachability,
     spec::{HttpMatch, HttpRoute, Spec},
 };
 use crate::{
-    matcher::{Named, RouteMatch, Source},
+    matcher::{At, Named, RouteMatch, Source},
     string_match::{Kind, StringMatchSpec},
     time,
 };
@@ -61,19 +61,22 @@ impl Parser<'_> {
         }
         let own = Arc::clone(self.document.namespace());
         let export_to = self.at("exportTo", Visibility::parse(&spec.export_to, &own));
-        let rules =
-            spec.http.iter().enumerate().map(|(index, rule)| self.rule(&format!("http[{index}]"), rule)).collect();
+        let rules = spec.http.iter().enumerate().map(|(index, rule)| self.rule(index, rule)).collect();
         reachability::warn(self.document, &spec.http, self.issues);
         if !mesh {
             let message = "applies to gateways only, not to the mesh: not in force in-process";
             self.issues.push(self.document.warning("gateways", message).about(Topic::NotEnforced));
         }
         VirtualService {
+            name: full_name(self.document.object()),
             object: self.document.object().clone(),
             hosts,
             mesh,
             export_to,
             rules,
+            source: Arc::clone(self.document.source()),
+            at: At::new(self.document, "", 0),
+            left_out: Vec::new(),
             created: self.document.created().map(Arc::from),
             semantics: Semantics::Istio,
         }
@@ -116,7 +119,8 @@ impl Parser<'_> {
         parsed
     }
 
-    fn rule(&mut self, path: &str, spec: &HttpRoute) -> Rule {
+    fn rule(&mut self, index: usize, spec: &HttpRoute) -> Rule {
+        let path = &*format!("http[{index}]");
         let timeout = spec.timeout.as_deref().map(|text| self.at(format!("{path}.timeout"), time::timeout(text)));
         let retries = match spec.retries.as_ref().map(|retries| retries.compile()) {
             None => Retries::Default,
@@ -142,13 +146,15 @@ impl Parser<'_> {
         };
         Rule {
             name: some_name(&spec.name),
-            matches: (0..)
-                .zip(&spec.r#match)
-                .map(|(i, entry)| Arc::new(self.entry(&format!("{path}.match[{i}]"), entry)))
+            matches: spec
+                .r#match
+                .iter()
+                .enumerate()
+                .map(|(index, entry)| Arc::new(self.entry(&format!("{path}.match[{index}]"), index, entry)))
                 .collect(),
             action: self.action(path, spec),
             weighted: spec.route.len() > 1,
-            headers: spec.headers.as_ref().map(|headers| self.headers(path, headers)),
+            headers: spec.headers.as_ref().map(|headers| Box::new(self.headers(path, headers))),
             timeout,
             retries,
             fault,
@@ -157,6 +163,8 @@ impl Parser<'_> {
             mirror: self.mirror(path, spec).map(Box::new),
             mirror_share: self.mirror_share(path, spec),
             mirrors: self.mirrors(path, spec.mirrors.as_deref()),
+            at: At::new(self.document, path, index),
+            lender: None,
             route: None,
         }
     }
@@ -169,7 +177,7 @@ impl Parser<'_> {
         port
     }
 
-    pub(crate) fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
+    pub(crate) fn entry(&mut self, path: &str, index: usize, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
@@ -196,9 +204,10 @@ impl Parser<'_> {
             source: Source {
                 labels: spec.source_labels.clone(),
                 namespace: some_name(&spec.source_namespace),
-                gateways: spec.gateways.as_slice().into(),
+                gateways: if spec.gateways.is_empty() { Arc::default() } else { spec.gateways.as_slice().into() },
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
+            at: At::new(self.document, path, index),
         }
     }
 

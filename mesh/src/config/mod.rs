@@ -23,7 +23,7 @@ mod watch;
 
 pub(crate) use compile::{Compiled, compile};
 pub(crate) use model::Models;
-pub use offline::Config;
+pub use offline::{ClientView, Config};
 pub(crate) use reader::{Reader, Source, Texts};
 pub(crate) use store::Store;
 pub(crate) use watch::{Watch, watch};

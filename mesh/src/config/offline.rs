@@ -2,9 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use mesh_core::config::{Document, Field, Issues};
+use http::Request;
+use mesh_core::{
+    Workload,
+    config::{Document, Field, Issues},
+};
+use mesh_lb::{Cluster, Clusters};
+use mesh_routing::{Explanation, RouteTable};
 
-use super::{Reader, Source, Store, Texts, model};
+use super::{Reader, Source, Store, Texts, compile, model};
 
 /// Configuration, read and checked as a mesh would, with nothing running: no socket, no task, no identity.
 ///
@@ -54,6 +60,14 @@ impl Config {
         &self.issues
     }
 
+    /// What it says to one client, compiled once.
+    #[must_use]
+    pub fn client(&self, workload: Workload) -> ClientView {
+        let mut issues = self.issues.clone();
+        let compiled = compile(&self.store.models(), &workload, &Clusters::new(), &mut issues);
+        ClientView { routes: compiled.routes, issues }
+    }
+
     /// Every document, of kinds that a mesh reads and of others, whether good or bad. Parsed anew at each call.
     #[must_use]
     pub fn documents(&self) -> Vec<Document> {
@@ -74,5 +88,78 @@ impl Config {
         let mut issues = Issues::default();
         model::read(document, &mut issues);
         issues
+    }
+}
+
+/// What a configuration says to one client: ask it what becomes of a request. Made by [`Config::client`].
+///
+/// Objects with errors are left out, where a mesh would not start: assert on [`issues`](Self::issues) first.
+///
+/// A team's unit test of its rules:
+///
+/// ```
+/// use mesh::{Config, Workload, explain::Outcome};
+/// # let config = || Config::from_texts([("mesh/reviews.yaml", "
+/// # {apiVersion: v1, kind: Service, metadata: {name: reviews}, spec: {ports: [{port: 9080, name: http}]}}
+/// # ---
+/// # apiVersion: networking.istio.io/v1
+/// # kind: DestinationRule
+/// # metadata: {name: reviews}
+/// # spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
+/// # ---
+/// # apiVersion: networking.istio.io/v1
+/// # kind: VirtualService
+/// # metadata: {name: reviews}
+/// # spec:
+/// #   hosts: [reviews]
+/// #   http:
+/// #   - match: [{headers: {end-user: {exact: jason}}}]
+/// #     route: [{destination: {host: reviews, subset: v2}}]
+/// #   - route:
+/// #     - {destination: {host: reviews, subset: v1}, weight: 90}
+/// #     - {destination: {host: reviews, subset: v2}, weight: 10}
+/// # ")]);
+///
+/// // let config = || Config::read(["mesh/"]);
+/// let client = config().client(Workload::new("default", "productpage"));
+/// assert!(!client.issues().has_errors(), "{}", client.issues());
+///
+/// let request = http::Request::get("http://reviews:9080/reviews/0").header("end-user", "jason").body(()).unwrap();
+/// let jason = client.explain(&request);
+/// assert_eq!(jason.cluster.as_deref(), Some("outbound|9080|v2|reviews.default.svc.cluster.local"), "{jason}");
+///
+/// let request = http::Request::get("http://reviews:9080/reviews/0").body(()).unwrap();
+/// let others = client.explain(&request);
+/// assert_eq!(others.outcome, Outcome::Forward);
+/// assert_eq!(others.destinations.iter().map(|to| to.weight).collect::<Vec<_>>(), [90, 10]);
+/// assert_eq!(others.rejected[0].because, "header end-user: exact \"jason\", absent");
+/// // One draw: the last tenth goes to v2.
+/// assert!(client.explain_with_roll(&request, 0.9).cluster.unwrap().contains("|v2|"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientView {
+    routes: Arc<RouteTable<Cluster>>,
+    issues: Issues,
+}
+
+impl ClientView {
+    /// What becomes of a request, and why: what [`Mesh::explain`](crate::Mesh::explain) says where this configuration is
+    /// in force.
+    #[must_use]
+    pub fn explain<B>(&self, request: &Request<B>) -> Explanation {
+        self.routes.explain(request, None)
+    }
+
+    /// The same with one draw, from 0 up to 1, in the place of all that are made at random. See
+    /// [`explain`](crate::explain).
+    #[must_use]
+    pub fn explain_with_roll<B>(&self, request: &Request<B>, roll: f64) -> Explanation {
+        self.routes.explain(request, Some(roll))
+    }
+
+    /// What is wrong with single objects, and then with all of them together, for this client.
+    #[must_use]
+    pub fn issues(&self) -> &Issues {
+        &self.issues
     }
 }

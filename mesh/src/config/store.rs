@@ -1,7 +1,7 @@
 //! The last good version of every object.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -38,6 +38,7 @@ impl Store {
     #[must_use]
     pub(crate) fn update(&self, texts: &Texts, issues: &mut Issues) -> Self {
         let mut next = Self::default();
+        let mut before = None;
         let mut first: HashMap<(String, ObjectRef), (Arc<str>, Position)> = HashMap::new();
         let mut security_is_whole = true;
         for (name, text) in &texts.0 {
@@ -83,14 +84,15 @@ impl Store {
                     Read::Bad => {
                         security_is_whole &= !model::is_security(&document);
                         // Wherever it stood before: an object may move from one file to another.
-                        entries.extend(self.find(document.object()).cloned());
+                        let before = before.get_or_insert_with(|| self.by_object());
+                        entries.extend(before.get(document.object()).copied().cloned());
                     }
                 }
             }
             if broken {
                 // What stood below the error may still be meant: keep it.
-                let missing = |entry: &&Entry| entries.iter().all(|e| e.document.object() != entry.document.object());
-                let kept: Vec<Entry> = previous.iter().filter(missing).cloned().collect();
+                let there: HashSet<ObjectRef> = entries.iter().map(|entry| entry.document.object().clone()).collect();
+                let kept = previous.iter().filter(|entry| !there.contains(entry.document.object())).cloned();
                 entries.extend(kept);
             }
             next.files.insert(Arc::clone(name), entries);
@@ -112,8 +114,13 @@ impl Store {
         }
     }
 
-    fn find(&self, object: &ObjectRef) -> Option<&Entry> {
-        self.files.values().flatten().find(|entry| entry.document.object() == object)
+    /// The first of each name, in the order of the files' names.
+    fn by_object(&self) -> HashMap<&ObjectRef, &Entry> {
+        let mut first = HashMap::new();
+        for entry in self.files.values().flatten() {
+            first.entry(entry.document.object()).or_insert(entry);
+        }
+        first
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {

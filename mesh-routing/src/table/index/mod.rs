@@ -181,4 +181,4 @@ impl<F: Fn(usize) -> bool> Search<'_, F> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

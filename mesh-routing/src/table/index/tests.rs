@@ -1,8 +1,11 @@
 //! The index against the scan that it replaces.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use proptest::{
     collection::vec,
     option,
@@ -22,7 +25,7 @@ use crate::{
 
 /// A condition before it is compiled, so that a failure can be read.
 #[derive(Clone, Debug)]
-enum Text {
+pub(crate) enum Text {
     Exact(String),
     Prefix(String),
     Segments(String),
@@ -61,7 +64,7 @@ const HOSTS: [&str; 3] = ["a", "a:80", "b"];
 
 /// HTTPMatchRequest before it is compiled.
 #[derive(Clone, Debug)]
-struct Rule {
+pub(crate) struct Rule {
     uri: Option<Text>,
     ignore_uri_case: bool,
     method: Option<Text>,
@@ -91,7 +94,42 @@ fn named<K>(conditions: &[(usize, Option<Text>)], name: impl Fn(usize) -> K) -> 
     conditions.iter().map(one).collect()
 }
 
+impl Text {
+    /// The same in YAML.
+    fn yaml(&self) -> String {
+        match self {
+            Self::Exact(text) => format!("{{exact: {text:?}}}"),
+            Self::Prefix(text) | Self::Segments(text) => format!("{{prefix: {text:?}}}"),
+            Self::Regex(text) => format!("{{regex: {text:?}}}"),
+        }
+    }
+}
+
 impl Rule {
+    /// The same in YAML. Istio refuses an empty prefix but for a path, so that presence stands for it.
+    pub(crate) fn yaml(&self) -> String {
+        let conditions = |list: &[(usize, Option<Text>)], letter: &str| {
+            let named: BTreeMap<_, _> = list.iter().map(|(index, value)| (index, value)).collect();
+            let one = |(index, value): (&usize, &Option<Text>)| {
+                let value = value.as_ref().filter(|value| !matches!(value, Text::Prefix(text) if text.is_empty()));
+                format!("{letter}{index}: {}", value.map_or_else(|| "{}".into(), Text::yaml))
+            };
+            named.into_iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        let plain =
+            [("uri", &self.uri), ("method", &self.method), ("authority", &self.authority), ("scheme", &self.scheme)];
+        let plain = plain.into_iter().filter_map(|(name, text)| Some(format!("{name}: {}, ", text.as_ref()?.yaml())));
+        let port = self.port.map(|port| format!("port: {port}, ")).unwrap_or_default();
+        format!(
+            "{{{}{port}ignoreUriCase: {}, headers: {{{}}}, withoutHeaders: {{{}}}, queryParams: {{{}}}}}",
+            plain.collect::<String>(),
+            self.ignore_uri_case,
+            conditions(&self.headers, "x-"),
+            conditions(&self.without, "x-"),
+            conditions(&self.query, "q"),
+        )
+    }
+
     fn compile(&self) -> RouteMatch {
         RouteMatch {
             uri: self.uri.as_ref().map(compile),
@@ -174,7 +212,7 @@ fn rule(names: usize) -> impl Strategy<Value = Rule> {
 }
 
 /// Tables of all kinds: short and long; the mix; one path for all; headers or regexes only.
-fn table() -> impl Strategy<Value = Vec<Rule>> {
+pub(crate) fn table() -> impl Strategy<Value = Vec<Rule>> {
     let any = |names| vec(rule(names), 0..40);
     let one_path = (any(3), option::of(uri())).prop_map(|(mut rules, path)| {
         rules.iter_mut().for_each(|rule| rule.uri.clone_from(&path));
@@ -189,7 +227,7 @@ fn table() -> impl Strategy<Value = Vec<Rule>> {
 
 /// A request, owned.
 #[derive(Debug)]
-struct Sent {
+pub(crate) struct Sent {
     method: &'static str,
     scheme: &'static str,
     authority: &'static str,
@@ -200,7 +238,7 @@ struct Sent {
 }
 
 /// A request that a rule of the table asks for, more or less.
-fn request(rules: &[Rule], seed: u64) -> Sent {
+pub(crate) fn request(rules: &[Rule], seed: u64) -> Sent {
     let rng = &mut StdRng::seed_from_u64(seed);
     let random_path = |rng: &mut StdRng| {
         let count = rng.random_range(0..4);
@@ -249,6 +287,16 @@ fn request(rules: &[Rule], seed: u64) -> Sent {
 }
 
 impl Sent {
+    pub(crate) fn request(&self) -> Request<()> {
+        let path = if self.path.starts_with('/') { self.path.clone() } else { format!("/{}", self.path) };
+        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let uri = format!("{}://{}:{}{path}{query}", self.scheme, self.authority.trim_end_matches(":80"), self.port);
+        let mut request = Request::builder().method(self.method).uri(uri).body(()).unwrap();
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert("host", HeaderValue::from_static(self.authority));
+        request
+    }
+
     fn head(&self) -> RequestHead<'_> {
         RequestHead {
             method: self.method,
@@ -263,7 +311,7 @@ impl Sent {
 }
 
 /// An environment variable, or what is quick enough for every `cargo test`.
-fn setting(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().map_or(otherwise, |text| text.parse().unwrap())
 }
 
