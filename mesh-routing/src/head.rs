@@ -27,6 +27,12 @@ impl<'a> RequestHead<'a> {
     /// # Errors
     /// When the path has no normal form.
     pub fn new<B>(request: &'a Request<B>, normalization: PathNormalization) -> Result<Self, InvalidPath> {
+        let head = Self::as_is(request);
+        Ok(Self { path: normalize(request_path(request), normalization)?, ..head })
+    }
+
+    /// The same of a request whose path is in its normal form already.
+    pub(crate) fn as_is<B>(request: &'a Request<B>) -> Self {
         let uri = request.uri();
         let scheme = uri.scheme_str().unwrap_or("http");
         let forwarded = request.headers().get("x-forwarded-proto").and_then(|proto| {
@@ -37,16 +43,15 @@ impl<'a> RequestHead<'a> {
         let dialled = dialled.map(|authority| authority.rsplit_once('@').map_or(authority, |(_, host)| host));
         let authority = header.or(dialled).unwrap_or_default().trim();
         let port = dialled.or(header).and_then(|authority| split_port(authority).1);
-        let path = if request.method() == Method::CONNECT { "" } else { uri.path() };
-        Ok(Self {
+        Self {
             method: request.method().as_str(),
             scheme: forwarded.unwrap_or(scheme),
             authority,
             port: port.unwrap_or(if scheme == "https" { 443 } else { 80 }),
-            path: normalize(path, normalization)?,
+            path: Cow::Borrowed(request_path(request)),
             query: uri.query(),
             headers: request.headers(),
-        })
+        }
     }
 
     /// The host without its port, as sent.
@@ -77,6 +82,10 @@ impl<'a> RequestHead<'a> {
             .find(|(key, _)| *key == name)
             .map(|(_, v)| v)
     }
+}
+
+fn request_path<B>(request: &Request<B>) -> &str {
+    if request.method() == Method::CONNECT { "" } else { request.uri().path() }
 }
 
 /// `host:port`, `[::1]:port`, or a host alone.

@@ -100,6 +100,7 @@ mod matcher;
 mod mirror;
 mod percent;
 mod policy;
+mod rate_limit;
 mod re2;
 mod retry;
 mod rewrite;
@@ -120,6 +121,10 @@ pub use gateway::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant};
 pub use head::RequestHead;
 pub use mirror::{MirrorBody, MirrorLayer, Mirroring};
 pub use policy::{Roll, RoutePolicy};
+pub use rate_limit::{
+    InvalidTokenBucket, KeyBy, LimitCounts, Limitable, Limiter, RateLimit, RateLimitFuture, RateLimitLayer,
+    RateLimited, RateLimits, Side, TokenBucket,
+};
 pub use retry::{BackOff, InvalidRetryOn, ReplayBody, Retry, RetryFuture, RetryLayer, RetryOn, RetryPolicy, Verdict};
 pub use router::{RouteLayer, Router, RouterFuture};
 pub use table::{CompileInput, Decision, Destination, Route, RouteTable};

@@ -12,6 +12,7 @@ use mesh_core::{
     config::Issues,
     registry::{Resolve, SystemResolver},
 };
+use mesh_routing::RateLimits;
 
 use crate::{
     Mesh,
@@ -35,6 +36,7 @@ pub struct Builder {
     pub(crate) resolve: Arc<dyn Resolve>,
     pub(crate) egress_roots: Vec<Vec<u8>>,
     pub(crate) linger: Duration,
+    pub(crate) rate_limits: RateLimits,
 }
 
 impl Builder {
@@ -52,6 +54,7 @@ impl Builder {
             resolve: Arc::new(SystemResolver),
             egress_roots: Vec::new(),
             linger: Duration::from_secs(5),
+            rate_limits: RateLimits::default(),
         }
     }
 
@@ -122,6 +125,13 @@ impl Builder {
     /// How long idle HTTP/1.1 connections are still answered after shutdown began. Default 5 s.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// Local rate limits made in code; they are asked before those of a MeshPolicy, and no change of configuration
+    /// touches them.
+    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
+        self.rate_limits = limits;
         self
     }
 

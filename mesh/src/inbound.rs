@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mesh_authz::{AuthorizeLayer, PolicySet, canonical::CanonicalizeLayer};
 use mesh_core::{LocalReplyLayer, Workload, identity::SpiffeId, path::PathNormalization};
+use mesh_routing::{RateLimitLayer, RateLimits};
 use mesh_telemetry::{ServerTelemetry, ServerTelemetryLayer};
 use mesh_tls::{PeerAuthMode, PeerAuthentications};
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::{Held, mesh::Inner, metrics::MeshMetrics};
+use crate::{Held, limits::Limits, mesh::Inner, metrics::MeshMetrics};
 
 /// What the inbound stack reads: shared by every connection, swapped when config changes.
 #[derive(Clone, Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Inbound {
     pub(crate) path_normalization: Arc<ArcSwap<PathNormalization>>,
     pub(crate) policies: Arc<ArcSwap<PolicySet>>,
     pub(crate) peer_authentication: Arc<ArcSwap<PeerAuth>>,
+    pub(crate) limits: Arc<ArcSwap<RateLimits>>,
     /// Counts changes of policy, for connections that live through one.
     pub(crate) changed: Arc<watch::Sender<u64>>,
 }
@@ -45,11 +47,18 @@ impl<S> Layer<S> for InboundLayer {
 }
 
 /// What the inbound stack is made of.
-pub type InboundStack =
-    Stack<AuthorizeLayer, Stack<CanonicalizeLayer, Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Identity>>>>;
+pub type InboundStack = Stack<
+    RateLimitLayer,
+    Stack<AuthorizeLayer, Stack<CanonicalizeLayer, Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Identity>>>>,
+>;
 
 impl Inbound {
-    pub(crate) fn new(metrics: &MeshMetrics, workload: &Arc<Workload>, identity: Option<SpiffeId>) -> Self {
+    pub(crate) fn new(
+        metrics: &MeshMetrics,
+        workload: &Arc<Workload>,
+        identity: Option<SpiffeId>,
+        limits: &Limits,
+    ) -> Self {
         let telemetry = ServerTelemetry::new(metrics.istio(), workload);
         telemetry.set_identity(identity);
         Self {
@@ -62,6 +71,7 @@ impl Inbound {
                 workload: Arc::clone(workload),
                 root_namespace: "istio-system".into(),
             })),
+            limits: Arc::clone(&limits.in_force),
             changed: Arc::default(),
         }
     }
@@ -75,8 +85,10 @@ impl Inbound {
             // One spelling of the path, for policy and application alike; what can be read in two ways gets 400;
             // identity headers that a caller wrote are removed.
             .layer(CanonicalizeLayer::new(Arc::clone(&self.path_normalization)))
-            // DENY, then ALLOW, on the identity that the handshake proved. Then the application.
+            // DENY, then ALLOW, on the identity that the handshake proved.
             .layer(AuthorizeLayer::new(Arc::clone(&self.policies)))
+            // Inside of it: who may not ask takes nobody's tokens. Then the application.
+            .layer(RateLimitLayer::inbound(Arc::clone(&self.limits)))
             .into_inner()
     }
 

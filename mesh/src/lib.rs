@@ -48,6 +48,7 @@ mod dns;
 mod held;
 mod identity;
 mod inbound;
+mod limits;
 mod mesh;
 mod metrics;
 pub mod network;
@@ -72,7 +73,7 @@ pub use mesh_core::{
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},
 };
-pub use mesh_routing::explain;
+pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket, explain};
 pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};
 

@@ -31,6 +31,7 @@ use crate::{
     config::{self, Compiled, Store},
     connect::{Connector, Dialer},
     inbound::{Inbound, PeerAuth},
+    limits::Limits,
     metrics::MeshMetrics,
     network::Listen,
     observability,
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) inbound: Inbound,
     pub(crate) acceptor: Option<Acceptor>,
     pub(crate) drain: Drain,
+    pub(crate) limits: Limits,
     pub(crate) identity: Option<IdentityHandle>,
     pub(crate) in_force: ArcSwapOption<ClusterSet>,
     clusters: Clusters,
@@ -98,14 +100,16 @@ impl Mesh {
         let connector = Connector::new(dialer, handle.clone(), &workload);
         let routes = Arc::clone(&compiled.routes);
         let metrics = MeshMetrics::new();
+        let limits = Limits::new(builder.rate_limits, &metrics);
         let own_id = handle.as_ref().map(|handle| handle.current().identity().id().clone());
         let inner = Arc::new(Inner {
-            outbound: Outbound::new(&metrics, &workload, own_id.clone(), routes, connector),
-            inbound: Inbound::new(&metrics, &workload, own_id),
+            outbound: Outbound::new(&metrics, &workload, own_id.clone(), routes, &limits, connector),
+            inbound: Inbound::new(&metrics, &workload, own_id, &limits),
             acceptor: handle.clone().map(Acceptor::new),
             workload,
             metrics,
             drain: Drain::new(),
+            limits,
             clusters,
             registry: ArcSwap::default(),
             in_force: ArcSwapOption::empty(),
@@ -248,7 +252,7 @@ impl Mesh {
     /// All metrics, in Prometheus' text format.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.inner.metrics.render()
+        self.inner.metrics_text()
     }
 
     /// Who I am.
@@ -269,6 +273,7 @@ impl Inner {
     fn publish(&self, compiled: Compiled, issues: Issues) {
         self.outbound.connector.set_policy(compiled.security);
         self.outbound.routes.store(compiled.routes);
+        self.limits.publish(compiled.rate_limits);
         self.registry.store(Arc::new(compiled.registry));
         self.in_force.store(Some(Arc::new(compiled.clusters)));
         self.inbound.telemetry.set_services(compiled.own_services);
@@ -282,6 +287,11 @@ impl Inner {
         self.inbound.changed.send_modify(|generation| *generation += 1);
         self.metrics.config_in_force(&issues);
         *self.issues.write().unwrap_or_else(PoisonError::into_inner) = issues;
+    }
+
+    pub(crate) fn metrics_text(&self) -> String {
+        self.limits.count();
+        self.metrics.render()
     }
 
     pub(crate) fn issues(&self) -> Issues {

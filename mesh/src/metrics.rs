@@ -1,6 +1,7 @@
 //! The facade's own metrics, beside Istio's.
 
 use mesh_core::config::Issues;
+use mesh_routing::LimitCounts;
 use mesh_telemetry::{Counter, Gauge, Metrics};
 
 /// Metrics of one mesh. Clones count into the same numbers.
@@ -48,6 +49,14 @@ impl MeshMetrics {
         self.config_changes.increment(1);
         self.config_errors.set(clamp(errors));
         self.config_warnings.set(clamp(issues.len() - errors));
+    }
+
+    pub(crate) fn rate_limited(&self, direction: &str, limit: &str, counts: LimitCounts) {
+        let labels = [("direction", direction), ("limit", limit)];
+        let refused = "Requests that a local rate limit refused.";
+        self.istio.counter("mesh_rate_limited_total", refused, &labels).increment(counts.refused);
+        let overflow = "Requests that shared a bucket because a local rate limit had no room for more keys.";
+        self.istio.counter("mesh_rate_limit_overflow_total", overflow, &labels).increment(counts.overflowed);
     }
 
     pub(crate) fn render(&self) -> String {

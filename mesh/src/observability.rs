@@ -67,7 +67,7 @@ pub(crate) fn answer(mesh: &Inner, request: &Request<Incoming>) -> Response<Full
         return text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "GET only\n".into());
     }
     match request.uri().path() {
-        "/metrics" => text(StatusCode::OK, TEXT_FORMAT, mesh.metrics.render()),
+        "/metrics" => text(StatusCode::OK, TEXT_FORMAT, mesh.metrics_text()),
         "/ready" => match mesh.not_ready() {
             None => text(StatusCode::OK, PLAIN, "ready\n".into()),
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("not ready: {why}\n")),

@@ -13,7 +13,9 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_core::{BoxError, LocalReplyLayer, Workload, identity::SpiffeId};
 use mesh_lb::{BalanceLayer, Cluster};
-use mesh_routing::{CorsLayer, FaultLayer, MirrorLayer, RetryLayer, RouteLayer, RouteTable, TimeoutLayer};
+use mesh_routing::{
+    CorsLayer, FaultLayer, MirrorLayer, RateLimitLayer, RateLimits, RetryLayer, RouteLayer, RouteTable, TimeoutLayer,
+};
 use mesh_telemetry::{ClientTelemetry, ClientTelemetryLayer};
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -21,6 +23,7 @@ use tower_service::Service;
 use crate::{
     Body, Held,
     connect::{ConnectionBody, Connector},
+    limits::Limits,
     mesh::Inner,
     metrics::MeshMetrics,
 };
@@ -29,7 +32,7 @@ use crate::{
 pub(crate) type Routes = Arc<ArcSwap<RouteTable<Cluster>>>;
 
 macro_rules! outbound {
-    ($telemetry:expr, $routes:expr, $innermost:expr) => {
+    ($telemetry:expr, $routes:expr, $limits:expr, $innermost:expr) => {
         ServiceBuilder::new()
             // Outermost, so that local replies and retries count once.
             .layer(ClientTelemetryLayer::new($telemetry))
@@ -37,6 +40,8 @@ macro_rules! outbound {
             .layer(LocalReplyLayer)
             // Decides once, on one snapshot: virtual host, rule, destination. Redirects and direct responses end here.
             .layer(RouteLayer::new($routes))
+            // Once for each request, however often it is sent; what is refused meets no fault and no upstream.
+            .layer(RateLimitLayer::outbound($limits))
             // Outside timeout and retry: an injected delay is not the upstream's (istio HTTPFaultInjection).
             .layer(FaultLayer::new())
             // Inside of faults, outside of everything that sends: Envoy's order (fault, cors, router).
@@ -61,9 +66,11 @@ type Through<S> = mesh_telemetry::ClientTelemetryService<
     mesh_core::LocalReplies<
         mesh_routing::Router<
             Cluster,
-            mesh_routing::FaultInjector<
-                mesh_routing::Cors<
-                    mesh_routing::Mirroring<mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<S>>>>,
+            mesh_routing::RateLimited<
+                mesh_routing::FaultInjector<
+                    mesh_routing::Cors<
+                        mesh_routing::Mirroring<mesh_routing::Timeout<mesh_routing::Retry<mesh_lb::Balance<S>>>>,
+                    >,
                 >,
             >,
         >,
@@ -85,6 +92,7 @@ pub struct Client<B = Body> {
 pub(crate) struct Outbound {
     pub(crate) telemetry: ClientTelemetry,
     pub(crate) routes: Routes,
+    pub(crate) limits: Arc<ArcSwap<RateLimits>>,
     pub(crate) connector: Connector,
 }
 
@@ -94,11 +102,13 @@ impl Outbound {
         workload: &Workload,
         identity: Option<SpiffeId>,
         routes: Arc<RouteTable<Cluster>>,
+        limits: &Limits,
         connector: Connector,
     ) -> Self {
         let telemetry = ClientTelemetry::new(metrics.istio(), workload);
         telemetry.set_identity(identity);
-        Self { telemetry, routes: Arc::new(ArcSwap::new(routes)), connector }
+        let limits = Arc::clone(&limits.in_force);
+        Self { telemetry, routes: Arc::new(ArcSwap::new(routes)), limits, connector }
     }
 
     pub(crate) fn layer(mesh: &Arc<Inner>) -> OutboundLayer {
@@ -106,8 +116,8 @@ impl Outbound {
     }
 
     pub(crate) fn client<B>(mesh: &Arc<Inner>) -> Client<B> {
-        let Self { telemetry, routes, connector } = &mesh.outbound;
-        let stack = outbound!(telemetry.clone(), Arc::clone(routes), connector.clone());
+        let Self { telemetry, routes, limits, connector } = &mesh.outbound;
+        let stack = outbound!(telemetry.clone(), Arc::clone(routes), Arc::clone(limits), connector.clone());
         Client { stack: Held::new(stack, mesh), body: PhantomData }
     }
 }
@@ -124,8 +134,9 @@ impl<S> tower::Layer<S> for OutboundLayer {
     type Service = WithoutConnections<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let Outbound { telemetry, routes, .. } = &self.0.outbound;
-        let stack = outbound!(telemetry.clone(), Arc::clone(routes), mesh_lb::ToEndpoint.layer(inner));
+        let Outbound { telemetry, routes, limits, .. } = &self.0.outbound;
+        let inner = mesh_lb::ToEndpoint.layer(inner);
+        let stack = outbound!(telemetry.clone(), Arc::clone(routes), Arc::clone(limits), inner);
         Held::new(stack, &self.0)
     }
 }

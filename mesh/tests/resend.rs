@@ -183,6 +183,20 @@ async fn what_may_have_been_acted_on_is_not_sent_twice() {
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
+/// It is sent once more, not twice: so not on another connection that may have ended as well.
+#[tokio::test]
+async fn a_resend_goes_on_a_new_connection() {
+    use Act::{Answer, Close};
+    let (address, seen) = scripted(&[Answer, Answer, Close, Answer]).await;
+    let (_world, mesh) = caller(address, "HTTP", NO_RETRIES, 1).await;
+    tokio::join!(send(&mesh, "GET", ""), send(&mesh, "GET", ""));
+    assert_eq!(send(&mesh, "GET", "").await, (200, "-".into(), 1));
+    let mut connections: Vec<_> = seen.lock().unwrap().iter().map(|(connection, ..)| *connection).collect();
+    let last = connections.split_off(3);
+    connections[..2].sort_unstable();
+    assert_eq!((&connections[..2], &last[..]), (&[0, 1][..], &[2][..]));
+}
+
 /// Past what is kept of a body, it goes through once.
 #[tokio::test]
 async fn a_body_past_the_cap_is_not_sent_twice() {
@@ -207,11 +221,46 @@ async fn a_resend_is_none_of_the_retries() {
     assert_eq!(attempts, ["1", "1", "1", "2", "3"]);
 }
 
+/// However many connections have ended unnoticed: what hyper hands back was not written, and goes out on another one,
+/// whatever its method.
+#[tokio::test]
+async fn a_pool_of_dead_connections_costs_no_request() {
+    const CONNECTIONS: usize = 6;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (leave, left) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+    // A thread of its own, so that the runtime hears of nothing while it is held up.
+    let server = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let answer = |streams: &mut [std::net::TcpStream]| {
+            for stream in streams {
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+            }
+        };
+        let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| listener.accept().unwrap().0).collect();
+        answer(&mut streams);
+        leave.1.recv().unwrap();
+        drop(streams);
+        left.0.send(()).unwrap();
+        answer(&mut [listener.accept().unwrap().0]);
+    });
+    let (_world, mesh) = caller(address, "HTTP", NO_RETRIES, 1).await;
+    let all = futures_util::future::join_all((0..CONNECTIONS).map(|_| send(&mesh, "GET", ""))).await;
+    assert!(all.iter().all(|(status, ..)| *status == 200), "{all:?}");
+    leave.0.send(()).unwrap();
+    left.1.recv().unwrap();
+    assert_eq!(send(&mesh, "POST", "").await, (200, "-".into(), 1));
+    server.join().unwrap();
+}
+
 /// What an HTTP/2 server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act2 {
     Answer,
     Refuse,
+    /// The connection ends.
+    End,
     /// To the first of a connection: GOAWAY that names the last stream looked at, then the end.
     GoAway(u8),
 }
@@ -247,6 +296,9 @@ async fn serve_h2(stream: TcpStream, script: &[Act2], log: Acted) {
             log.push(act);
             act
         };
+        if act == Act2::End {
+            return;
+        }
         if act == Act2::Refuse {
             reply.send_reset(h2::Reason::REFUSED_STREAM);
             continue;
@@ -302,6 +354,28 @@ async fn a_refusal_counts_against_the_server_and_goaway_does_not() {
         let (_world, mesh) = caller(address, "HTTP2", NO_RETRIES, 1).await;
         assert_eq!(send(&mesh, "POST", "once").await, (outcome.0, outcome.1.into(), 1), "{script:?}");
     }
+}
+
+/// The same as on HTTP/1.1, where nothing says what became of a request: RFC 9110 9.2.2.
+#[tokio::test]
+async fn an_http2_connection_that_ends_costs_an_idempotent_request_nothing() {
+    use Act2::{Answer, End};
+    for (method, outcome, acts) in [
+        ("GET", (200, "-"), &[Answer, End, Answer][..]),
+        ("PUT", (200, "-"), &[Answer, End, Answer]),
+        ("POST", (503, "UC"), &[Answer, End]),
+    ] {
+        let (address, acted) = scripted_h2(&[Answer, End, Answer]).await;
+        let (_world, mesh) = caller(address, "HTTP2", NO_RETRIES, 1).await;
+        assert_eq!(send(&mesh, "POST", "first").await, (200, "-".into(), 1));
+        assert_eq!(send(&mesh, method, "whole").await, (outcome.0, outcome.1.into(), 1), "{method}");
+        assert_eq!(*acted.lock().unwrap(), acts);
+    }
+    // On a connection made for it, nothing says that another would not end the same.
+    let (address, acted) = scripted_h2(&[End, Answer]).await;
+    let (_world, mesh) = caller(address, "HTTP2", NO_RETRIES, 1).await;
+    assert_eq!(send(&mesh, "GET", "").await, (503, "UC".into(), 1));
+    assert_eq!(*acted.lock().unwrap(), [End]);
 }
 
 /// What GOAWAY does not leave out may have been acted on: it ends with the connection.

@@ -30,14 +30,14 @@ pub(super) fn parse(document: &Document, issues: &mut Issues) -> Option<VirtualS
     (!parser.failed).then_some(virtual_service)
 }
 
-pub(super) struct Parser<'a> {
-    pub(super) document: &'a Document,
-    pub(super) issues: &'a mut Issues,
-    pub(super) failed: bool,
+pub(crate) struct Parser<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) issues: &'a mut Issues,
+    pub(crate) failed: bool,
 }
 
 impl Parser<'_> {
-    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Display) {
+    pub(crate) fn error(&mut self, path: impl Into<String>, message: impl Display) {
         self.failed = true;
         self.issues.push(self.document.error(path, message.to_string()));
     }
@@ -150,7 +150,7 @@ impl Parser<'_> {
                 .r#match
                 .iter()
                 .enumerate()
-                .map(|(index, entry)| Arc::new(self.entry(&format!("{path}.match[{index}]"), index, entry)))
+                .map(|(at, entry)| Arc::new(self.numbered(path, at, entry)))
                 .collect(),
             action: self.action(path, spec),
             weighted: spec.route.len() > 1,
@@ -177,7 +177,13 @@ impl Parser<'_> {
         port
     }
 
-    fn entry(&mut self, path: &str, index: usize, spec: &HttpMatch) -> RouteMatch {
+    fn numbered(&mut self, rule: &str, index: usize, spec: &HttpMatch) -> RouteMatch {
+        let path = format!("{rule}.match[{index}]");
+        RouteMatch { at: At::new(self.document, &path, index), ..self.entry(&path, spec) }
+    }
+
+    /// What a request must be.
+    pub(crate) fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
@@ -207,7 +213,7 @@ impl Parser<'_> {
                 gateways: if spec.gateways.is_empty() { Arc::default() } else { spec.gateways.as_slice().into() },
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
-            at: At::new(self.document, path, index),
+            at: At::default(),
         }
     }
 

@@ -63,7 +63,7 @@ pub(super) struct DelegateSpec {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct HttpMatch {
+pub(crate) struct HttpMatch {
     pub(super) name: String,
     pub(super) uri: Option<StringMatchSpec>,
     pub(super) scheme: Option<StringMatchSpec>,
@@ -78,6 +78,17 @@ pub(super) struct HttpMatch {
     pub(super) without_headers: BTreeMap<String, Option<StringMatchSpec>>,
     pub(super) source_namespace: String,
     pub(super) stat_prefix: Unenforced,
+}
+
+impl HttpMatch {
+    /// The fields that ask which client it is, and whether they are given.
+    pub(crate) fn about_the_client(&self) -> [(&'static str, bool); 3] {
+        [
+            ("gateways", !self.gateways.is_empty()),
+            ("sourceLabels", !self.source_labels.is_empty()),
+            ("sourceNamespace", !self.source_namespace.is_empty()),
+        ]
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

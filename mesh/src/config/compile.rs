@@ -5,10 +5,10 @@ use std::sync::Arc;
 use mesh_authz::{PolicySet, TrustDomains};
 use mesh_core::{ClusterName, ServiceName, Workload, config::Issues, path::PathNormalization, registry::Registry};
 use mesh_lb::{Cluster, ClusterSet, Clusters, DestinationRules};
-use mesh_routing::{CompileInput, RetryPolicy, RouteTable};
+use mesh_routing::{CompileInput, RateLimits, RetryPolicy, RouteTable};
 use mesh_tls::PeerAuthentications;
 
-use super::Models;
+use super::{Models, mesh_policy::MeshPolicies};
 use crate::connect::SecurityPolicy;
 
 /// Everything that one change of configuration swaps in.
@@ -19,6 +19,7 @@ pub(crate) struct Compiled {
     pub(crate) security: SecurityPolicy,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) policies: PolicySet,
+    pub(crate) rate_limits: RateLimits,
     pub(crate) peer_authentications: Arc<PeerAuthentications>,
     pub(crate) root_namespace: Arc<str>,
     pub(crate) own_services: Vec<ServiceName>,
@@ -44,6 +45,10 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         &mesh.root_namespace,
         &TrustDomains::new(mesh.trust_domain.clone()).with_aliases(mesh.trust_domain_aliases.iter().cloned()),
     );
+    let mesh_policies = models.mesh_policies.iter().map(Arc::as_ref);
+    let mut mesh_policies = MeshPolicies::of(mesh_policies, workload, &mesh.root_namespace);
+    let rate_limits = mesh_policies.rate_limits();
+    mesh_policies.into_warnings().into_iter().for_each(|warning| issues.push(warning));
     let own_services = registry.services().filter(|service| service.selects(workload));
     let own_services = own_services.map(|service| service.name.clone()).collect();
     Compiled {
@@ -55,6 +60,7 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         registry,
         clusters,
         policies,
+        rate_limits,
         peer_authentications,
     }
 }

@@ -14,6 +14,7 @@
 mod compile;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
+mod mesh_policy;
 mod model;
 mod offline;
 mod reader;

@@ -12,6 +12,8 @@ use mesh_lb::{DefaultPolicy, DestinationRule};
 use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
 
+use super::mesh_policy::MeshPolicy;
+
 /// One object, read.
 #[derive(Clone, Debug)]
 pub(crate) enum Model {
@@ -26,7 +28,7 @@ pub(crate) enum Model {
     PeerAuthentication(Arc<PeerAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshConfig(Arc<MeshConfig>),
-    MeshPolicy,
+    MeshPolicy(Arc<MeshPolicy>),
 }
 
 /// Istio's kinds of that group. Another one is a slip of the pen: its object would silently not be in force.
@@ -183,7 +185,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
             let good = retries.is_some() && defaults.is_some();
             model(MeshConfig::from_document(document, issues).filter(|_| good), Model::MeshConfig)
         }
-        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), |_| Model::MeshPolicy),
+        ("mesh.rs", "MeshPolicy") => model(MeshPolicy::from_document(document, issues), Model::MeshPolicy),
         ("networking.istio.io", kind) if !NETWORKING.contains(&kind) => {
             let message = format!("unknown kind {kind} in networking.istio.io: {}", NETWORKING.join(", "));
             issues.push(document.error("", message));
@@ -222,17 +224,6 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
     }
 }
 
-/// Ours, for what Istio has no field for. It has no fields yet, so any field is an error.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MeshPolicy {}
-
-impl MeshPolicy {
-    fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
-        document.decode(issues)
-    }
-}
-
 /// All models in force, each kind in Istio's order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
@@ -243,6 +234,7 @@ pub(crate) struct Models {
     pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
     pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    pub(crate) mesh_policies: Vec<Arc<MeshPolicy>>,
 }
 
 impl Models {
@@ -259,7 +251,7 @@ impl Models {
             Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
             Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),
             Model::MeshConfig(model) => self.mesh = Arc::clone(model),
-            Model::MeshPolicy => {}
+            Model::MeshPolicy(model) => self.mesh_policies.push(Arc::clone(model)),
         }
     }
 }

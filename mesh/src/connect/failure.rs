@@ -1,6 +1,6 @@
 //! What a request's end on a connection means: whose fault, and may it be sent again.
 
-use std::error::Error as _;
+use std::{error::Error as StdError, io};
 
 use http::Method;
 use mesh_core::{Error, Reason, Resend};
@@ -39,8 +39,9 @@ pub(super) fn failure(error: hyper::Error, method: &Method, on: On) -> Error {
             // Requests on streams with higher numbers are therefore guaranteed to be safe to retry." h2 ends those, and those
             // that were to be opened, with the peer's GOAWAY; the others end with the connection.
             Some(h2) if h2.is_go_away() && h2.is_remote() => (Reason::RefusedStream, Some(Resend::ConnectionEnded)),
-            Some(h2) if h2.is_io() => (reset(), ended(method, used)),
-            _ => (reset(), None),
+            Some(_) => (reset(), None),
+            // hyper takes an end of the connection out of h2's error.
+            None => (reset(), ended(method, used && error.source().is_some_and(<dyn StdError>::is::<io::Error>))),
         },
     };
     Error::new(reason).with_resend(resend).with_source(error)

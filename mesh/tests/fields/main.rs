@@ -77,8 +77,14 @@ fn page() -> String {
         let said = ask(&fields, documents.iter().filter(|document| document.kind() == kind));
         let _ = write!(page, "\n## {kind}\n\n| field | state |\n|---|---|\n");
         for field in &fields {
-            let said = said.get(&*field.path).copied();
-            let Some(said) = said else { panic!("samples.yaml has no {kind} that sets {}", field.path) };
+            let Some(own) = said.get(&*field.path) else {
+                panic!("samples.yaml has no {kind} that sets {}", field.path)
+            };
+            // Nothing below a field that is not enforced is.
+            let above =
+                fields.iter().filter(|other| is_below(&field.path, &other.path)).map(|other| said[&*other.path].0);
+            let above = above.max().unwrap_or(State::Enforced);
+            let said = (own.0.max(above), own.1.max(above));
             let unseen = field.ignored && said == (State::Enforced, State::Enforced);
             let state = if unseen { State::Ignored.name().into() } else { words(said) };
             let _ = match &field.same_as {
@@ -88,6 +94,10 @@ fn page() -> String {
         }
     }
     page
+}
+
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', '[', '{']))
 }
 
 /// What the mesh says about each field that the samples set.
