@@ -8,12 +8,12 @@ use crate::{
     model::Request,
 };
 
-/// Request headers that a proxy adds of itself and that a client in the caller's process does not: where the request came
-/// from, and what its host was before a rewrite.
+/// Request headers that a proxy adds of itself and that a client in the caller's process does not: where the request
+/// came from, and what its host was before a rewrite.
 const REQUEST: [&str; 3] = ["x-forwarded-proto", "x-request-id", "x-envoy-internal"];
 
-/// Response headers that a proxy adds of itself, `date`, which hyper's server adds, and ours of a reply that ended retries,
-/// which Envoy has no header for.
+/// Response headers that a proxy adds of itself, `date`, which hyper's server adds, and ours of a reply that ended
+/// retries, which Envoy has no header for.
 const RESPONSE: [&str; 3] = ["x-envoy-upstream-service-time", "date", "x-mesh-retries-exhausted"];
 
 /// Of a connection, not of the message: two proxies may frame a message differently.
@@ -99,7 +99,8 @@ fn untimed(copies: &str) -> String {
     copies.split(" | ").filter(|part| !timed(part)).collect::<Vec<_>>().join(" | ")
 }
 
-fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {
+/// Did Envoy's CORS filter answer?
+pub(crate) fn answered_preflight(request: &Request, envoy: &Outcome) -> bool {
     let asks = |name: &[u8]| request.headers.iter().any(|(known, _)| known == name);
     let answered = envoy.answer.as_ref().is_some_and(|answer| answer.status == 200) && envoy.seen.is_empty();
     request.method == "OPTIONS" && asks(b"origin") && asks(b"access-control-request-method") && answered

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    accepted::answered_preflight,
     compare::Outcome,
     hosts::VirtualHost,
     model::{Abort, Action, Headers, Match, Request, Rule, Step, Text},
@@ -43,6 +44,8 @@ fn expected() -> Vec<String> {
     all.extend(fields.map(|field| format!("action: redirect {field}")));
     all.extend([301, 302, 303, 307, 308].map(|code| format!("action: redirect {code}")));
     all.extend(["with", "without"].map(|with| format!("action: directResponse {with} a body")));
+    all.extend(["allow_any", "block_all", "none matched"].map(|route| format!("route: {route}")));
+    all.extend(["answered a preflight", "let an origin read"].map(|what| format!("cors: {what}")));
     all.extend(BYTES.map(|(name, _)| format!("bytes: {name}")));
     for level in ["rule", "destination", "weighted"] {
         for direction in ["request", "response"] {
@@ -70,6 +73,9 @@ impl Coverage {
     pub(crate) fn add(&mut self, hosts: &[VirtualHost], request: &Request, envoy: &Outcome) {
         self.cases += 1;
         self.count("bytes", &byte_features(request));
+        self.count("cors", &cors_features(request, envoy));
+        let flags = envoy.says("x-o-flags");
+        self.count("flags", &flags.split(',').filter(|flag| *flag != "-").map(str::to_owned).collect::<Vec<_>>());
         let name = envoy.says("x-o-route");
         let here = hosts.iter().filter(|host| host.port == request.port);
         let chosen = here.flat_map(|host| host.routes.iter().map(move |route| (host, route)));
@@ -114,6 +120,13 @@ fn host_features(host: &VirtualHost, request: &Request) -> Vec<String> {
     let name = String::from_utf8_lossy(&request.host).to_lowercase();
     let name = name.split(':').next().unwrap_or_default();
     features.extend((host.domains[0] != name && host.domains.iter().any(|d| d == name)).then(|| "another name".into()));
+    features
+}
+
+fn cors_features(request: &Request, envoy: &Outcome) -> Vec<String> {
+    let mut features = Vec::new();
+    features.extend(answered_preflight(request, envoy).then(|| "answered a preflight".to_owned()));
+    features.extend((envoy.says("access-control-allow-origin") != "-").then(|| "let an origin read".to_owned()));
     features
 }
 

@@ -18,11 +18,13 @@ struct Aim {
     port: u16,
     entry: Match,
     cors: bool,
+    /// The rule's own patience: with the whole request, with an attempt.
+    limits: [Option<u64>; 2],
 }
 
 /// A request for a table, aimed at one of its rules.
 pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Request {
-    let Aim { host, port, entry, cors } = aim(dice, table, hosts);
+    let Aim { host, port, entry, cors, limits } = aim(dice, table, hosts);
     let entry = &entry;
     let mut request = Request {
         table: table.number,
@@ -33,7 +35,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> 
         headers: Vec::new(),
         body: Vec::new(),
         roll: dice.roll(),
-        plan: plan(dice),
+        plan: plan(dice, limits),
     };
     for (name, value) in &entry.headers {
         satisfy_header(dice, &mut request.headers, name, value);
@@ -164,7 +166,7 @@ fn query(dice: &mut Dice, target: &mut Vec<u8>, entry: &Match) {
 }
 
 fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
-    if hosts.is_empty() || dice.chance(2) {
+    if hosts.is_empty() || dice.chance(4) {
         return outside(dice, table, hosts);
     }
     let mut host = dice.pick(hosts);
@@ -195,15 +197,16 @@ fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
         Some(Text::Exact(authority)) if within(authority) || dice.chance(20) => authority.clone(),
         _ => domain.replacen('*', dice.pick::<&str>(&["x", "deep.er", "X"]), 1),
     };
-    Aim { host: name, port: host.port, entry, cors: route.rule.cors.is_some() }
+    let limits = [route.rule.timeout_ms, route.rule.retries.as_ref().and_then(|retries| retries.per_try_ms)];
+    Aim { host: name, port: host.port, entry, cors: route.rule.cors.is_some(), limits }
 }
 
 /// A host that no rule is for on a port, though it may be a service's name, or one that a rule names on another port.
 fn outside(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
     let port = *dice.pick(&PORTS);
-    let aim = |host: &str| Aim { host: host.into(), port, entry: Match::default(), cors: false };
-    let unknown = ["elsewhere.test".to_owned()];
-    for name in own_hosts(table.number).iter().chain(&unknown).skip(dice.below(5)) {
+    let aim = |host: &str| Aim { host: host.into(), port, entry: Match::default(), cors: false, limits: [None; 2] };
+    let unknown = (*dice.pick(&["elsewhere.test", "[::1]", "192.0.2.1"])).to_owned();
+    for name in own_hosts(table.number).iter().chain([&unknown]).skip(dice.below(5)) {
         let known =
             hosts.iter().filter(|host| host.port == port).any(|host| host.domains.iter().any(|d| covers(d, name)));
         if !known && !is_ours_alone(table, name, port) {
@@ -223,8 +226,12 @@ fn spelled(dice: &mut Dice, mut host: String, port: u16) -> String {
     host
 }
 
-fn plan(dice: &mut Dice) -> Vec<Step> {
+fn plan(dice: &mut Dice, limits: [Option<u64>; 2]) -> Vec<Step> {
     let mut steps = Vec::new();
+    // One that nobody waits for.
+    if limits.iter().flatten().any(|limit| *limit < 1000) && dice.chance(25) {
+        return vec![Step::Hang, *dice.pick(&[Step::Hang, Step::Status(200), Step::Status(503)])];
+    }
     if dice.chance(55) {
         return vec![Step::Status(200)];
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    model::{PORTS, Table},
+    model::{Mode, PORTS, Table},
     translate::{REVEALED, route_configuration},
     wire::Connection,
 };
@@ -64,7 +64,8 @@ impl Envoy {
     ) -> io::Result<Self> {
         let directory = directory.to_owned();
         let mut envoy_config = bootstrap(&directory, upstreams);
-        write_routes(&directory, &[], 0)?;
+        let first = Mode { paths: 0, registry_only: false };
+        write_routes(&directory, &[], first, 0)?;
         let config = directory.join("envoy.json");
         envoy_config["node"] = json!({"id": "referee", "cluster": "referee"});
         fs::write(&config, envoy_config.to_string())?;
@@ -93,18 +94,18 @@ impl Envoy {
                 envoy.listeners = listeners(&answer.body);
             }
         }
-        envoy.push(&[]).await?;
+        envoy.push(&[], first).await?;
         Ok(envoy)
     }
 
     /// Put tables in force and wait until they are.
-    pub(crate) async fn push(&mut self, tables: &[Table]) -> io::Result<()> {
+    pub(crate) async fn push(&mut self, tables: &[Table], mode: Mode) -> io::Result<()> {
         self.pushed += 1;
-        write_routes(&self.directory, tables, self.pushed)?;
+        write_routes(&self.directory, tables, mode, self.pushed)?;
         let version = self.pushed.to_string();
         let started = Instant::now();
         for port in PORTS {
-            let mut connection = Connection::new(self.address(MODES[0].0, port));
+            let mut connection = Connection::new(self.address(mode, port));
             let request = b"GET / HTTP/1.1\r\nhost: version.referee\r\n\r\n";
             loop {
                 if connection.exchange(request, false).await.is_ok_and(|answer| answer.body == version.as_bytes()) {
@@ -119,8 +120,8 @@ impl Envoy {
         Ok(())
     }
 
-    pub(crate) fn address(&self, mode: &str, port: u16) -> SocketAddr {
-        self.listeners[&format!("{mode}-{port}")]
+    pub(crate) fn address(&self, mode: Mode, port: u16) -> SocketAddr {
+        self.listeners[&format!("{}-{port}", MODES[mode.paths].0)]
     }
 
     fn log(&self) -> String {
@@ -150,11 +151,11 @@ fn routes_file(directory: &Path, port: u16) -> PathBuf {
     directory.join(format!("routes/{port}.json"))
 }
 
-fn write_routes(directory: &Path, tables: &[Table], version: u64) -> io::Result<()> {
+fn write_routes(directory: &Path, tables: &[Table], mode: Mode, version: u64) -> io::Result<()> {
     fs::create_dir_all(directory.join("routes"))?;
     for port in PORTS {
         let version = version.to_string();
-        let routes = route_configuration(&format!("http-{port}"), port, tables, &version);
+        let routes = route_configuration(&format!("http-{port}"), port, tables, mode.registry_only, &version);
         let file = routes_file(directory, port);
         let unfinished = directory.join("unfinished");
         fs::write(&unfinished, json!({"version_info": version, "resources": [routes]}).to_string())?;

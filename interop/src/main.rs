@@ -54,7 +54,7 @@ async fn main() -> ExitCode {
     let rare: Vec<_> = report
         .features
         .iter()
-        .filter(|(feature, count)| **count < arguments.at_least && !feature.starts_with("route: "))
+        .filter(|(feature, count)| **count < arguments.at_least && !feature.starts_with("flags: "))
         .collect();
     for (feature, count) in &rare {
         println!("only {count} cases: {feature}");

@@ -238,6 +238,14 @@ pub(crate) struct Table {
     pub(crate) virtual_services: Vec<VirtualService>,
 }
 
+/// What the mesh as a whole says: of [`MODES`](crate::envoy::MODES) the number of the path normalisation, and what becomes
+/// of requests to hosts that nobody knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mode {
+    pub(crate) paths: usize,
+    pub(crate) registry_only: bool,
+}
+
 /// Where the client is, and what it is.
 pub(crate) const CLIENT_NAMESPACE: &str = "default";
 pub(crate) const CLIENT_LABELS: [(&str, &str); 2] = [("app", "referee"), ("version", "v1")];

@@ -21,9 +21,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use mesh_core::{
-    ClusterName, Error, Exchange, LocalReplyLayer, MeshConfig, Progress, Reason, Routed, Workload,
+    ClusterName, Error, Exchange, LocalReplyLayer, MeshConfig, OutboundTrafficPolicy, Progress, Reason, Routed,
+    Workload,
     config::{Document, Issues},
-    path::PathNormalization,
     registry::Registry,
 };
 use mesh_routing::{
@@ -35,8 +35,9 @@ use tower::{Service, ServiceBuilder};
 
 use crate::{
     clusters::CLUSTERS,
+    envoy::MODES,
     istio,
-    model::{CLIENT_LABELS, CLIENT_NAMESPACE, PORTS, Table},
+    model::{CLIENT_LABELS, CLIENT_NAMESPACE, Mode, PORTS, Table},
     translate::ROLL_HEADER,
 };
 
@@ -57,7 +58,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) async fn start(upstreams: HashMap<String, SocketAddr>) -> io::Result<Self> {
-        let empty = compile(&[], PathNormalization::Base).expect("no rule is no error");
+        let empty = compile(&[], Mode { paths: 0, registry_only: false }).expect("no rule is no error");
         let table = Arc::new(ArcSwap::from_pointee(empty));
         let transport = Transport { upstreams: Arc::new(upstreams), idle: Arc::default() };
         let mut fronts = HashMap::new();
@@ -73,7 +74,7 @@ impl Ours {
     ///
     /// # Errors
     /// When one of them does not compile: what is wrong with it.
-    pub(crate) fn push(&self, tables: &[Table], mode: PathNormalization) -> Result<(), String> {
+    pub(crate) fn push(&self, tables: &[Table], mode: Mode) -> Result<(), String> {
         self.table.store(Arc::new(compile(tables, mode)?));
         Ok(())
     }
@@ -83,7 +84,7 @@ impl Ours {
     }
 }
 
-fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Cluster>, String> {
+fn compile(tables: &[Table], mode: Mode) -> Result<RouteTable<Cluster>, String> {
     let mut issues = Issues::default();
     let (mut documents, mut virtual_services) = (Vec::new(), Vec::new());
     for (index, document) in istio::upstreams().into_iter().chain(tables.iter().flat_map(istio::documents)).enumerate()
@@ -98,7 +99,10 @@ fn compile(tables: &[Table], mode: PathNormalization) -> Result<RouteTable<Clust
         }
     }
     let mut mesh = MeshConfig::default();
-    mesh.path_normalization = mode;
+    mesh.path_normalization = MODES[mode.paths].1;
+    if mode.registry_only {
+        mesh.outbound_traffic_policy = OutboundTrafficPolicy::RegistryOnly;
+    }
     let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut issues);
     if issues.has_errors() {
         return Err(issues.to_string());

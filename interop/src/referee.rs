@@ -25,7 +25,7 @@ use crate::{
     generate,
     hosts::{VirtualHost, is_ours_alone, virtual_hosts},
     istio,
-    model::{PORTS, Request, Table},
+    model::{Mode, PORTS, Request, Table},
     ours::Ours,
     report::{Options, Report},
     shrink,
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MIRRORS: Duration = Duration::from_secs(1);
 const MIRRORS_AGAIN: Duration = Duration::from_millis(200);
 /// A difference counts when it is there again each of so many times: timeouts are real time.
-const AGAIN: usize = 3;
+const AGAIN: usize = 5;
 /// Cases that are shrunk and printed, per kind of difference and in all.
 const PRINTED_PER_KIND: usize = 1;
 const PRINTED: usize = 12;
@@ -98,7 +98,7 @@ pub async fn run(options: &Options) -> io::Result<Report> {
 /// Tables that are in force together, and the requests for them.
 #[derive(Clone, Debug)]
 struct Batch {
-    mode: usize,
+    mode: Mode,
     tables: Vec<Table>,
     /// Of each table, on all ports.
     hosts: Vec<Vec<VirtualHost>>,
@@ -108,7 +108,8 @@ struct Batch {
 impl Batch {
     fn generate(dice: &mut Dice) -> Self {
         // Istio's default most of the time.
-        let mode = if dice.chance(70) { 0 } else { 1 + dice.below(MODES.len() - 1) };
+        let paths = if dice.chance(70) { 0 } else { 1 + dice.below(MODES.len() - 1) };
+        let mode = Mode { paths, registry_only: dice.chance(45) };
         let tables: Vec<_> = (0..TABLES).map(|number| generate::table(dice, number)).collect();
         let hosts: Vec<_> = tables.iter().map(hosts).collect();
         let requests = (0..TABLES * REQUESTS).map(|index| index / REQUESTS);
@@ -150,19 +151,18 @@ impl Referee {
         Ok(Self { envoy, ours, bug: options.bug, records, next: Arc::default(), _upstreams: upstreams })
     }
 
-    async fn push(&mut self, tables: &[Table], mode: usize) -> io::Result<()> {
+    async fn push(&mut self, tables: &[Table], mode: Mode) -> io::Result<()> {
         let mut compiled = tables.to_vec();
         if let Some(bug) = self.bug {
             compiled.iter_mut().for_each(|table| bug.infect(table));
         }
-        self.ours.push(&compiled, MODES[mode].1).map_err(io::Error::other)?;
-        self.envoy.push(tables).await
+        self.ours.push(&compiled, mode).map_err(io::Error::other)?;
+        self.envoy.push(tables, mode).await
     }
 
-    fn player(&self, mode: usize) -> Player {
-        let ports = crate::model::PORTS;
-        let envoy = ports.map(|port| (port, Connection::new(self.envoy.address(MODES[mode].0, port))));
-        let ours = ports.map(|port| (port, Connection::new(self.ours.address(port))));
+    fn player(&self, mode: Mode) -> Player {
+        let envoy = PORTS.map(|port| (port, Connection::new(self.envoy.address(mode, port))));
+        let ours = PORTS.map(|port| (port, Connection::new(self.ours.address(port))));
         Player { envoy: HashMap::from(envoy), ours: HashMap::from(ours), mirrors: MIRRORS_AGAIN }
     }
 
@@ -232,13 +232,7 @@ impl Referee {
     }
 
     /// Leave things out while the sides still differ in a field.
-    async fn minimal(
-        &mut self,
-        mut table: Table,
-        mut request: Request,
-        mode: usize,
-        field: &str,
-    ) -> io::Result<String> {
+    async fn minimal(&mut self, mut table: Table, mut request: Request, mode: Mode, field: &str) -> io::Result<String> {
         let until = Instant::now() + if self.bug.is_some() { SHRINKING / 10 } else { SHRINKING };
         'smaller: loop {
             for (less_table, less_request) in shrink::smaller(&table, &request) {
@@ -255,8 +249,9 @@ impl Referee {
         self.push(std::slice::from_ref(&table), mode).await?;
         let (envoy, ours) = self.player(mode).play(&request, &hosts(&table), &self.records, &self.next).await;
         let mut text = format!(
-            "DIFFERENCE (pathNormalization {:?}, port {}, upstreams answer {:?})\n  rules: {}\n  request: {}\n",
-            MODES[mode].1,
+            "DIFFERENCE (pathNormalization {:?}, {}port {}, upstreams answer {:?})\n  rules: {}\n  request: {}\n",
+            MODES[mode.paths].1,
+            if mode.registry_only { "REGISTRY_ONLY, " } else { "" },
             request.port,
             upstream::plan_text(&request.plan),
             rules(&table),
@@ -268,7 +263,7 @@ impl Referee {
         Ok(text)
     }
 
-    async fn still_differs(&mut self, table: &Table, request: &Request, mode: usize, field: &str) -> bool {
+    async fn still_differs(&mut self, table: &Table, request: &Request, mode: Mode, field: &str) -> bool {
         // Less of a table may be another case, whose difference is on purpose.
         let host = String::from_utf8_lossy(&request.host);
         let other = is_ours_alone(table, &host, request.port);
@@ -286,10 +281,10 @@ impl Referee {
 }
 
 /// Differences that are not accepted, and the reasons of those that are.
-fn judge(mode: usize, request: &Request, envoy: &Outcome, ours: &Outcome) -> (Vec<Difference>, Vec<&'static str>) {
+fn judge(mode: Mode, request: &Request, envoy: &Outcome, ours: &Outcome) -> (Vec<Difference>, Vec<&'static str>) {
     let mut excused = Vec::new();
     let mut found = differences(envoy, ours);
-    found.retain(|difference| match accepted::reason(MODES[mode].1, request, envoy, ours, difference) {
+    found.retain(|difference| match accepted::reason(MODES[mode.paths].1, request, envoy, ours, difference) {
         Some(reason) => {
             excused.push(reason);
             false

@@ -20,15 +20,18 @@ pub(crate) const TYPE: &str = "type.googleapis.com/";
 pub(crate) const ROLL_HEADER: &str = "x-roll";
 
 /// The RouteConfiguration of a port.
-pub(crate) fn route_configuration(name: &str, port: u16, tables: &[Table], version: &str) -> Value {
-    let mut hosts: Vec<_> =
-        tables.iter().flat_map(|table| virtual_hosts(table, port)).map(|host| virtual_host(&host)).collect();
+pub(crate) fn route_configuration(
+    name: &str,
+    port: u16,
+    tables: &[Table],
+    registry_only: bool,
+    version: &str,
+) -> Value {
+    let hosts = tables.iter().flat_map(|table| virtual_hosts(table, port));
+    let mut hosts: Vec<_> = hosts.map(|host| virtual_host(&host)).collect();
     hosts.push(json!({"name": "version", "domains": ["version.referee"], "routes": [
         {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": version}}}]}));
-    // buildCatchAllVirtualHost
-    hosts.push(json!({"name": "allow_any", "domains": ["*"], "include_request_attempt_count": true, "routes": [
-        {"name": "allow_any", "match": {"prefix": "/"},
-         "route": {"cluster": PASSTHROUGH, "timeout": "0s", "max_grpc_timeout": "0s"}}]}));
+    hosts.push(catch_all(registry_only));
     let reveal: Vec<_> = REVEALED
         .iter()
         .map(|(key, value)| {
@@ -41,6 +44,17 @@ pub(crate) fn route_configuration(name: &str, port: u16, tables: &[Table], versi
         "name": name, "virtual_hosts": hosts, "validate_clusters": false, "ignore_port_in_host_matching": true,
         "response_headers_to_add": reveal
     })
+}
+
+// buildCatchAllVirtualHost
+fn catch_all(registry_only: bool) -> Value {
+    let route = if registry_only {
+        json!({"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}})
+    } else {
+        json!({"name": "allow_any", "match": {"prefix": "/"},
+               "route": {"cluster": PASSTHROUGH, "timeout": "0s", "max_grpc_timeout": "0s"}})
+    };
+    json!({"name": "catch_all", "domains": ["*"], "include_request_attempt_count": true, "routes": [route]})
 }
 
 /// Response headers in which Envoy says what it decided.

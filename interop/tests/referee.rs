@@ -33,6 +33,7 @@ async fn we_decide_as_envoy_does() {
     let report = run(&options).await.unwrap();
     println!("{report}");
     assert_eq!(report.different, 0, "seed {seed}\n{report}");
+    assert_eq!(report.late, 0, "seed {seed}\n{report}");
     assert!(report.specific_percent >= 60, "only {} % matched a rule that is no catch-all", report.specific_percent);
 }
 

@@ -66,11 +66,28 @@ impl HostPattern {
     /// assert_eq!(HostPattern::resolve("a.b", "default").unwrap().to_string(), "a.b");
     /// ```
     pub fn resolve(host: &str, namespace: &str) -> Result<Self, InvalidHost> {
-        let parsed: Self = host.parse()?;
+        let parsed = Self::parse_domain(host)?;
         Ok(match parsed {
             Self::Exact(name) if !name.contains(['.', ':']) => Self::Exact(service_host(&name, namespace)),
             other => other,
         })
+    }
+
+    /// A host that is a domain, a wildcard of one, or an address: `1.2.3` is neither.
+    ///
+    /// # Errors
+    /// When it is not a host, or (istio validation validateDNS1123Labels) its top level domain is a number.
+    pub fn parse_domain(host: &str) -> Result<Self, InvalidHost> {
+        let parsed: Self = host.parse()?;
+        let name = match &parsed {
+            Self::Exact(name) if name.parse::<std::net::IpAddr>().is_err() => name,
+            Self::Suffix(name) => name,
+            _ => return Ok(parsed),
+        };
+        match name.rsplit('.').next().filter(|label| label.bytes().all(|b| b.is_ascii_digit())) {
+            Some(label) => Err(InvalidHost::NumericTopLevel { host: host.to_owned(), label: label.to_owned() }),
+            None => Ok(parsed),
+        }
     }
 
     /// Does a concrete, lower-case host match?
@@ -180,10 +197,6 @@ impl FromStr for HostPattern {
                 return Err(InvalidHost::Label { host: host.to_owned(), label: label.to_owned() });
             }
         }
-        // istio validation validateDNS1123Labels.
-        if let Some(label) = name.rsplit('.').next().filter(|label| label.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(InvalidHost::NumericTopLevel { host: host.to_owned(), label: label.to_owned() });
-        }
         let lower = name.to_ascii_lowercase();
         Ok(if wildcard { Self::Suffix(format!(".{lower}").into()) } else { Self::Exact(lower.into()) })
     }
@@ -241,8 +254,14 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_host() {
-        for host in ["", "a b", "a..b", "-a", "*a.com", "a.*.com", "a/b", "1.2.3", "a.256", "*.0"] {
+        for host in ["", "a b", "a..b", "-a", "*a.com", "a.*.com", "a/b"] {
             assert!(host.parse::<HostPattern>().is_err(), "{host:?}");
         }
+        for (host, label) in [("1.2.3", "3"), ("a.256", "256"), ("*.0", "0")] {
+            let refused = HostPattern::parse_domain(host).unwrap_err().to_string();
+            let words = format!("domain name {host:?} invalid (top level domain {label:?} cannot be all-numeric)");
+            assert_eq!(refused, words);
+        }
+        assert!(HostPattern::parse_domain("1.2.3.4").is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! VirtualService and the Gateway API's routes in a tower stack: match, split, redirect, rewrite, mirror, time out,
-//! retry and inject faults, decided as Istio and Envoy do.
+//! retry and inject faults, decided as Istio and Envoy do. And local rate limits, which Istio leaves to Envoy's filters:
+//! see [`RateLimitLayer`].
 //!
 //! Not a proxy and not a load balancer: it decides which *cluster* a request goes to and how, and hands it on as a
 //! [`Routed`](mesh_core::Routed) request. Something inside picks an endpoint (mesh-lb), or an HTTP client that finds its
@@ -84,6 +85,8 @@
 //! assert_eq!(client.oneshot(request("jane")).await.unwrap().status(), 200);
 //! # });
 //! ```
+//!
+//! A [`RateLimitLayer`] goes between the router and the faults, or in front of any service that takes requests.
 //!
 //! What a rule may say that is read and reported but not enforced: `tls` and `tcp`, retryRemoteLocalities, statPrefix.
 

@@ -275,7 +275,7 @@ mod tests {
             ("/foo", "/foo", "", "/"),
             ("/foo/", "/foo", "/", "/"),
             ("/foo", "/foo", "/", "/"),
-            // "1.10: ReplacePrefixMatch `/` strips segment"
+            // istio.md 1.10: "ReplacePrefixMatch `/` strips segment"
             ("/foo/bar", "/foo", "/", "/bar"),
             ("/foo//bar", "/foo", "/", "//bar"),
             ("/bar", "", "/xyz", "/xyz/bar"),

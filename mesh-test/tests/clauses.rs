@@ -11,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The sections about plumbing, matches, actions, and delegation.
-const SECTIONS: [&str; 4] = ["1.0", "1.1", "1.2", "1.3"];
+/// The sections about plumbing, matches, actions, delegation, and the Gateway API.
+const SECTIONS: [&str; 5] = ["1.0", "1.1", "1.2", "1.3", "1.10"];
 const MARK: &str = "istio.md ";
 
 /// A row of a table: its section, its first cell, all of it in plain letters, and whether it must hold.

@@ -136,8 +136,9 @@ async fn send(mesh: &Mesh, method: &str, body: &'static str) -> (u16, String, u3
 
 const NO_RETRIES: &str = "retries: {attempts: 0}";
 
-/// RFC 9110 9.2.2: idempotent methods are PUT, DELETE and the safe ones; "A proxy MUST NOT automatically retry non-idempotent
-/// requests." Neither retries nor outlier detection know of it: attempts are off, and the first failure would eject.
+/// RFC 9110 9.2.2: idempotent methods are PUT, DELETE and the safe ones; "A proxy MUST NOT automatically retry
+/// non-idempotent requests." Neither retries nor outlier detection know of it: attempts are off, and the first
+/// failure would eject.
 #[tokio::test]
 async fn a_used_connection_that_ends_costs_an_idempotent_request_nothing() {
     use Act::{Answer, Close};
@@ -327,8 +328,8 @@ async fn go_away(mut stream: TcpStream, last: u8, log: Acted) {
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-/// RFC 9113 8.7: "Requests on streams with higher numbers are therefore guaranteed to be safe to retry", and REFUSED_STREAM says
-/// "prior to any processing": any method, whatever the policy.
+/// RFC 9113 8.7: "Requests on streams with higher numbers are therefore guaranteed to be safe to retry", and
+/// REFUSED_STREAM says "prior to any processing": any method, whatever the policy.
 #[tokio::test]
 async fn what_http2_says_was_not_looked_at_is_sent_again() {
     use Act2::{Answer, GoAway, Refuse};

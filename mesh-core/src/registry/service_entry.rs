@@ -200,7 +200,7 @@ fn read_hosts(spec: &Spec, document: &Document, issues: &mut Issues) -> Vec<Host
     let mut hosts = Vec::with_capacity(spec.hosts.len());
     for (index, host) in spec.hosts.iter().enumerate() {
         let path = format!("hosts[{index}]");
-        match host.parse::<HostPattern>() {
+        match HostPattern::parse_domain(host) {
             Ok(HostPattern::Any) => issues.push(document.error(path, format!("invalid host {host}"))),
             Ok(HostPattern::Suffix(_)) if dns && spec.endpoints.is_empty() && spec.workload_selector.is_none() => {
                 let mode = if matches!(spec.resolution, SpecResolution::Dns) { "DNS" } else { "DNS_ROUND_ROBIN" };

@@ -88,7 +88,7 @@ impl WorkloadEntry {
             }
         } else if !spec.address.starts_with("unix://")
             && spec.address.parse::<std::net::IpAddr>().is_err()
-            && let Err(error) = spec.address.parse::<crate::HostPattern>().map(|_| ())
+            && let Err(error) = crate::HostPattern::parse_domain(&spec.address).map(|_| ())
         {
             refuse(
                 "address",

@@ -4,8 +4,9 @@ use std::{num::NonZeroU32, time::Duration};
 
 use governor::Quota;
 
-/// Envoy's TokenBucket (type.v3): it starts full and holds `max_tokens`; in every `fill_interval` come `tokens_per_fill`. They
-/// come one by one over the interval, not all at its end (measured on Envoy 1.40: of 4 tokens in 2 s, one every 0.5 s).
+/// Envoy's TokenBucket (type.v3): it starts full and holds `max_tokens`; in every `fill_interval` come
+/// `tokens_per_fill`. They come one by one over the interval, not all at its end (measured on Envoy 1.40: of 4 tokens
+/// in 2 s, one every 0.5 s).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     max_tokens: NonZeroU32,

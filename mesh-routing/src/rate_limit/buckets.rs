@@ -16,7 +16,8 @@ use governor::{
 
 use super::limiter::Told;
 
-/// governor's state by key. A bucket is the time at which it will be full: one of the past is full now. Clones are the same.
+/// governor's state by key. A bucket is the time at which it will be full: one of the past is full now. Clones are
+/// the same.
 #[derive(Clone, Debug)]
 pub(super) struct Buckets(Arc<Inner>);
 

@@ -7,15 +7,16 @@ use mesh_core::identity::PeerIdentity;
 
 use super::layer::Asked;
 
-/// One bucket for each value of a key: of a header, of the caller's identity, of the path, or of several of these together.
+/// One bucket for each value of a key: of a header, of the caller's identity, of the path, or of several of these
+/// together.
 ///
-/// Requests that have no such header, or no identity, share a bucket like those of any one value: leaving the header out
-/// is no way around the limit. Values are compared as they are, byte by byte; a repeated header's all count.
+/// Requests that have no such header, or no identity, share a bucket like those of any one value: leaving the header
+/// out is no way around the limit. Values are compared as they are, byte by byte; a repeated header's all count.
 ///
-/// At most [`max_keys`](Self::with_max_keys) buckets are kept, of 16 bytes each, whatever the length of the values. A bucket
-/// that is full again is as good as none and makes room. When there is no room, requests with further keys share one
-/// bucket of the same size: a caller who makes up keys can neither fill the memory nor take away what others have used.
-/// [`LimitCounts::overflowed`](super::LimitCounts::overflowed) counts those requests.
+/// At most [`max_keys`](Self::with_max_keys) buckets are kept, of 16 bytes each, whatever the length of the values. A
+/// bucket that is full again is as good as none and makes room. When there is no room, requests with further keys
+/// share one bucket of the same size: a caller who makes up keys can neither fill the memory nor take away what
+/// others have used. [`LimitCounts::overflowed`](super::LimitCounts::overflowed) counts those requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct KeyBy {
@@ -68,8 +69,8 @@ impl KeyBy {
         self
     }
 
-    /// Keep at most so many buckets: 1 to [`LIMIT_OF_MAX_KEYS`](Self::LIMIT_OF_MAX_KEYS). Costs 16 bytes for each key seen within
-    /// the time that a bucket takes to fill.
+    /// Keep at most so many buckets: 1 to [`LIMIT_OF_MAX_KEYS`](Self::LIMIT_OF_MAX_KEYS). Costs 16 bytes for each key
+    /// seen within the time that a bucket takes to fill.
     pub fn with_max_keys(mut self, max_keys: u32) -> Self {
         self.max_keys = max_keys.clamp(1, Self::LIMIT_OF_MAX_KEYS);
         self
@@ -79,8 +80,8 @@ impl KeyBy {
         self.max_keys
     }
 
-    /// A request's key: a hash under a secret of the process's, so that its size is bounded and nobody can choose one that
-    /// meets another's. Allocates nothing.
+    /// A request's key: a hash under a secret of the process's, so that its size is bounded and nobody can choose one
+    /// that meets another's. Allocates nothing.
     pub(super) fn of(&self, asked: &Asked<'_>, secret: &RandomState) -> u64 {
         let mut hasher = secret.build_hasher();
         let mut part = |kind: u8, value: &[u8]| {

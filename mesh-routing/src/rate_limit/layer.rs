@@ -18,12 +18,39 @@ use tower_service::Service;
 use super::{RateLimits, Side};
 use crate::RequestHead;
 
-/// Refuses requests that go beyond the limits in force, with [`Reason::RateLimited`]. There is no state in it: limits bring
-/// their buckets along, so services made by several calls of `layer` share them.
+/// Refuses requests that go beyond the [limits](RateLimits) in force, with [`Reason::RateLimited`]. There is no state
+/// in it: limits bring their buckets along, so services made by several calls of `layer` share them.
 ///
 /// Inbound it stands inside authorization, so that a caller who may not ask takes nobody's tokens. Outbound it stands
-/// between the router and the fault injection, on a [`Routed`] request; alone, on any `http::Request`, whose destination is
-/// then its own host.
+/// between the router and the fault injection, on a [`Routed`] request; alone, on any `http::Request`, whose
+/// destination is then its own host.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use arc_swap::ArcSwap;
+/// use http::{Request, Response};
+/// use mesh_core::LocalReplyLayer;
+/// use mesh_routing::{KeyBy, RateLimit, RateLimitLayer, RateLimits, TokenBucket};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// let all = TokenBucket::new(1000, 1000, Duration::from_secs(1)).unwrap();
+/// let each = TokenBucket::new(1, 1, Duration::from_secs(60)).unwrap();
+/// let limits = RateLimits::default()
+///     .with_inbound(RateLimit::new(all))
+///     .with_inbound(RateLimit::keyed(each, KeyBy::header(http::HeaderName::from_static("x-user"))));
+///
+/// let service = ServiceBuilder::new()
+///     .layer(LocalReplyLayer)
+///     .layer(RateLimitLayer::inbound(Arc::new(ArcSwap::from_pointee(limits))))
+///     .service(service_fn(async |_: Request<String>| Ok::<_, mesh_core::Error>(Response::new(String::new()))));
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let request = |user| Request::get("/").header("x-user", user).body(String::new()).unwrap();
+/// assert_eq!(service.clone().oneshot(request("jason")).await.unwrap().status(), 200);
+/// assert_eq!(service.clone().oneshot(request("jason")).await.unwrap().status(), 429);
+/// assert_eq!(service.oneshot(request("jane")).await.unwrap().status(), 200);
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 pub struct RateLimitLayer {
     limits: Arc<ArcSwap<RateLimits>>,

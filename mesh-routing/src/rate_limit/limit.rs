@@ -39,11 +39,11 @@ pub(super) struct About {
 }
 
 /// A limit as it stands in a document. Two that are equal are one limit, before and after a change of configuration.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Definition {
     pub(super) object: ObjectRef,
     pub(super) inbound: bool,
-    pub(super) spec: Arc<RuleSpec>,
+    pub(super) spec: RuleSpec,
 }
 
 /// What a limit counted.

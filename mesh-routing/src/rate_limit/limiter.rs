@@ -77,8 +77,8 @@ impl Limiter {
         }
     }
 
-    /// Requests since the last call that came with keys there was no room for, and took their token from the bucket that
-    /// those share.
+    /// Requests since the last call that came with keys there was no room for, and took their token from the bucket
+    /// that those share.
     #[must_use]
     pub fn take_overflowed(&self) -> u64 {
         match &self.kind {

@@ -1,6 +1,6 @@
 //! All limits in force, of both directions.
 
-use mesh_core::config::{Document, Issues};
+use mesh_core::config::{Document, Field, Issues, fields};
 use tokio::time::Instant;
 
 use super::{Limitable, RateLimit, layer::Asked, spec};
@@ -25,7 +25,8 @@ impl Side {
     }
 }
 
-/// The limits in force. See the [module's example](crate::RateLimitLayer).
+/// The limits in force: for each direction a list. All that match a request have their say, in order, and the first
+/// whose bucket is empty refuses it; [`RateLimitLayer`](crate::RateLimitLayer) has an example.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimits {
     inbound: Vec<RateLimit>,
@@ -53,6 +54,15 @@ impl RateLimits {
         self.inbound.extend(more.inbound.iter().cloned());
         self.outbound.extend(more.outbound.iter().cloned());
         self
+    }
+
+    /// The field of a MeshPolicy that [`from_document`](Self::from_document) reads.
+    pub const FIELD: &str = "localRateLimit";
+
+    /// The fields that its YAML has.
+    #[must_use]
+    pub fn fields() -> Vec<Field> {
+        fields::<spec::Section>()
     }
 
     /// The `localRateLimit` section of a MeshPolicy; no limits when there is none, `None` after an error, which is in
@@ -83,8 +93,8 @@ impl RateLimits {
         spec::read(document, issues)
     }
 
-    /// These limits, with the buckets as they are of those that were in force before and stand unchanged: what was used up
-    /// stays so when other things change. A limit is the same when its policy's name and all its fields are.
+    /// These limits, with the buckets as they are of those that were in force before and stand unchanged: what was
+    /// used up stays so when other things change. A limit is the same when its policy's name and all its fields are.
     #[must_use]
     pub fn continuing(mut self, before: &Self) -> Self {
         keep(&mut self.inbound, &before.inbound);

@@ -10,28 +10,37 @@ use mesh_core::{
 use serde::Deserialize;
 
 use super::{
-    KeyBy, RateLimit, RateLimits, Side, TokenBucket,
+    KeyBy, RateLimit, RateLimits, TokenBucket,
     limit::{About, Definition},
 };
 use crate::virtual_service::{HttpMatch, Parser};
 
-const FIELD: &str = "localRateLimit";
+const FIELD: &str = RateLimits::FIELD;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Section {
-    inbound: Vec<Arc<RuleSpec>>,
-    outbound: Vec<Arc<RuleSpec>>,
+pub(super) struct Section {
+    inbound: Vec<InboundSpec>,
+    outbound: Vec<OutboundSpec>,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct RuleSpec {
+struct InboundSpec {
+    name: String,
+    r#match: Vec<HttpMatch>,
+    token_bucket: Option<TokenBucketSpec>,
+    key: Option<InboundKeySpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct OutboundSpec {
     name: String,
     hosts: Vec<String>,
     r#match: Vec<HttpMatch>,
     token_bucket: Option<TokenBucketSpec>,
-    key: Option<KeySpec>,
+    key: Option<OutboundKeySpec>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -43,13 +52,62 @@ struct TokenBucketSpec {
     fill_interval: Option<DurationText>,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct InboundKeySpec {
+    header: Option<String>,
+    principal: bool,
+    path: bool,
+    max_keys: Option<i64>,
+}
+
+/// The caller of outbound requests is always the same.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct OutboundKeySpec {
+    header: Option<String>,
+    path: bool,
+    max_keys: Option<i64>,
+}
+
+/// A limit of either direction, as it stands in a document.
+#[derive(Debug, PartialEq)]
+pub(super) struct RuleSpec {
+    name: String,
+    hosts: Vec<String>,
+    r#match: Vec<HttpMatch>,
+    token_bucket: Option<TokenBucketSpec>,
+    key: Option<KeySpec>,
+}
+
+#[derive(Debug, PartialEq)]
 struct KeySpec {
     header: Option<String>,
     principal: bool,
     path: bool,
     max_keys: Option<i64>,
+}
+
+impl From<InboundSpec> for RuleSpec {
+    fn from(spec: InboundSpec) -> Self {
+        let InboundSpec { name, r#match, token_bucket, key } = spec;
+        let key = key.map(|InboundKeySpec { header, principal, path, max_keys }| KeySpec {
+            header,
+            principal,
+            path,
+            max_keys,
+        });
+        Self { name, hosts: Vec::new(), r#match, token_bucket, key }
+    }
+}
+
+impl From<OutboundSpec> for RuleSpec {
+    fn from(spec: OutboundSpec) -> Self {
+        let OutboundSpec { name, hosts, r#match, token_bucket, key } = spec;
+        let key =
+            key.map(|OutboundKeySpec { header, path, max_keys }| KeySpec { header, principal: false, path, max_keys });
+        Self { name, hosts, r#match, token_bucket, key }
+    }
 }
 
 pub(super) fn read(document: &Document, issues: &mut Issues) -> Option<RateLimits> {
@@ -59,13 +117,13 @@ pub(super) fn read(document: &Document, issues: &mut Issues) -> Option<RateLimit
     let section: Section = document.decode_field(FIELD, issues)?;
     let mut parser = Parser { document, issues, failed: false };
     let mut limits = RateLimits::default();
-    for (index, spec) in section.inbound.iter().enumerate() {
-        if let Some(limit) = parser.limit(&format!("{FIELD}.inbound[{index}]"), Side::Inbound, spec) {
+    for (index, spec) in section.inbound.into_iter().enumerate() {
+        if let Some(limit) = parser.limit(&format!("{FIELD}.inbound[{index}]"), true, spec.into()) {
             limits = limits.with_inbound(limit);
         }
     }
-    for (index, spec) in section.outbound.iter().enumerate() {
-        if let Some(limit) = parser.limit(&format!("{FIELD}.outbound[{index}]"), Side::Outbound, spec) {
+    for (index, spec) in section.outbound.into_iter().enumerate() {
+        if let Some(limit) = parser.limit(&format!("{FIELD}.outbound[{index}]"), false, spec.into()) {
             limits = limits.with_outbound(limit);
         }
     }
@@ -73,45 +131,36 @@ pub(super) fn read(document: &Document, issues: &mut Issues) -> Option<RateLimit
 }
 
 impl Parser<'_> {
-    fn limit(&mut self, path: &str, side: Side, spec: &Arc<RuleSpec>) -> Option<RateLimit> {
-        let inbound = side == Side::Inbound;
-        if inbound && !spec.hosts.is_empty() {
-            self.error(
-                format!("{path}.hosts"),
-                "only outbound limits have hosts: inbound requests are all for this workload",
-            );
-        }
+    fn limit(&mut self, path: &str, inbound: bool, spec: RuleSpec) -> Option<RateLimit> {
         let hosts = spec.hosts.iter().enumerate().filter_map(|(index, host)| {
             let pattern = HostPattern::resolve(host, self.document.namespace());
             pattern.map_err(|error| self.error(format!("{path}.hosts[{index}]"), error)).ok()
         });
         let hosts = hosts.collect();
         let matches = spec.r#match.iter().enumerate();
-        let matches = matches.map(|(index, entry)| self.limited(&format!("{path}.match[{index}]"), entry)).collect();
-        let key = spec.key.as_ref().and_then(|key| self.key(&format!("{path}.key"), inbound, key));
+        let matches = matches.map(|(index, entry)| self.limited(path, index, entry)).collect();
+        let key = spec.key.as_ref().and_then(|key| self.key(&format!("{path}.key"), key));
         let bucket = self.bucket(&format!("{path}.tokenBucket"), spec.token_bucket.as_ref())?;
-        let definition = Definition { object: self.document.object().clone(), inbound, spec: Arc::clone(spec) };
         let name = (!spec.name.is_empty()).then(|| spec.name.as_str().into());
+        let definition = Definition { object: self.document.object().clone(), inbound, spec };
         Some(RateLimit::about(About { name, definition: Some(definition), matches, hosts, key }, bucket))
     }
 
-    fn limited(&mut self, path: &str, spec: &HttpMatch) -> Arc<crate::matcher::RouteMatch> {
+    fn limited(&mut self, path: &str, index: usize, spec: &HttpMatch) -> Arc<crate::matcher::RouteMatch> {
+        let path = &*format!("{path}.match[{index}]");
         for (field, given) in spec.about_the_client() {
             if given {
                 let message = "has no place in a limit: the policy's selector says which workloads it is about";
                 self.error(format!("{path}.{field}"), message);
             }
         }
-        Arc::new(self.entry(path, spec))
+        Arc::new(self.entry(path, index, spec))
     }
 
-    fn key(&mut self, path: &str, inbound: bool, spec: &KeySpec) -> Option<KeyBy> {
+    fn key(&mut self, path: &str, spec: &KeySpec) -> Option<KeyBy> {
         if spec.header.is_none() && !spec.principal && !spec.path {
-            self.error(path, "at least one of header, principal and path must be set");
+            self.error(path, "at least one part of a key must be set");
             return None;
-        }
-        if spec.principal && !inbound {
-            self.error(format!("{path}.principal"), "only inbound limits know the caller: outbound requests have one");
         }
         let mut key = KeyBy::NOTHING;
         if let Some(header) = &spec.header {

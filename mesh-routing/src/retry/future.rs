@@ -115,8 +115,8 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
     /// The same attempt once more, where the outcome allows it outside of the policy: neither counted nor asked of the
     /// budget, and somewhere else if it can be, since who closes connections may be leaving.
     ///
-    /// RFC 9110 9.2.2: "A client SHOULD NOT automatically retry a failed automatic retry." So once for each request; what
-    /// fails after that is the policy's.
+    /// RFC 9110 9.2.2: "A client SHOULD NOT automatically retry a failed automatic retry." So once for each request;
+    /// what fails after that is the policy's.
     fn resend<R>(&mut self, attempts: u32, outcome: &Result<Response<R>, Error>) -> Option<Inner<B, C>> {
         let failed = outcome.as_ref().err().filter(|error| error.resend().is_some())?;
         if self.resent {

@@ -4,11 +4,12 @@
 //! the router chose, avoids the endpoints already tried, and asks the cluster's budget for leave. It happens only
 //! before a response's head has been handed out.
 //!
-//! Apart from that, and where retries are off too, a request that certainly or harmlessly was not acted on is sent again
-//! once, invisibly: see [`Resend`](mesh_core::Resend). Neither policy nor budget are asked, and it stays the same attempt.
+//! Apart from that, and where retries are off too, a request that certainly or harmlessly was not acted on is sent
+//! again once, invisibly: see [`Resend`](mesh_core::Resend). Neither policy nor budget are asked, and it stays the
+//! same attempt.
 //!
-//! A reply that ended the retries carries [`RETRIES_EXHAUSTED`](mesh_core::RETRIES_EXHAUSTED), and one that comes with it is
-//! not retried.
+//! A reply that ended the retries carries [`RETRIES_EXHAUSTED`](mesh_core::RETRIES_EXHAUSTED), and one that comes
+//! with it is not retried.
 //!
 //! The body is replayed without copying: what the first attempt reads from it is kept, in the same `Bytes`, up to
 //! 1 MiB. Past that the request still goes through once, streaming, and is no longer retried. An empty body costs

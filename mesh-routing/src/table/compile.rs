@@ -253,8 +253,8 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
         for spec in destinations {
             // istio "authority precedence": rewrite.authority, the rule's headers, the destination's.
             let own = spec.backend.as_deref();
-            let own_rewrite = own.and_then(|own| own.rewrite.as_ref());
-            let authority = own_rewrite.or(rewrite).and_then(|rewrite| rewrite.authority.as_ref());
+            let rewrites = [own.and_then(|own| own.rewrite.as_ref()), rewrite];
+            let authority = rewrites.into_iter().flatten().find_map(|rewrite| rewrite.authority.as_ref());
             let authority = authority.or(rule_headers.request.authority.as_ref());
             let policy = RoutePolicy {
                 // measured on Envoy 1.40 (interop): a weighted cluster's own rewrite says nothing.

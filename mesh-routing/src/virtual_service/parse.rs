@@ -150,7 +150,7 @@ impl Parser<'_> {
                 .r#match
                 .iter()
                 .enumerate()
-                .map(|(at, entry)| Arc::new(self.numbered(path, at, entry)))
+                .map(|(index, entry)| Arc::new(self.entry(&format!("{path}.match[{index}]"), index, entry)))
                 .collect(),
             action: self.action(path, spec),
             weighted: spec.route.len() > 1,
@@ -177,13 +177,7 @@ impl Parser<'_> {
         port
     }
 
-    fn numbered(&mut self, rule: &str, index: usize, spec: &HttpMatch) -> RouteMatch {
-        let path = format!("{rule}.match[{index}]");
-        RouteMatch { at: At::new(self.document, &path, index), ..self.entry(&path, spec) }
-    }
-
-    /// What a request must be.
-    pub(crate) fn entry(&mut self, path: &str, spec: &HttpMatch) -> RouteMatch {
+    pub(crate) fn entry(&mut self, path: &str, index: usize, spec: &HttpMatch) -> RouteMatch {
         let mut plain = |field: &str, spec: &Option<StringMatchSpec>, kind| {
             let spec = spec.as_ref()?;
             self.at(format!("{path}.{field}{}", spec.field()), spec.compile(field, kind))
@@ -213,7 +207,7 @@ impl Parser<'_> {
                 gateways: if spec.gateways.is_empty() { Arc::default() } else { spec.gateways.as_slice().into() },
                 mesh_gateway: (!spec.gateways.is_empty()).then(|| spec.gateways.iter().any(|gateway| gateway == MESH)),
             },
-            at: At::default(),
+            at: At::new(self.document, path, index),
         }
     }
 

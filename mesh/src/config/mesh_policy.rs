@@ -1,12 +1,12 @@
 //! `MeshPolicy`: what Istio has no field for.
 //!
 //! A kind of ours, scoped as Istio scopes its own: by a workload selector, else to its namespace, else, in the root
-//! namespace, to the mesh. It consists of sections; each is read and enforced by the crate that it is about, and this file
-//! only knows their names and whom they are for.
+//! namespace, to the mesh. It consists of sections; each is read and enforced by the crate that it is about, and this
+//! file only knows their names and whom they are for.
 
 use mesh_core::{
     Labels, Workload,
-    config::{Document, Issue, Issues},
+    config::{Document, Field, Issue, Issues, fields},
 };
 use mesh_routing::RateLimits;
 use serde::{Deserialize, de::IgnoredAny};
@@ -42,6 +42,13 @@ enum Scope {
 }
 
 impl MeshPolicy {
+    /// The fields that its YAML has, the sections' own in their place.
+    pub(crate) fn fields() -> Vec<Field> {
+        let mut all = fields::<Spec>();
+        splice(&mut all, RateLimits::FIELD, RateLimits::fields());
+        all
+    }
+
     /// Validate a document of this kind. What is wrong with it goes into `issues`; `None` when it has errors.
     pub(crate) fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
         let spec: Spec = document.decode(issues)?;
@@ -94,6 +101,18 @@ fn selector(document: &Document, selector: Option<Selector>, issues: &mut Issues
     match_labels
 }
 
+/// Put the fields of what another crate reads below the field that it reads.
+pub(super) fn splice(fields: &mut Vec<Field>, at: &str, below: Vec<Field>) {
+    let Some(index) = fields.iter().position(|field| field.path == at) else { return };
+    fields[index].ignored = false;
+    let below = below.into_iter().map(|mut field| {
+        field.path = format!("{at}.{}", field.path);
+        field.same_as = field.same_as.map(|path| format!("{at}.{path}"));
+        field
+    });
+    fields.splice(index + 1..=index, below);
+}
+
 /// The policies of one workload, oldest first.
 #[derive(Debug)]
 pub(crate) struct MeshPolicies<'a> {
@@ -123,7 +142,7 @@ impl<'a> MeshPolicies<'a> {
 
     /// Local rate limits in force.
     pub(crate) fn rate_limits(&mut self) -> RateLimits {
-        self.section("localRateLimit", |policy| policy.rate_limits.as_ref()).cloned().unwrap_or_default()
+        self.section(RateLimits::FIELD, |policy| policy.rate_limits.as_ref()).cloned().unwrap_or_default()
     }
 
     /// What was found on the way.
@@ -131,8 +150,8 @@ impl<'a> MeshPolicies<'a> {
         self.warnings
     }
 
-    /// A section of the narrowest scope that has it, whole; where several policies of a scope do, the oldest's, as istio
-    /// ComposePeerAuthentication has it.
+    /// A section of the narrowest scope that has it, whole; where several policies of a scope do, the oldest's, as
+    /// istio ComposePeerAuthentication has it.
     fn section<T>(&mut self, field: &str, section: impl Fn(&'a MeshPolicy) -> Option<&'a T>) -> Option<&'a T> {
         let mut chosen: Option<(Scope, &'a MeshPolicy, &'a T)> = None;
         for (scope, policy) in &self.policies {

@@ -12,7 +12,7 @@ use mesh_lb::{DefaultPolicy, DestinationRule};
 use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
 use mesh_tls::PeerAuthentication;
 
-use super::mesh_policy::MeshPolicy;
+use super::mesh_policy::{MeshPolicy, splice};
 
 /// One object, read.
 #[derive(Clone, Debug)]
@@ -88,24 +88,15 @@ pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
         ("PeerAuthentication", PeerAuthentication::fields()),
         ("AuthorizationPolicy", AuthorizationPolicy::fields()),
         ("MeshConfig", mesh_config_fields()),
+        ("MeshPolicy", MeshPolicy::fields()),
     ]
 }
 
 /// Two policies among them are mesh-routing's and mesh-lb's.
 fn mesh_config_fields() -> Vec<Field> {
     let mut fields = MeshConfig::fields();
-    for (name, below) in
-        [(RetryPolicy::MESH_FIELD, RetryPolicy::fields()), (DefaultPolicy::MESH_FIELD, DefaultPolicy::fields())]
-    {
-        if let Some(at) = fields.iter().position(|field| field.path == name) {
-            fields[at].ignored = false;
-            let below = below.into_iter().map(|mut field| {
-                field.path = format!("{name}.{}", field.path);
-                field
-            });
-            fields.splice(at + 1..at + 1, below);
-        }
-    }
+    splice(&mut fields, RetryPolicy::MESH_FIELD, RetryPolicy::fields());
+    splice(&mut fields, DefaultPolicy::MESH_FIELD, DefaultPolicy::fields());
     fields
 }
 

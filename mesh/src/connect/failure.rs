@@ -36,8 +36,8 @@ pub(super) fn failure(error: hyper::Error, method: &Method, on: On) -> Error {
                 (Reason::RefusedStream, Some(Resend::Refused))
             }
             // RFC 9113 8.7: "The GOAWAY mechanism indicates the highest stream number that might have been processed.
-            // Requests on streams with higher numbers are therefore guaranteed to be safe to retry." h2 ends those, and those
-            // that were to be opened, with the peer's GOAWAY; the others end with the connection.
+            // Requests on streams with higher numbers are therefore guaranteed to be safe to retry." h2 ends those,
+            // and those that were to be opened, with the peer's GOAWAY; the others end with the connection.
             Some(h2) if h2.is_go_away() && h2.is_remote() => (Reason::RefusedStream, Some(Resend::ConnectionEnded)),
             Some(_) => (reset(), None),
             // hyper takes an end of the connection out of h2's error.
@@ -51,9 +51,9 @@ fn reset() -> Reason {
     Reason::Reset { request_sent: true }
 }
 
-/// RFC 9112 9.3.1: "When an inbound connection is closed prematurely, a client MAY open a new connection and automatically
-/// retransmit an aborted sequence of requests if all of those requests have idempotent methods (Section 9.2.2 of
-/// [HTTP])." Of a new connection that ended the same can be expected again.
+/// RFC 9112 9.3.1: "When an inbound connection is closed prematurely, a client MAY open a new connection and
+/// automatically retransmit an aborted sequence of requests if all of those requests have idempotent methods (Section
+/// 9.2.2 of [HTTP])." Of a new connection that ended the same can be expected again.
 fn ended(method: &Method, before_an_answer: bool) -> Option<Resend> {
     (before_an_answer && method.is_idempotent()).then_some(Resend::ConnectionEnded)
 }

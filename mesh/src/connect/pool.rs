@@ -26,8 +26,8 @@ pub(crate) struct PoolKey {
 /// All pools of a mesh.
 ///
 /// A pool belongs to those who use it: the endpoint whose requests go there (see `PoolSlot`), and requests in flight.
-/// When they are gone its connections close. What no endpoint can hold, because the TLS name goes by each request's host, is
-/// kept here, up to a number.
+/// When they are gone its connections close. What no endpoint can hold, because the TLS name goes by each request's
+/// host, is kept here, up to a number.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     state: Mutex<State>,

@@ -50,8 +50,8 @@ struct Chosen {
     pool: Arc<HostPool>,
 }
 
-/// How often a request that came back unsent is put on another connection before the endpoint is given up; the last is a new
-/// one, for as many as there are in the pool may have ended at once.
+/// How often a request that came back unsent is put on another connection before the endpoint is given up; the last
+/// is a new one, for as many as there are in the pool may have ended at once.
 const MAX_UNSENT: usize = 4;
 
 impl Connector {

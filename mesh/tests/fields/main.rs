@@ -10,7 +10,7 @@ use std::{
 };
 
 use mesh::{Config, Severity};
-use mesh_core::config::{Document, Field, Issues, Node, Value};
+use mesh_core::config::{Document, Field, Issue, Issues, Node, Topic, Value};
 
 const SAMPLES: &str = include_str!("samples.yaml");
 const INTRODUCTION: &str = "# Every field, and what becomes of it
@@ -109,7 +109,7 @@ fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTr
         note(fields, sample.spec().expect("a sample has a spec"), "", &mut set);
         let issues = Config::check(sample);
         for path in &set {
-            let about = issues.iter().filter(|issue| general(&issue.path) == *path);
+            let about = issues.iter().filter(|issue| is_about(issue, path));
             let now = about.map(|issue| match issue.severity {
                 Severity::Error => State::Refused,
                 _ => State::Reported,
@@ -133,6 +133,13 @@ fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTr
         said.entry(path).or_insert((State::Refused, State::Refused));
     }
     said
+}
+
+/// Is it about a field? What is said to have no effect has none with all below it.
+fn is_about(issue: &Issue, path: &str) -> bool {
+    let at = general(&issue.path);
+    let below = || path.strip_prefix(&*at).is_some_and(|rest| rest.starts_with(['.', '[', '{']));
+    at == path || issue.topic == Topic::NotEnforced && !at.is_empty() && below()
 }
 
 /// `http[0].match[1]` is `http[].match[]`; of a list's item, what is said is said of the list.

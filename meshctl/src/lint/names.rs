@@ -27,6 +27,19 @@ pub(super) fn wildcards(host: &str) -> impl Iterator<Item = &str> {
     below.match_indices('.').skip(from).map(|(at, _)| &below[at..]).chain([""])
 }
 
+/// So many are named in one message.
+pub(super) const NAMED: usize = 10;
+
+/// The first of many names, and how many more there are: a message for each of thousands does not name thousands.
+pub(super) fn few(mut names: Vec<String>) -> Vec<String> {
+    let more = names.len().saturating_sub(NAMED);
+    if more > 0 {
+        names.truncate(NAMED);
+        names.push(format!("and {more} more"));
+    }
+    names
+}
+
 /// Go's `%v` of a list of strings.
 pub(super) fn go_list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.as_ref().to_owned()).collect();

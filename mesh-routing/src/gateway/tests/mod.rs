@@ -1,6 +1,7 @@
 //! What routes come to in a table, clause by clause; `checks.rs` is what is refused, `stack.rs` what callers see.
 
 mod checks;
+mod parents;
 mod semantics;
 mod stack;
 

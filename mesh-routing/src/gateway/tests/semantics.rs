@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use mesh_core::{Reason, config::Severity};
+use mesh_core::Reason;
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use super::{compile, compile_in, http, policy, request, route, rule, sent, taken};
@@ -25,8 +25,7 @@ const ORDER: [(&str, &str); 10] = [
 
 #[test]
 fn the_more_specific_match_comes_first() {
-    // "1.10: order: Exact>Prefix>Regex, longer path, method set, more headers, more query params, then oldest route/name,
-    // then list order"; istio sortHTTPRoutes
+    // istio.md 1.10: "order: Exact>Prefix>Regex, longer path, method set, more headers, more query params"
     let seed = rand::random();
     println!("seed={seed}");
     let rng = &mut StdRng::seed_from_u64(seed);
@@ -60,6 +59,7 @@ fn the_more_specific_match_comes_first() {
 
 #[test]
 fn equal_matches_go_by_age_then_name_then_list() {
+    // istio.md 1.10: "then oldest route/name, then list order"
     // gateway API HTTPRouteRule.matches: "The oldest Route based on creation timestamp. The Route appearing first in
     // alphabetical order by "{namespace}/{name}""; "the first matching rule (in list order)"
     let dated = |name: &str, created: &str, rules: &str| {
@@ -80,7 +80,8 @@ fn equal_matches_go_by_age_then_name_then_list() {
 
 #[test]
 fn each_rule_and_match_is_a_route_of_its_own() {
-    // "1.10: each rule×match becomes a VS http route"; named by the rule, else by its place (istio convertHTTPRoute)
+    // istio.md 1.10: "each rule×match becomes a VS http route"
+    // istio convertHTTPRoute: named by the rule, else by its place.
     let matches = "{path: {type: Exact, value: /x}}, {path: {value: /y}}";
     let unnamed = "{matches: [{path: {value: /z}}], backendRefs: [{name: b, port: 9080}]}";
     let table = compile(&http("r", &format!("{}, {unnamed}", rule("two", matches))));
@@ -97,7 +98,7 @@ fn each_rule_and_match_is_a_route_of_its_own() {
 
 #[test]
 fn a_path_prefix_is_of_segments() {
-    // "1.10: PathPrefix is path-segment (`/v2` ≠ `/v2example`), trailing `/` ignored"; istio createURIMatch
+    // istio.md 1.10: "PathPrefix is path-segment (`/v2` ≠ `/v2example`), trailing `/` ignored"
     for prefix in ["/v2", "/v2/"] {
         let table = compile(&http("r", &rule("hit", &format!("{{path: {{type: PathPrefix, value: {prefix}}}}}"))));
         for (path, hit) in
@@ -110,7 +111,7 @@ fn a_path_prefix_is_of_segments() {
 
 #[test]
 fn headers_and_parameters_are_exact_or_re2() {
-    // "1.10: headers/query Exact or RE2; method exact"
+    // istio.md 1.10: "headers/query Exact or RE2; method exact"
     let matches = "{method: PUT, headers: [{name: X-A, value: One}, {type: RegularExpression, name: b, value: 't[wo]+'}], \
         queryParams: [{name: q, value: r}, {type: RegularExpression, name: n, value: '[0-9]+'}]}";
     let table = compile(&http("r", &rule("hit", matches)));
@@ -135,7 +136,7 @@ fn headers_and_parameters_are_exact_or_re2() {
 
 #[test]
 fn weights_are_shares_and_bad_backends_keep_theirs() {
-    // "1.10: backendRefs weight default 1; all 0/none ⇒ 500; invalid ref keeps its share as 500; 1 dest ⇒ weight dropped"
+    // istio.md 1.10: "backendRefs weight default 1; all 0/none ⇒ 500; invalid ref keeps its share as 500; 1 dest"
     let share = |backends: &str, issues: usize| {
         let (table, found) = compile_in("default", &http("r", &format!("{{backendRefs: [{backends}]}}")));
         assert_eq!(found.iter().count(), issues, "{found}");
@@ -201,8 +202,8 @@ fn a_foreign_backend_needs_a_grant() {
 
 #[test]
 fn retries_and_timeouts() {
-    // "1.10: retry: attempts default 2, retryOn connect-failure,refused-stream,unavailable,cancelled + codes;
-    // timeouts.backendRequest ⇒ perTryTimeout if retry set, else timeout; 0 = none"
+    // istio.md 1.10: "retry: attempts default 2, retryOn connect-failure,refused-stream,unavailable,cancelled + codes"
+    // istio.md 1.10: "timeouts.backendRequest ⇒ perTryTimeout if retry set, else timeout; 0 = none"
     let of = |given: &str| {
         let table = compile(&http("r", &format!("{{{given}, backendRefs: [{{name: b, port: 9080}}]}}")));
         policy(&table, "http://a/")
@@ -240,7 +241,7 @@ fn retries_and_timeouts() {
 
 #[test]
 fn redirects() {
-    // "1.10: redirect: no port + scheme ⇒ protocol default, no port no scheme ⇒ request port; default 302 by CRD"
+    // istio.md 1.10: "no port + scheme ⇒ protocol default, no port no scheme ⇒ request port; default 302 by CRD"
     for (given, uri, status, location) in [
         ("hostname: example.org", "http://two:81/x?q", 302, "http://example.org:81/x?q"),
         ("hostname: example.org", "http://two/x", 302, "http://example.org/x"),
@@ -281,7 +282,7 @@ fn redirects() {
 
 #[test]
 fn grpc_methods_are_paths() {
-    // "1.10: GRPCRoute: Exact svc+method ⇒ `/svc/method`; svc only ⇒ prefix `/svc/`; method only ⇒ regex `/[^/]+/m`"
+    // istio.md 1.10: "Exact svc+method ⇒ `/svc/method`; svc only ⇒ prefix `/svc/`; method only ⇒ regex `/[^/]+/m`"
     let hit = |matches: &str, path: &str, headers: &[(&str, &str)]| {
         let rules = format!("{{matches: [{matches}], backendRefs: [{{name: b, port: 9080}}]}}");
         let table = compile(&route("GRPCRoute", "r", "default", "{group: '', kind: Service, name: a}", &rules));
@@ -306,119 +307,4 @@ fn grpc_methods_are_paths() {
     }
     let both = "{method: {service: p.S}, headers: [{name: version, value: two}]}";
     assert!(hit(both, "/p.S/M", &[("version", "two")]) && !hit(both, "/p.S/M", &[("version", "one")]));
-}
-
-#[test]
-fn producers_are_for_all_and_consumers_for_their_own() {
-    // "1.10: producer route (route ns = service ns) applies to all clients; consumer route (other ns) only to clients in its
-    // ns, and wins there"
-    let parent = "{group: '', kind: Service, name: far, namespace: other}";
-    let own = |name: &str| format!("{{name: {name}, backendRefs: [{{name: far, namespace: other, port: 80}}]}}");
-    let producer = route("HTTPRoute", "p", "other", parent, &own("producer"));
-    let consumer = route("HTTPRoute", "c", "default", parent, &own("consumer"));
-    let old = consumer.replace("namespace: default}", "namespace: default, creationTimestamp: '2020-01-01T00:00:00Z'}");
-    for (yaml, client, expected) in [
-        (format!("{producer}{consumer}"), "default", "consumer"),
-        (format!("{producer}{consumer}"), "third", "producer"),
-        (format!("{producer}{consumer}"), "other", "producer"),
-        (format!("{producer}{old}"), "other", "producer"),
-        (consumer.clone(), "third", "default"),
-    ] {
-        let (table, issues) = compile_in(client, &yaml);
-        assert!(issues.is_empty(), "{issues}");
-        let taken = taken(&table, "http://far.other.svc.cluster.local/", &[]);
-        assert_eq!(taken.as_deref(), Ok(expected), "{client}");
-        // gateway API GEP-1426: a consumer's route needs no grant for the service it is for
-        assert_eq!(sent(&table, "http://far.other/", 0), "far:80");
-    }
-}
-
-#[test]
-fn a_route_and_a_virtual_service_for_a_host_are_not_merged() {
-    // istio PushContext.VirtualServicesForGateway: "Favor same-namespace Gateway routes, to give the "consumer override"
-    // preference"; then the older; then, as two VirtualServices of one host, the first has the host.
-    let vs = |extra: &str, meta: &str| {
-        format!(
-            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: v, namespace: other{meta}}}, \
-             spec: {{hosts: [a.default.svc.cluster.local]{extra}, http: [{{name: vs, route: [{{destination: {{host: \
-             a.default.svc.cluster.local}}}}]}}]}}}}\n---\n"
-        )
-    };
-    let route = http("r", "{name: route, backendRefs: [{name: b, port: 9080}]}");
-    for (virtual_service, client, expected) in [
-        (vs("", ""), "default", "route"),
-        (vs("", ""), "third", "vs"),
-        (vs(", exportTo: [default]", ""), "default", "vs"),
-        (vs("", ", creationTimestamp: '2020-01-01T00:00:00Z'"), "default", "route"),
-    ] {
-        let (table, issues) = compile_in(client, &format!("{route}{virtual_service}"));
-        assert_eq!(taken(&table, "http://a.default/", &[]).as_deref(), Ok(expected), "{client} {virtual_service}");
-        assert!(issues.to_string().contains("already, which comes first"), "{issues}");
-    }
-}
-
-#[test]
-fn a_parent_may_be_one_port_of_a_service() {
-    // gateway API ParentReference.port: "When the parent resource is a Service, this targets a specific port"
-    let parent = |more: &str| format!("{{group: '', kind: Service, name: two{more}}}");
-    let to = |name: &str| format!("{{name: {name}, backendRefs: [{{name: b, port: 9080}}]}}");
-    let one = |more: &str| route("HTTPRoute", "one", "default", &parent(more), &to("one"));
-    let all = route("HTTPRoute", "all", "default", &parent(""), &to("all"));
-    for (yaml, first, second) in [
-        (one(", port: 81"), "default", "one"),
-        (one(", sectionName: http-x"), "default", "one"),
-        (one(", sectionName: http, port: 80"), "one", "default"),
-        (one(", sectionName: http, port: 81"), "default", "default"),
-        (one(", port: 99"), "default", "default"),
-        // istio: for the port that it names it comes before what is for all
-        (one(", port: 81") + &all, "all", "one"),
-    ] {
-        let (table, issues) = compile_in("default", &yaml);
-        assert_eq!(taken(&table, "http://two/", &[]).as_deref(), Ok(first), "{yaml}");
-        assert_eq!(taken(&table, "http://two:81/", &[]).as_deref(), Ok(second), "{yaml}");
-        let bad = first == "default" && second == "default";
-        assert_eq!(issues.to_string().contains("two.default.svc.cluster.local has no port"), bad, "{issues}");
-        assert_eq!(issues.is_empty(), !bad, "{issues}");
-    }
-}
-
-#[test]
-fn parents_of_other_kinds() {
-    // istio toInternalParentReference: Gateway, Service, ServiceEntry
-    let rules = rule("hit", "{path: {value: /}}");
-    let of = |parents: &str| compile_in("default", &route("HTTPRoute", "r", "default", parents, &rules));
-    let (table, issues) = of("{group: networking.istio.io, kind: ServiceEntry, name: outside}");
-    assert!(issues.is_empty(), "{issues}");
-    for host in ["one.example.com", "two.example.com"] {
-        assert_eq!(taken(&table, &format!("http://{host}/"), &[]).as_deref(), Ok("hit"));
-    }
-    for (parents, place, message) in [
-        ("{name: gateway}", "parentRefs", "applies to gateways only, not to the mesh: not in force in-process"),
-        ("{name: g}, {group: '', kind: Service, name: a}", "parentRefs", "its Gateways are not in-process"),
-        ("{group: '', kind: Service, name: gone}", "parentRefs[0].name", "parent service: \"gone\" not found"),
-        ("{group: x.io, kind: Y, name: z}", "parentRefs[0].kind", "unsupported parent: group \"x.io\" kind \"Y\""),
-        (
-            "{group: networking.istio.io, kind: ServiceEntry, name: b}",
-            "parentRefs[0].name",
-            "parent service entry: \"b\" not found",
-        ),
-    ] {
-        let (table, issues) = of(parents);
-        let expected = if parents.contains("name: a}") { "hit" } else { "default" };
-        assert_eq!(taken(&table, "http://a/", &[]).as_deref(), Ok(expected), "{parents}");
-        let issue = issues.iter().next().unwrap();
-        assert_eq!((issue.severity, &*issue.path), (Severity::Warning, place), "{issues}");
-        assert!(issue.message.starts_with(message) && issues.iter().count() == 1, "{issues}");
-    }
-}
-
-#[test]
-fn an_http_and_a_grpc_route_do_not_share_a_service() {
-    // istio merges routes of one kind; of two VirtualServices of one host the first has it.
-    let parent = "{group: '', kind: Service, name: a}";
-    let to = |name: &str| format!("{{name: {name}, backendRefs: [{{name: b, port: 9080}}]}}");
-    let grpc = route("GRPCRoute", "a", "default", parent, &to("grpc"));
-    let (table, issues) = compile_in("default", &format!("{}{grpc}", http("b", &to("http"))));
-    assert_eq!(taken(&table, "http://a/p.S/M", &[]).as_deref(), Ok("grpc"));
-    assert!(issues.to_string().contains("is routed by GRPCRoute default/a already, which comes first"), "{issues}");
 }

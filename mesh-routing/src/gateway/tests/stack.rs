@@ -91,7 +91,7 @@ async fn grpc_callers_get_grpc_replies() {
 
 #[tokio::test]
 async fn paths_and_hosts_are_rewritten() {
-    // "1.10: ReplacePrefixMatch `/` strips segment (`^prefix(/?)(.*)`→`/\\2`); ReplaceFullPath = regex `/.*`"
+    // istio.md 1.10: "ReplacePrefixMatch `/` strips segment (`^prefix(/?)(.*)`→`/\2`); ReplaceFullPath = regex `/.*`"
     let full = |with: &str| format!("path: {{type: ReplaceFullPath, replaceFullPath: {with}}}");
     let prefix = |with: &str| format!("path: {{type: ReplacePrefixMatch, replacePrefixMatch: {with}}}");
     for (rewrite, path, up) in [
@@ -115,7 +115,8 @@ async fn paths_and_hosts_are_rewritten() {
 
 #[tokio::test]
 async fn header_filters_are_maps() {
-    // "1.10: header filters map-based (duplicate names collapse)"; gateway API HTTPHeaderFilter: "Subsequent entries with an
+    // istio.md 1.10: "header filters map-based (duplicate names collapse)"
+    // gateway API HTTPHeaderFilter: "Subsequent entries with an
     // equivalent header name MUST be ignored due to the case-insensitivity of header names"
     let filters = "{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: x, value: one}, {name: X, value: two}]}}, \
         {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: Y, value: one}, {name: y, value: two}]}}";
@@ -132,7 +133,8 @@ async fn header_filters_are_maps() {
 
 #[tokio::test]
 async fn mirrors_get_their_share() {
-    // "1.10: mirror percent/fraction"; istio createMirrorFilter. The draw is 0: any share of more than nothing is due.
+    // istio.md 1.10: "mirror percent/fraction"
+    // The draw is 0: any share of more than nothing is due.
     let mirror = |share: &str| {
         let filter = format!("{{type: RequestMirror, requestMirror: {{backendRef: {{name: two, port: 80}}{share}}}}}");
         http("r", &format!("{{filters: [{filter}], backendRefs: [{{name: b, port: 9080}}]}}"))
@@ -170,6 +172,10 @@ async fn backends_have_filters_of_their_own() {
         &format!("{{matches: [{{path: {{value: /p}}}}], {}}}", backend(&format!("{rewrite}, {}", set("own")))),
     );
     assert_eq!(send(&yaml, get("http://a/p/q")).await.upstream, ["b /n/q x=own"]);
+    // What a backend does not say, its rule says.
+    let host = "{type: URLRewrite, urlRewrite: {hostname: other.example}}";
+    let rules = format!("{{matches: [{{path: {{value: /p}}}}], filters: [{host}], {}}}", backend(rewrite));
+    assert_eq!(policy(&compile_in("default", &http("r", &rules)).0, "http://a/p").authority.unwrap(), "other.example");
     let redirect = "{type: RequestRedirect, requestRedirect: {hostname: example.org}}";
     let seen = send(&http("r", &format!("{{{}}}", backend(redirect))), get("http://a/p")).await;
     assert_eq!(
@@ -177,8 +183,9 @@ async fn backends_have_filters_of_their_own() {
         (302, &"http://example.org/p".parse().unwrap())
     );
     assert!(seen.upstream.is_empty());
-    // "1.2: Quirk: one destination ⇒ destination ops run after rule ops; ≥2 destinations ⇒ rule wins". Backends of weight 0
-    // are not counted (istio buildHTTPDestination).
+    // istio.md 1.2: "one destination ⇒ destination ops run after rule ops (destination wins)"
+    // istio.md 1.2: "≥2 destinations ⇒ Envoy runs destination ops first, then rule ops (rule wins"
+    // istio buildHTTPDestination: backends of weight 0 are not counted.
     for (others, winner) in
         [("", "own"), (", {name: two, port: 80, weight: 0}", "own"), (", {name: two, port: 80}", "rule")]
     {
@@ -190,7 +197,7 @@ async fn backends_have_filters_of_their_own() {
 
 #[tokio::test]
 async fn cors_answers_preflights_of_all_origins() {
-    // "1.10: CORS: unmatched preflight IGNORE; `*` ⇒ origin regex; partial `*` ⇒ prefix/regex"
+    // istio.md 1.10: "CORS: unmatched preflight IGNORE; `*` ⇒ origin regex; partial `*` ⇒ prefix/regex"
     let policy = |cors: &str| {
         http("r", &format!("{{filters: [{{type: CORS, cors: {{{cors}}}}}], backendRefs: [{{name: b, port: 9080}}]}}"))
     };

@@ -6,7 +6,7 @@ use mesh_core::config::{Document, Node};
 
 use crate::lint::{
     Code, codes,
-    names::{go_list, selector},
+    names::{few, go_list, selector},
     report::Findings,
     resources::{Kind, Resources},
     view::View as _,
@@ -79,11 +79,11 @@ impl Selecting {
             }
         }
         for (namespace, several) in without.iter().filter(|(_, several)| several.len() > 1) {
+            let names = names(several);
             for document in several {
                 let message = format!(
-                    "The {} {} in namespace {namespace:?} have no workload selector, which can lead to undefined behavior.",
+                    "The {} {names} in namespace {namespace:?} have no workload selector, which can lead to undefined behavior.",
                     self.plural,
-                    names(several),
                 );
                 findings.add(self.several_without, document, "metadata.name", message);
             }
@@ -92,5 +92,5 @@ impl Selecting {
 }
 
 fn names(documents: &[&Document]) -> String {
-    go_list(documents.iter().map(|document| &**document.name()))
+    go_list(few(documents.iter().map(|document| document.name().to_string()).collect()))
 }

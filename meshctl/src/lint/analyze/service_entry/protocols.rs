@@ -6,7 +6,7 @@ use mesh_core::config::Document;
 
 use crate::lint::{
     codes,
-    names::resolve,
+    names::{few, resolve},
     report::Findings,
     resources::{Resources, SERVICE_ENTRY},
     view::View as _,
@@ -55,11 +55,12 @@ pub(in crate::lint::analyze) fn analyze(resources: &Resources<'_>, findings: &mu
             }
             let names: BTreeSet<String> =
                 all.iter().map(|one| format!("{}/{}", one.document.namespace(), one.document.name())).collect();
-            let join = |items: &mut dyn Iterator<Item = &str>| items.collect::<Vec<_>>().join(", ");
+            let names = few(names.into_iter().collect());
+            let protocols: Vec<&str> = protocols.into_iter().collect();
             let message = format!(
                 "Multiple ServiceEntries ({}) define the same host {host:?} and port {port} with conflicting protocols ({}).",
-                join(&mut names.iter().map(String::as_str)),
-                join(&mut protocols.into_iter()),
+                names.join(", "),
+                protocols.join(", "),
             );
             for one in all {
                 if told.insert(std::ptr::from_ref(one.document)) {

@@ -2,6 +2,8 @@
 
 pub(in crate::lint) mod schema;
 
+use std::collections::HashSet;
+
 use mesh_core::config::Document;
 
 use super::selectors::Selecting;
@@ -23,11 +25,13 @@ const SELECTING: Selecting = Selecting {
 pub(super) fn analyze(resources: &Resources<'_>, findings: &mut Findings) {
     SELECTING.overlaps(resources, findings);
     SELECTING.without_selector(resources, findings);
+    let namespaces = resources.of(NAMESPACE).iter().filter(|namespace| is_ambient(namespace));
+    let in_ambient: HashSet<&str> = namespaces.map(|namespace| &**namespace.name()).collect();
     for (document, spec) in resources.specs(SIDECAR) {
         let labels = spec.child("workloadSelector").labels("labels");
         let namespace: &str = document.namespace();
         let ambient = if labels.is_empty() {
-            resources.of(NAMESPACE).iter().any(|known| &**known.name() == namespace && is_ambient(known))
+            in_ambient.contains(namespace)
         } else {
             let enabled = |known: &Document| known.annotations().get("ambient.istio.io/redirection") == Some("enabled");
             resources.workloads.select(namespace, &labels).iter().any(|running| enabled(running.document))

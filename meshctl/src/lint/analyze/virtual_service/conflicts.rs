@@ -10,14 +10,11 @@ use mesh_core::config::Document;
 use super::is_for_mesh;
 use crate::lint::{
     codes,
-    names::{resolve, wildcards},
+    names::{NAMED, few, resolve, wildcards},
     report::Findings,
     resources::{Resources, VIRTUAL_SERVICE},
     view::View as _,
 };
-
-/// So many are named in one message.
-const NAMED: usize = 10;
 
 /// A host of a VirtualService.
 #[derive(Clone, Copy, Debug)]
@@ -92,12 +89,7 @@ fn tell<'a>(host: &str, claims: &[Claim<'a>], told: &mut HashSet<*const Document
     if names.len() < 2 {
         return;
     }
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    if more > 0 {
-        names.push(format!("and {more} more"));
-    }
-    let names = names.join(",");
+    let names = few(names).join(",");
     for claim in claims {
         // Once for each object, as Istio does: whoever merges two resources merges all of their hosts.
         if told.insert(std::ptr::from_ref(claim.document)) {
