@@ -52,20 +52,32 @@
 
 mod balance;
 mod cluster;
+mod connections;
+mod hash;
+mod locality;
 mod member;
 mod outlier;
 mod pick;
 mod policy;
+mod priority;
 mod random;
 mod rule;
 mod rules;
 mod to_endpoint;
+mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace};
+pub use hash::{
+    BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
+};
+pub use locality::LocalityPolicy;
 pub use member::Member;
-pub use outlier::{Outcome, OutlierDetector};
-pub use policy::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
+pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
+pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use warmup::Warmup;
