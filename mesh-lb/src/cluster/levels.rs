@@ -138,7 +138,7 @@ impl Levels {
         level.pick_untried(weights, filter, rng)
     }
 
-    /// All that could be chosen on the level were tried before. Envoy draws the level anew up to five times for a
+    /// Nobody on the level can be chosen, or all were tried before. Envoy draws the level anew up to five times for a
     /// retry; here another level is used if it has any load, and then those that were tried.
     fn pick_elsewhere(
         &self,
@@ -147,12 +147,9 @@ impl Levels {
         filter: Filter<'_>,
         rng: &mut impl Rng,
     ) -> Option<&Arc<Member>> {
-        if filter.tried.is_empty() {
-            return None;
-        }
         let loaded = (0..self.levels.len()).filter(|index| *index != chosen && health.load.load[*index] > 0);
         let others = loaded.map(|index| (index, filter));
-        let again = [(chosen, Filter { tried: &[], ..filter })];
+        let again = (!filter.tried.is_empty()).then_some((chosen, Filter { tried: &[], ..filter }));
         others.chain(again).find_map(|(index, filter)| self.pick_on(index, health, filter, rng))
     }
 

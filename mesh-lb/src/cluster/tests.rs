@@ -280,13 +280,31 @@ proptest! {
     fn never_more_ejected_than_max_ejection_percent(
         members in 1_usize..40,
         percent in 0_u32..=100,
-        failures in proptest::collection::vec((0_usize..40, 0_u64..20), 0..200),
+        failures in proptest::collection::vec((0_usize..40, 0_u64..20, 0_usize..5), 0..200),
+        split: bool,
+        by_rate: bool,
     ) {
-        let cluster = Cluster::new(name(), detecting(percent, 0), endpoints(members));
+        let mut policy = detecting(percent, 0);
+        let detection = policy.outlier_detection.as_mut().unwrap();
+        detection.split_local_origin = split;
+        detection.consecutive_local_origin = 1;
+        if by_rate {
+            let mut rule = crate::FailurePercentage::default();
+            (rule.threshold, rule.minimum_hosts, rule.request_volume) = (50, 1, 1);
+            (detection.failure_percentage, detection.consecutive_5xx) = (Some(rule), 0);
+        }
+        let cluster = Cluster::new(name(), policy, endpoints(members));
         let mut now = clock::now();
-        for (index, seconds) in failures {
+        let outcomes = [
+            Outcome::Success,
+            Outcome::ServerError,
+            Outcome::GatewayError,
+            Outcome::NotConnected,
+            Outcome::NoResponse,
+        ];
+        for (index, seconds, outcome) in failures {
             now += Duration::from_secs(seconds);
-            cluster.record(&cluster.members()[index % members], Outcome::ServerError, now);
+            cluster.record(&cluster.members()[index % members], outcomes[outcome], now);
             prop_assert!(ejected(&cluster, now) * 100 <= percent as usize * members);
         }
     }
