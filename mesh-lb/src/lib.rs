@@ -16,6 +16,10 @@
 //! [`Clusters`] joins them with the service registry, anew on every change of configuration. [`Cluster::pick`]
 //! chooses; [`BalanceLayer`] is the thin shell around it.
 //!
+//! Endpoints of a cluster are on levels: the nearest first, by [`LocalityPolicy`], and the next as those lose health, by
+//! [`PriorityLoad`]. An endpoint that keeps failing is ejected ([`OutlierDetector`]), a new one starts slowly
+//! ([`Warmup`]), and what connections there may be is counted here for whoever makes them ([`ConnectionLimits`]).
+//!
 //! It is not a connection pool and opens no sockets, does not resolve names (it is told, through
 //! [`Clusters::set_endpoints`]), and knows nothing of routes.
 //!

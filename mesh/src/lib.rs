@@ -68,7 +68,7 @@ pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
 pub use mesh::Mesh;
 pub use mesh_core::{
-    BoxError, Connection, Endpoint, Exchange, Labels, ResponseFlag, ResponseFlags, Workload,
+    BoxError, Connection, Endpoint, Exchange, InvalidLocality, Labels, Locality, ResponseFlag, ResponseFlags, Workload,
     config::{Issue, Severity},
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},

@@ -107,12 +107,11 @@ impl Described<'_> {
 /// istio LocalityLoadBalancerSetting.failoverPriority: "For a label to be considered for match, the previous labels
 /// must match, i.e. nth label would be considered matched only if first n-1 labels match."
 pub(super) fn by_labels(client: &Described<'_>, endpoint: &Described<'_>, keys: &[FailoverLabel]) -> u32 {
-    let wanted = |key: &'_ FailoverLabel| {
+    let matches = |key: &&FailoverLabel| {
         key.value.as_deref().or_else(|| client.label(&key.key)).unwrap_or_default()
             == endpoint.label(&key.key).unwrap_or_default()
     };
-    let matching = keys.iter().take_while(|key| wanted(key));
-    (keys.len() - matching.count()) as u32
+    (keys.len() - keys.iter().take_while(matches).count()) as u32
 }
 
 /// Priorities from 0 without gaps.
