@@ -42,19 +42,19 @@ fn hashes() -> impl Fn() -> u64 {
     }
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 256, sample_count = 500)]
 fn hashes_alone(bencher: Bencher<'_, '_>, _count: usize) {
     let next = hashes();
     bencher.bench_local(|| black_box(next()));
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 256, sample_count = 500)]
 fn ring_pick(bencher: Bencher<'_, '_>, count: usize) {
     let (ring, next) = (Ring::new(&hosts(count, false), Ring::DEFAULT_MINIMUM_SIZE), hashes());
     bencher.bench_local(|| ring.pick(black_box(next()), 0));
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 256, sample_count = 500)]
 fn maglev_pick(bencher: Bencher<'_, '_>, count: usize) {
     let (table, next) = (Maglev::new(&hosts(count, false), Maglev::DEFAULT_SIZE), hashes());
     bencher.bench_local(|| table.pick(black_box(next()), 0));
@@ -65,12 +65,12 @@ fn hash_of_a_key(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| hash(black_box(b"user-1234567")));
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 256, sample_count = 500)]
 fn cluster_pick_ring(bencher: Bencher<'_, '_>, count: usize) {
     pick(bencher, &cluster(count, HashTable::DEFAULT_RING));
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 256, sample_count = 500)]
 fn cluster_pick_maglev(bencher: Bencher<'_, '_>, count: usize) {
     pick(bencher, &cluster(count, HashTable::DEFAULT_MAGLEV));
 }
