@@ -243,3 +243,31 @@ fn a_body_that_panics_is_not_read_again() {
     });
     assert!(panicked.is_err());
 }
+
+struct Frames(std::collections::VecDeque<Bytes>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        std::task::Poll::Ready(self.0.pop_front().map(|chunk| Ok(http_body::Frame::data(chunk))))
+    }
+}
+
+/// The cap bounds what waits for a mirror, frames without data too.
+#[tokio::test]
+async fn frames_without_data_do_not_wait_for_a_mirror() {
+    let frames = (0..1_000).map(|_| Bytes::new());
+    let body = Frames(frames.collect());
+    let (own, mut mirrors) = MirrorBody::told_on(body, 1, 4);
+    assert!(own.collect().await.unwrap().to_bytes().is_empty());
+    let mut told = 0;
+    while mirrors[0].frame().await.is_some() {
+        told += 1;
+    }
+    assert_eq!(told, 0);
+}
