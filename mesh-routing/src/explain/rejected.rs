@@ -45,7 +45,7 @@ impl<C> Search<'_, C> {
     }
 
     fn end(&self, host: &VirtualHost<C>) -> usize {
-        self.chosen.map_or_else(|| host.entries().len(), |chosen| chosen)
+        self.chosen.unwrap_or_else(|| host.entries().len())
     }
 
     /// The rules of the owner as far as the chosen entry, those that the table left out among them.
