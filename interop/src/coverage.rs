@@ -38,7 +38,9 @@ fn expected() -> Vec<String> {
         ["mirror", "mirrors", "without a percentage", "at 0 %", "at 100 %", "arrived"]
             .map(|of| format!("mirror: {of}")),
     );
-    all.extend(["subset defined", "subset unknown", "delegate"].map(|what| format!("action: {what}")));
+    all.extend(
+        ["subset defined", "subset unknown", "delegate", "deprecated fields"].map(|what| format!("action: {what}")),
+    );
     all.extend(["request", "response"].map(|direction| format!("action: both levels {direction} headers")));
     let fields = ["uri", "prefixRewrite", "authority", "scheme", "port", "derivePort"];
     all.extend(fields.map(|field| format!("action: redirect {field}")));
@@ -218,6 +220,11 @@ fn action_features(rule: &Rule) -> Vec<String> {
         }
         Action::Delegate { .. } => {}
     }
+    let old = rule.old_spelling
+        && (rule.mirror_percent.is_some()
+            || rule.fault.delay.is_some_and(|(_, percent)| percent.is_some())
+            || rule.cors.as_ref().is_some_and(|cors| cors.origins.iter().all(|origin| origin.kind() == "exact")));
+    features.extend(old.then(|| "deprecated fields".to_owned()));
     features.extend(rule.lent.then(|| "delegate".to_owned()));
     features.extend(rule.cors.as_ref().map(|_| "corsPolicy".to_owned()));
     if let Some(rewrite) = &rule.rewrite {

@@ -2,11 +2,11 @@
 
 use crate::{
     clusters::own_hosts,
+    conditions::{HEADERS, LITERALS, METHODS, path},
     dice::Dice,
     hosts::{VirtualHost, covers, is_ours_alone},
     model::{Match, PORTS, Request, Step, Table, Text},
     patterns::Pattern,
-    rules::{HEADERS, LITERALS, METHODS, path},
 };
 
 /// Envoy keeps a few well-known headers as one value each and joins what is repeated. They are sent once.
@@ -41,8 +41,13 @@ pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> 
         satisfy_header(dice, &mut request.headers, name, value);
     }
     for (name, value) in &entry.without {
-        // Usually absent; sometimes there, with a value that is allowed or is not.
-        if dice.chance(20) {
+        // Usually absent, unless that counts as an empty one that is not allowed; sometimes there, allowed or not.
+        let never = match value {
+            Text::Exact(value) => value.is_empty(),
+            Text::Regex(pattern) => pattern.yes.contains(&""),
+            Text::Prefix(_) | Text::Present | Text::Star => false,
+        };
+        if never || dice.chance(20) {
             request.headers.push((name.clone().into_bytes(), sample(dice, value, false)));
         }
     }
@@ -70,7 +75,7 @@ pub(crate) fn request(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> 
     if matches!(&*request.method, "POST" | "PUT" | "PATCH") && dice.chance(60) {
         request.body = vec![b'x'; *dice.pick(&[1, 10, 3000])];
     }
-    for _ in 0..*dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2]) {
+    for _ in 0..*dice.pick(&[0, 0, 0, 0, 0, 0, 1, 1, 2]) {
         disturb(dice, &mut request);
     }
     if request.method == "HEAD" && request.headers.iter().any(|(_, value)| value == b"application/grpc") {
@@ -103,7 +108,7 @@ fn sample(dice: &mut Dice, value: &Text, matching: bool) -> Vec<u8> {
 fn satisfy_header(dice: &mut Dice, headers: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &str, value: &Text) {
     let sample = sample(dice, value, true);
     let name = if dice.chance(20) { name.to_uppercase() } else { name.to_owned() }.into_bytes();
-    if dice.chance(15) {
+    if dice.chance(15) && !INLINE.iter().any(|inline| name.eq_ignore_ascii_case(inline.as_bytes())) {
         headers.push((name.clone(), b"another".to_vec()));
     }
     headers.push((name.clone(), sample));
@@ -176,8 +181,10 @@ fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
         }
     }
     let mut route = dice.pick(&host.routes);
-    if route.entry.is_none() {
-        route = dice.pick(&host.routes);
+    for _ in 0..2 {
+        if route.entry.is_none() {
+            route = dice.pick(&host.routes);
+        }
     }
     let mut entry = route.entry.clone().unwrap_or_default();
     if dice.chance(3) {
@@ -205,7 +212,7 @@ fn aim(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
 fn outside(dice: &mut Dice, table: &Table, hosts: &[VirtualHost]) -> Aim {
     let port = *dice.pick(&PORTS);
     let aim = |host: &str| Aim { host: host.into(), port, entry: Match::default(), cors: false, limits: [None; 2] };
-    let unknown = (*dice.pick(&["elsewhere.test", "[::1]", "192.0.2.1"])).to_owned();
+    let unknown = (*dice.pick(&["elsewhere.test", "[::1]", "192.0.2.1", ""])).to_owned();
     for name in own_hosts(table.number).iter().chain([&unknown]).skip(dice.below(5)) {
         let known =
             hosts.iter().filter(|host| host.port == port).any(|host| host.domains.iter().any(|d| covers(d, name)));

@@ -3,20 +3,21 @@
 
 use crate::{
     clusters::own_hosts,
+    conditions::path,
     dice::Dice,
     hosts::is_wildcard,
     merge::full,
     model::{
         Action, CLIENT_NAMESPACE, CLUSTER_DOMAIN, Fault, Match, PORTS, Rule, Service, Table, Text, VirtualService,
     },
-    rules::{For, path, rules},
+    rules::{For, rules},
 };
 
 /// A table.
 pub(crate) fn table(dice: &mut Dice, number: usize) -> Table {
     match dice.below(100) {
         0..=49 => single(dice, number),
-        50..=71 => delegating(dice, number),
+        50..=74 => delegating(dice, number),
         _ => family(dice, number),
     }
 }
@@ -31,7 +32,7 @@ fn single(dice: &mut Dice, number: usize) -> Table {
         _ => own.clone(),
     };
     let spelled = if wildcard { vec![format!("x.w{number}.test")] } else { spellings(&own) };
-    let of = For { hosts: &spelled, namespace: CLIENT_NAMESPACE, prefix: String::new() };
+    let of = For { hosts: &spelled, namespace: CLIENT_NAMESPACE, prefix: String::new(), old_spelling: true };
     let rules = rules(dice, &of, 6);
     let services = if wildcard { Vec::new() } else { vec![service(own, PORTS.to_vec())] };
     let name = format!("t{number}");
@@ -43,12 +44,12 @@ fn delegating(dice: &mut Dice, number: usize) -> Table {
     let [own, ..] = own_hosts(number);
     let spelled = spellings(&own);
     let elsewhere = format!("n{number}");
-    let of = For { hosts: &spelled, namespace: CLIENT_NAMESPACE, prefix: String::new() };
+    let of = For { hosts: &spelled, namespace: CLIENT_NAMESPACE, prefix: String::new(), old_spelling: false };
     let mut root = virtual_service("root", CLIENT_NAMESPACE, vec![format!("t{number}")], rules(dice, &of, 4));
     let mut delegates: Vec<_> = (0..1 + dice.below(2))
         .map(|index| {
             let namespace = if dice.chance(60) { CLIENT_NAMESPACE } else { &elsewhere };
-            let of = For { hosts: &spelled, namespace, prefix: format!("d{index}") };
+            let of = For { hosts: &spelled, namespace, prefix: format!("d{index}"), old_spelling: false };
             let mut lent = virtual_service(&format!("lent{index}"), namespace, Vec::new(), rules(dice, &of, 4));
             lent.export_to = export_to(dice, 70);
             lent
@@ -147,7 +148,7 @@ fn family(dice: &mut Dice, number: usize) -> Table {
             let hosts = hosts(dice, number, &namespace);
             let spelled: Vec<_> =
                 hosts.iter().flat_map(|host| spellings(&full(host, &namespace).replacen('*', "x", 1))).collect();
-            let of = For { hosts: &spelled, namespace: &namespace, prefix: format!("v{index}") };
+            let of = For { hosts: &spelled, namespace: &namespace, prefix: format!("v{index}"), old_spelling: false };
             let rules = rules(dice, &of, 3);
             let mut one = virtual_service(&format!("v{index}"), &namespace, hosts, rules);
             one.export_to = export_to(dice, 60);

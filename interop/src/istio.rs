@@ -108,8 +108,12 @@ fn rule(table: &Table, rule: &Rule) -> Value {
     }
     if let Some(cors) = &rule.cors {
         let list = |list: &[&str]| if list.is_empty() { Value::Null } else { json!(list) };
+        let exact = |origin: &Text| if let Text::Exact(origin) = origin { Some(origin.clone()) } else { None };
+        let old: Option<Vec<String>> = cors.origins.iter().map(exact).collect();
+        let old = old.filter(|_| rule.old_spelling);
         let fields = [
-            ("allowOrigins", cors.origins.iter().map(text).collect()),
+            ("allowOrigins", if old.is_some() { Value::Null } else { cors.origins.iter().map(text).collect() }),
+            ("allowOrigin", json!(old)),
             ("allowMethods", list(&cors.methods)),
             ("allowHeaders", list(&cors.headers)),
             ("exposeHeaders", list(&cors.expose)),
@@ -129,7 +133,10 @@ fn rule(table: &Table, rule: &Rule) -> Value {
     let mut fault = Map::new();
     if let Some((delay, percent)) = &rule.fault.delay {
         let mut delay = Map::from_iter([("fixedDelay".into(), json!(milliseconds(*delay)))]);
-        insert_percent(&mut delay, *percent);
+        match percent {
+            Some(percent) if rule.old_spelling => drop(delay.insert("percent".into(), json!(percent))),
+            percent => insert_percent(&mut delay, *percent),
+        }
         fault.insert("delay".into(), delay.into());
     }
     if let Some((abort, percent)) = &rule.fault.abort {
@@ -152,7 +159,9 @@ fn mirrors(object: &mut Map<String, Value>, rule: &Rule) {
     if let Some(mirror) = &rule.mirror {
         object.insert("mirror".into(), to(&mirror.host, None, mirror.port));
     }
-    if rule.mirror_percent.is_some() {
+    if rule.mirror_percent.is_some() && rule.old_spelling {
+        object.insert("mirrorPercent".into(), json!(rule.mirror_percent));
+    } else if rule.mirror_percent.is_some() {
         object.insert("mirrorPercentage".into(), percentage(rule.mirror_percent));
     }
     if !rule.mirrors.is_empty() {

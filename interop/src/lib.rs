@@ -21,6 +21,7 @@ mod accepted;
 mod bugs;
 mod clusters;
 mod compare;
+mod conditions;
 mod coverage;
 mod derive;
 mod dice;

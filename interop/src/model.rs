@@ -207,6 +207,8 @@ pub(crate) struct Rule {
     pub(crate) mirrors: Vec<Mirror>,
     /// A delegate's, in a root's place. No rule is written so.
     pub(crate) lent: bool,
+    /// In the deprecated fields: a delay's `percent`, `mirrorPercent`, `allowOrigin`.
+    pub(crate) old_spelling: bool,
 }
 
 /// A VirtualService; without hosts it is one that others delegate to.
@@ -270,6 +272,7 @@ impl Rule {
             mirror_percent: None,
             mirrors: Vec::new(),
             lent: false,
+            old_spelling: false,
         }
     }
 

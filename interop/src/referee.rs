@@ -48,6 +48,8 @@ const AGAIN: usize = 5;
 /// Cases that are shrunk and printed, per kind of difference and in all.
 const PRINTED_PER_KIND: usize = 1;
 const PRINTED: usize = 12;
+/// Differences after which no further batch is played: something is wrong that more of them would not tell.
+const GIVEN_UP: u64 = 100;
 /// How long a case is made smaller.
 const SHRINKING: Duration = Duration::from_secs(10);
 
@@ -62,7 +64,8 @@ pub async fn run(options: &Options) -> io::Result<Report> {
     let mut coverage = Coverage::new();
     let mut kinds: HashMap<String, usize> = HashMap::new();
     let mut seeds = Dice::new(options.seed);
-    while report.cases < options.cases as u64 && !(options.bug.is_some() && report.different > 0) {
+    let enough = if options.bug.is_some() { 1 } else { GIVEN_UP };
+    while report.cases < options.cases as u64 && report.different < enough {
         let mut dice = Dice::new(seeds.roll());
         let batch = Batch::generate(&mut dice);
         referee.push(&batch.tables, batch.mode).await?;

@@ -4,6 +4,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use mesh_interop::{Bug, Options, find, run};
 use mesh_test::Scratch;
+use tokio::task::JoinSet;
 
 /// `MESH_INTEROP_CASES` for more, `MESH_INTEROP_SEED` for others.
 fn number(variable: &str, default: u64) -> u64 {
@@ -40,11 +41,21 @@ async fn we_decide_as_envoy_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bugs_in_a_compiler_are_found() {
     let Some(envoy) = envoy() else { return };
-    for bug in Bug::ALL {
-        let directory = Scratch::new();
-        let (envoy, directory) = (envoy.clone(), directory.path().to_owned());
-        let report = run(&Options { envoy, directory, cases: 20_000, seed: 1, bug: Some(bug) }).await.unwrap();
-        assert!(report.different > 0, "{bug:?} was not found in {} cases", report.cases);
-        println!("{bug:?} was found within {} cases:\n{}", report.cases, report.examples.concat());
+    // A few at a time: most of a match is waiting.
+    for bugs in Bug::ALL.chunks(4) {
+        let mut matches = JoinSet::new();
+        for bug in bugs.iter().copied() {
+            let envoy = envoy.clone();
+            matches.spawn(async move {
+                let scratch = Scratch::new();
+                let directory = scratch.path().to_owned();
+                (bug, run(&Options { envoy, directory, cases: 20_000, seed: 1, bug: Some(bug) }).await.unwrap())
+            });
+        }
+        while let Some(played) = matches.join_next().await {
+            let (bug, report) = played.unwrap();
+            assert!(report.different > 0, "{bug:?} was not found in {} cases", report.cases);
+            println!("{bug:?} was found within {} cases:\n{}", report.cases, report.examples.concat());
+        }
     }
 }

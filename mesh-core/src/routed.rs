@@ -35,6 +35,8 @@ pub struct Attempt {
     pub number: u32,
     /// Endpoints that earlier attempts went to; avoided while there are others.
     pub tried: Vec<Arc<Endpoint>>,
+    /// Does the route itself ask for them to be avoided? Without its word, a cluster that hashes does not.
+    pub insists: bool,
 }
 
 impl<R, C, P> Routed<R, C, P> {

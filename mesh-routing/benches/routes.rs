@@ -9,7 +9,7 @@ use std::cell::Cell;
 use divan::{Bencher, black_box};
 use http::Request;
 use mesh_routing::RequestHead;
-use tables::{Table, by_header, by_regex, get, mixed};
+use tables::{Table, by_header, by_regex, by_shape, get, mixed};
 
 const MIX: [usize; 4] = [10, 100, 1_000, 10_000];
 const HEADERS: [usize; 2] = [1_000, 10_000];
@@ -72,4 +72,5 @@ tables! {
     mix: mixed, MIX;
     headers: by_header, HEADERS;
     regexes: by_regex, REGEXES;
+    shapes: by_shape, REGEXES;
 }

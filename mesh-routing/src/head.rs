@@ -72,6 +72,16 @@ impl<'a> RequestHead<'a> {
         &self.path
     }
 
+    /// All of it as one URL, in the form that rules see.
+    pub(crate) fn url(&self) -> String {
+        let mut url = format!("{}://{}{}", self.scheme, self.authority, self.path);
+        if let Some(query) = self.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        url
+    }
+
     /// The raw value of the first query parameter of this name.
     ///
     /// measured on Envoy 1.40 (t2): nothing is decoded, `;` separates nothing, `?e` and `?e=` both are empty.

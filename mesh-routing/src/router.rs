@@ -115,7 +115,7 @@ impl<C: ClusterHandle> RouteLayer<C> {
                 return Err(self.answer(&Taken::new(policy, &request), || answer));
             }
             Decision::DirectResponse(response, policy) => {
-                return Err(self.answer(&Taken::new(policy, &request), || taken::direct(response)));
+                return Err(self.answer(&Taken::new(policy, &request), || taken::direct(response, &head)));
             }
         };
         let policy = destination.policy();

@@ -286,6 +286,20 @@ async fn a_direct_response_is_answered_here() {
 }
 
 #[tokio::test]
+async fn a_direct_response_of_201_or_3xx_says_where() {
+    // measured on Envoy 1.40: `location` is the URL that was asked for, of these statuses and of no other
+    for status in [200, 201, 204, 300, 302, 304, 307, 399, 404] {
+        let request = Request::get("http://a:80/x/%61?q=1").body(Empty::new()).unwrap();
+        let (parts, _) = answer(&format!("{{directResponse: {{status: {status}}}}}"), request).await;
+        let location = parts.headers.get("location").map(|value| value.to_str().unwrap());
+        let expected = matches!(status, 201 | 300..=399).then_some("http://a:80/x/a?q=1");
+        assert_eq!(location, expected, "{status}");
+    }
+    let own = "{directResponse: {status: 302}, headers: {response: {set: {location: /there}}}}";
+    assert_eq!(answer(own, get()).await.0.headers["location"], "/there");
+}
+
+#[tokio::test]
 async fn what_a_rule_says_of_responses_holds_for_replies_made_here() {
     // measured on Envoy 1.40 (t4): its decision headers are response header operations, and are read on injected
     // aborts, NC and UH.

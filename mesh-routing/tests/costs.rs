@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use http::Request;
 use mesh_routing::RequestHead;
-use tables::{Rule, Table, by_header, by_regex, get, mixed};
+use tables::{Rule, Table, by_header, by_regex, by_shape, get, mixed};
 
 /// Without regexes.
 fn plain(n: usize) -> Rule {
@@ -40,6 +40,7 @@ fn a_match_allocates_nothing() {
         ("mix", mixed as fn(usize) -> Rule, [10, 100, 1_000, 10_000]),
         ("headers", by_header, [10, 100, 1_000, 10_000]),
         ("regexes", by_regex, [10, 100, 500, 1_000]),
+        ("shapes", by_shape, [10, 100, 500, 1_000]),
     ] {
         for size in sizes {
             let table = Table::new(rule, size);
@@ -76,4 +77,7 @@ fn a_table_is_small() {
     let regexes = bytes(by_regex, 1_000);
     println!("1,000 regexes: {} bytes each, their routes included", regexes / 1_000);
     assert!(regexes < 10_000 * 1_000, "{regexes}");
+    let shapes = bytes(by_shape, 1_000);
+    println!("1,000 regexes without text: {} bytes each", shapes / 1_000);
+    assert!(shapes < 10_000 * 1_000, "{shapes}");
 }

@@ -71,7 +71,7 @@ impl Document {
         match serde_json::to_value(value) {
             Ok(json) => Self::collect(&source, Node::from_json(&json), &mut issues, &mut documents),
             Err(error) => {
-                issues.push(Issue::new(Severity::Error, &source, Position::default(), error.to_string()));
+                issues.push(Issue::new(Severity::Error, &source, Position { line: 1, column: 1 }, error.to_string()));
             }
         }
         documents.pop().filter(|_| !issues.has_errors()).ok_or(issues)

@@ -57,6 +57,13 @@ pub(crate) fn by_regex(n: usize) -> Rule {
     }
 }
 
+/// Regexes without any text of their own: all that tells them apart is how much they repeat.
+pub(crate) fn by_shape(n: usize) -> Rule {
+    let (letters, digits) = (n / 32 + 1, n % 32 + 1);
+    let path = format!("/{}/{}", "a".repeat(letters), "1".repeat(digits));
+    (format!("{{uri: {{regex: '/[a-z]{{{letters}}}/[0-9]{{{digits}}}'}}}}"), get(&path, None))
+}
+
 /// A table.
 #[derive(Debug)]
 pub(crate) struct Table {

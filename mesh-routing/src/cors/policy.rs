@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use mesh_core::{Error, Reason};
 
-use super::spec::joined;
+use super::spec::list;
 use crate::string_match::StringMatch;
 
 /// A rule's `corsPolicy`.
@@ -19,14 +19,6 @@ pub struct CorsPolicy {
     pub(super) credentials: bool,
     /// Are preflights of other origins answered too, instead of being passed on?
     pub(super) answers_unmatched: bool,
-    /// Is what a preflight asks for repeated, instead of a `*` that its browser would not read as one?
-    pub(super) repeats: Repeats,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Repeats {
-    pub(super) method: bool,
-    pub(super) headers: bool,
 }
 
 /// Leave for an origin to read a response.
@@ -39,9 +31,7 @@ pub(crate) struct Grant {
 impl CorsPolicy {
     /// A Gateway API route's CORS filter.
     ///
-    /// istio createCorsFilter: preflights of other origins are answered here (IGNORE). gateway API
-    /// HTTPCORSFilter.allowMethods, allowHeaders: where credentials are allowed a `*` is answered with what is asked for,
-    /// because a browser takes it for a name then (Fetch 4.8).
+    /// istio createCorsFilter: preflights of other origins are answered here (IGNORE).
     pub(crate) fn of_gateway(
         origins: Vec<StringMatch>,
         methods: &[String],
@@ -50,16 +40,14 @@ impl CorsPolicy {
         max_age: u32,
         credentials: bool,
     ) -> Self {
-        let all = |list: &[String]| credentials && list.iter().any(|entry| entry == "*");
         Self {
             origins: origins.into(),
-            methods: joined(methods),
-            headers: joined(headers),
-            expose: joined(expose),
+            methods: list(methods),
+            headers: list(headers),
+            expose: list(expose),
             max_age: Some(max_age.into()),
             credentials,
             answers_unmatched: true,
-            repeats: Repeats { method: all(methods), headers: all(headers) },
         }
     }
 
@@ -90,9 +78,12 @@ impl CorsPolicy {
             return None;
         }
         let policy = Arc::clone(self);
-        let asked = |name, repeats: bool| headers.get(name).filter(|_| repeats).cloned();
-        let method = asked(header::ACCESS_CONTROL_REQUEST_METHOD, self.repeats.method);
-        let names = asked(header::ACCESS_CONTROL_REQUEST_HEADERS, self.repeats.headers);
+        let asked = |list: &Option<HeaderValue>, name| match list {
+            Some(list) if list == "*" => Some(asked(headers, name)),
+            list => list.clone(),
+        };
+        let method = asked(&self.methods, header::ACCESS_CONTROL_REQUEST_METHOD);
+        let names = asked(&self.headers, header::ACCESS_CONTROL_REQUEST_HEADERS);
         let mut answer = Error::new(Reason::Preflight);
         answer.edit_reply(move |headers| {
             let mut set = |name, value: &Option<HeaderValue>| {
@@ -100,8 +91,8 @@ impl CorsPolicy {
                     headers.insert(name, value.clone());
                 }
             };
-            set(header::ACCESS_CONTROL_ALLOW_METHODS, if policy.repeats.method { &method } else { &policy.methods });
-            set(header::ACCESS_CONTROL_ALLOW_HEADERS, if policy.repeats.headers { &names } else { &policy.headers });
+            set(header::ACCESS_CONTROL_ALLOW_METHODS, &method);
+            set(header::ACCESS_CONTROL_ALLOW_HEADERS, &names);
             set(header::ACCESS_CONTROL_MAX_AGE, &policy.max_age);
             set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, &policy.credentials());
         });
@@ -113,9 +104,19 @@ impl CorsPolicy {
     }
 }
 
+/// measured on Envoy 1.40: a list that is `*` is answered with what is asked for, with credentials or without: a browser
+/// that sends some takes it for a name (Fetch 4.8). Nothing asked for is an empty header.
+fn asked(headers: &HeaderMap, name: HeaderName) -> HeaderValue {
+    joined(headers, name).unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
 /// measured on Envoy 1.40: several are one, joined with `,`; so that no list of origins passes for one of them.
 fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut all = headers.get_all(header::ORIGIN).iter();
+    joined(headers, header::ORIGIN)
+}
+
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+    let mut all = headers.get_all(name).iter();
     let first = all.next()?.clone();
     all.try_fold(first, |joined, next| HeaderValue::from_bytes(&[joined.as_bytes(), next.as_bytes()].join(&b','))).ok()
 }

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use mesh_core::config::DurationText;
 use serde::Deserialize;
 
-use super::{CorsPolicy, policy::Repeats};
+use super::CorsPolicy;
 use crate::{
     string_match::{Kind, StringMatch, StringMatchSpec},
     time,
@@ -49,13 +49,12 @@ impl CorsSpec {
         check_names("exposeHeaders", &self.expose_headers)?;
         Ok(CorsPolicy {
             origins: self.origins()?,
-            methods: joined(&self.allow_methods),
-            headers: joined(&self.allow_headers),
-            expose: joined(&self.expose_headers),
+            methods: list(&self.allow_methods),
+            headers: list(&self.allow_headers),
+            expose: list(&self.expose_headers),
             max_age: self.max_age.as_deref().map(max_age).transpose()?,
             credentials: self.allow_credentials,
             answers_unmatched: self.unmatched_preflights == UnmatchedPreflights::Ignore,
-            repeats: Repeats::default(),
         })
     }
 
@@ -91,8 +90,8 @@ fn check_names(field: &str, names: &[String]) -> Result<(), (String, String)> {
 }
 
 /// measured on Envoy 1.40 (t4): lists are joined with `,`.
-pub(super) fn joined(list: &[String]) -> Option<HeaderValue> {
-    (!list.is_empty()).then(|| HeaderValue::from_str(&list.join(",")).ok()).flatten()
+pub(super) fn list(entries: &[String]) -> Option<HeaderValue> {
+    (!entries.is_empty()).then(|| HeaderValue::from_str(&entries.join(",")).ok()).flatten()
 }
 
 fn max_age(text: &str) -> Result<HeaderValue, (String, String)> {

@@ -126,3 +126,33 @@ async fn the_answer_to_a_preflight_is_not_the_rules() {
     assert_eq!(response.headers()["access-control-allow-headers"], "x-a");
     assert_eq!(response.headers()["content-length"], "0");
 }
+
+#[tokio::test]
+async fn everything_is_what_is_asked_for() {
+    // measured on Envoy 1.40: lists that are `*`, with credentials and without; one entry of several is no such list
+    let policy = |more: &str| {
+        format!(
+            "{{corsPolicy: {{allowOrigins: [{{exact: 'https://ok.test'}}], {more}}}, route: [{{destination: {{host: a}}}}]}}"
+        )
+    };
+    let all = "allowMethods: ['*'], allowHeaders: ['*']";
+    let ask_for = ("access-control-request-method", "PUT");
+    let names = ("access-control-request-headers", "x-a, x-b");
+    for (more, asked, said) in [
+        (all.to_owned(), vec![ask_for, names], "allow-methods: PUT; allow-headers: x-a, x-b"),
+        (all.to_owned(), vec![ask_for], "allow-methods: PUT; allow-headers: "),
+        (
+            "allowMethods: [GET, '*'], allowHeaders: [x-c, '*']".into(),
+            vec![ask_for, names],
+            "allow-methods: GET,*; allow-headers: x-c,*",
+        ),
+    ] {
+        for credentials in [false, true] {
+            let rule = policy(&format!("{more}, allowCredentials: {credentials}"));
+            let headers: Vec<_> = [("origin", "https://ok.test")].into_iter().chain(asked.clone()).collect();
+            let allowed = if credentials { "allow-credentials: true; " } else { "" };
+            let expected = format!("allow-origin: https://ok.test; {allowed}{said}");
+            assert_eq!(ask(&rule, "OPTIONS", &headers).await, (200, false, expected), "{more}");
+        }
+    }
+}

@@ -76,7 +76,7 @@ impl<C: ClusterHandle> Asked<'_, C> {
                 Action::Redirect(redirect, policy) => self.redirect(redirect, policy),
                 Action::DirectResponse(response, policy) => {
                     let taken = Taken::new(policy, self.request);
-                    let told = taken.ended(self.faults(policy), || taken::direct(response));
+                    let told = taken.ended(self.faults(policy), || taken::direct(response, &self.head));
                     self.named(policy, answer(&told, self.request))
                 }
             },

@@ -59,7 +59,11 @@ impl Explanation {
             let drawn = if self.cluster.as_ref() == Some(&destination.cluster) { ", drawn" } else { "" };
             let share = format_args!(" ({} of {sum}{drawn})", destination.weight).to_string();
             let share = if self.destinations.len() > 1 { &*share } else { "" };
-            let undefined = if destination.defined { "" } else { ": not defined, 503 (NC)" };
+            let undefined = match (destination.defined, self.kind.as_deref()) {
+                (true, _) => "",
+                (false, Some("HTTPRoute" | "GRPCRoute")) => ": not defined, 500 (NC)",
+                (false, _) => ": not defined, 503 (NC)",
+            };
             line(f, "to", format_args!("{}{share}{undefined}", destination.cluster))?;
         }
         let Some(request) = &self.request else { return Ok(()) };

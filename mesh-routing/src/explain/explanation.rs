@@ -74,7 +74,7 @@ pub enum Outcome {
     Passthrough,
     /// No rule of its host matches: 404.
     NoRoute,
-    /// Its cluster is not defined: 503.
+    /// Its cluster is not defined: 503, for a Gateway API route 500.
     Unavailable,
     /// Its host is outside the registry (REGISTRY_ONLY): 502. Or its path cannot be: 400.
     Blocked,
@@ -88,7 +88,7 @@ pub struct Destination {
     pub cluster: String,
     /// Its share of the sum of all. One alone takes everything.
     pub weight: u64,
-    /// Is there such a cluster? Without one a request is answered with 503.
+    /// Is there such a cluster? Without one a request is answered with 503 (500 by a Gateway API route).
     pub defined: bool,
 }
 

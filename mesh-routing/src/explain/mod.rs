@@ -78,7 +78,7 @@
 //! 1 itself counts as the largest number below it. Without `roll` all destinations are listed, and only a
 //! fault of 100 % is acted on.
 //!
-//! Bytes that are not UTF-8 are told as U+FFFD.
+//! What depends on other requests is not told: rate limits, breakers, budgets, health. Bytes that are not UTF-8 are told as U+FFFD.
 
 mod because;
 mod decide;

@@ -504,9 +504,8 @@ fn check(
                 Reason::NoRoute => Outcome::NoRoute,
                 Reason::NoCluster => Outcome::Unavailable,
                 Reason::FaultAbort(_) => Outcome::Abort,
-                Reason::Answered(status) if status.is_redirection() && explanation.location.is_some() => {
-                    Outcome::Redirect
-                }
+                // A direct response of 3xx says where too; these have a body.
+                Reason::Answered(status) if status.is_redirection() && reply.body.is_empty() => Outcome::Redirect,
                 Reason::Answered(_) => Outcome::DirectResponse,
                 other => return Err(TestCaseError::fail(format!("{other:?}"))),
             };

@@ -5,7 +5,7 @@
 use std::{fmt::Display, time::Duration};
 
 use http::HeaderValue;
-use mesh_core::config::{Document, Issues, parse_duration};
+use mesh_core::config::{Document, Issues, Topic, parse_duration};
 
 /// Which of the two route kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,11 @@ impl Parser<'_> {
 
     pub(super) fn warning(&mut self, path: impl Into<String>, message: impl Display) {
         self.issues.push(self.document.warning(path, message.to_string()));
+    }
+
+    /// Good in a cluster, and without effect in-process.
+    pub(super) fn not_enforced(&mut self, path: &str, message: &str) {
+        self.issues.push(self.document.warning(path, message).about(Topic::NotEnforced));
     }
 
     /// Unwrap, or note the error at a path.

@@ -190,9 +190,9 @@ impl Parser<'_> {
             });
         }
         if elsewhere > 0 && parents.is_empty() {
-            self.warning("parentRefs", "applies to gateways only, not to the mesh: not in force in-process");
+            self.not_enforced("parentRefs", "applies to gateways only, not to the mesh: not in force in-process");
         } else if elsewhere > 0 {
-            self.warning("parentRefs", "its Gateways are not in-process: in force for its services only");
+            self.not_enforced("parentRefs", "its Gateways are not in-process: in force for its services only");
         }
         self.hostnames(hostnames, !parents.is_empty());
         parents

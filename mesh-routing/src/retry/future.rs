@@ -128,7 +128,8 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         request.extensions_mut().insert(Resent);
         count_attempt(&mut request, attempts);
         let tried = self.tried.iter().chain(&failed.exchange().endpoint).cloned().collect();
-        let attempt = Attempt { number: attempts - 1, tried };
+        // A key's endpoint stays its endpoint: it is a connection that ended.
+        let attempt = Attempt { number: attempts - 1, tried, insists: false };
         Some(Routed { request, cluster: self.cluster.clone(), policy: Arc::clone(&self.policy), attempt })
     }
 
@@ -154,7 +155,8 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         }
         let mut request = self.head.clone().map(|()| body);
         count_attempt(&mut request, attempts + 1);
-        let attempt = Attempt { number: attempts, tried: self.tried.clone() };
+        let insists = policy.insists_on_others();
+        let attempt = Attempt { number: attempts, tried: self.tried.clone(), insists };
         let (cluster, policy_of) = (self.cluster.clone(), Arc::clone(&self.policy));
         let after = policy.backoff().wait(attempts, (self.roll)());
         Ok((after, Routed { request, cluster, policy: policy_of, attempt }))

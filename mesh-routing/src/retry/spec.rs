@@ -48,7 +48,7 @@ impl RetrySpec {
         if let Some(text) = &self.backoff {
             policy.backoff = BackOff::new(time::duration(text).map_err(in_field("backoff"))?);
         }
-        policy.avoid_previous = self.retry_ignore_previous_hosts.unwrap_or(true);
+        policy.avoid_previous = self.retry_ignore_previous_hosts;
         Ok(Some(policy))
     }
 }

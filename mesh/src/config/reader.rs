@@ -131,3 +131,20 @@ fn is_config(path: &Path) -> bool {
 fn name(path: &Path) -> Arc<str> {
     path.display().to_string().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf8_says_where() {
+        for (bytes, line, column) in
+            [(&b"\xff"[..], 1, 1), (b"a: 1\nb: \xc3\xa9\xff\n", 2, 5), (b"a: \xe2\x82", 1, 4), (b"a\n\n\xfe", 3, 1)]
+        {
+            let unreadable = decode(bytes.to_vec()).unwrap_err();
+            assert_eq!(unreadable.position, Position { line, column }, "{bytes:?}");
+            assert!(unreadable.why.contains("not UTF-8"));
+        }
+        assert_eq!(&*decode(b"a: \xc3\xa9".to_vec()).unwrap(), "a: \u{e9}");
+    }
+}

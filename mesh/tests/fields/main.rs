@@ -97,7 +97,7 @@ fn page() -> String {
 }
 
 fn is_below(path: &str, other: &str) -> bool {
-    path.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', '[', '{']))
+    path.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What the mesh says about each field that the samples set.
@@ -135,7 +135,7 @@ fn ask<'a>(fields: &[Field], samples: impl Iterator<Item = &'a Document>) -> BTr
     said
 }
 
-/// Is it about a field? What is said to have no effect has none with all below it.
+/// Is it about a field? What is said to have no effect has none with all below it; a list may have other items.
 fn is_about(issue: &Issue, path: &str) -> bool {
     let at = general(&issue.path);
     let below = || path.strip_prefix(&*at).is_some_and(|rest| rest.starts_with(['.', '[', '{']));

@@ -345,7 +345,9 @@ fn agrees_with_a_scan_from_the_top() {
         })
         .unwrap_or_else(|error| panic!("MESH_ROUTE_SEED={seed}: {error}"));
     println!("{compared} compared, {hits} matched, {later} at the tenth route or later, {} routes", numbers.len());
-    assert!(hits * 10 >= compared * 6 && later * 20 >= compared, "the requests do not meet the rules");
+    assert!(hits * 10 >= compared * 6, "the requests do not meet the rules");
+    // An eighth of them, give or take a third of that over 64 tables, of which most are small: CI has 2,000.
+    assert!(cases < 500 || later * 10 >= compared, "the requests do not meet later rules");
 }
 
 /// Tables made to be deep or to share everything: the answer stays, and so does the stack.

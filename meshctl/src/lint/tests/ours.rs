@@ -204,6 +204,9 @@ spec:
   - backendRefs: [{name: reviews, port: 9080}, {name: reviews, port: 80}, {name: reviews, namespace: other, port: 9080}]
     filters: [{type: RequestMirror, requestMirror: {backendRef: {name: nowhere, port: 1}}}]
 ";
+    let gateways =
+        text.replace("{group: '', kind: Service, name: reviews}, {group: '', kind: Service, name: gone}, ", "");
+    assert!(lines(&gateways, "MESH0001")[0].contains("parentRefs: applies to gateways only, not to the mesh"));
     let missing: Vec<String> =
         lines(text, "IST0101").iter().filter_map(|line| Some(line.split("default/r ").nth(1)?.to_owned())).collect();
     assert_eq!(
