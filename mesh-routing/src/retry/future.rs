@@ -248,8 +248,10 @@ where
                         let whole = routed.request.extensions().get::<Deadline>().copied();
                         let now = clock::now();
                         timeout::tell(routed.request.headers_mut(), whole.map(|whole| whole.remaining(now)), limit);
-                        let limit = limit.map(|timeout| {
-                            let deadline = *this.attempt_ends.get_or_insert(now + timeout);
+                        // A time that the clock does not reach is none.
+                        let ends = limit.and_then(|timeout| now.checked_add(timeout));
+                        let limit = ends.map(|ends| {
+                            let deadline = *this.attempt_ends.get_or_insert(ends);
                             shorten_deadline(&mut routed.request, deadline);
                             sleep_until(deadline)
                         });

@@ -535,3 +535,13 @@ fn the_mesh_may_name_another_default() {
         assert!(issues.to_string().starts_with(issue) && issues.is_empty() == issue.is_empty(), "{issues}");
     }
 }
+
+/// std Instant::add: "This function may panic if the resulting point in time cannot be represented".
+#[tokio::test]
+async fn a_time_that_the_clock_does_not_reach_is_none() {
+    let inner = service_fn(|_: Inner<Empty<Bytes>>| async { Ok::<_, Error>(Response::new(Empty::<Bytes>::new())) });
+    let service = crate::TimeoutLayer::new().layer(RetryLayer::new().layer(inner));
+    let retry = RetryPolicy::new(1, RetryOn::parse("5xx").unwrap()).with_per_try_timeout(Duration::MAX);
+    let policy = RoutePolicy::default().with_timeout(Duration::MAX).with_retry(retry);
+    assert_eq!(service.oneshot(routed(Empty::new(), policy)).await.unwrap().status(), 200);
+}

@@ -393,7 +393,7 @@ fn a_request_that_repeats_itself_asks_no_route_twice() {
     let none = RouteMatch::default;
     let regex = |pattern: String| Some(StringMatch::Regex(re2::compile(&pattern).unwrap().into()));
     // Half of them have each text: what all have parts nothing.
-    let half = |n: usize| if n % 2 == 0 { "items" } else { "others" };
+    let half = |n: usize| if n.is_multiple_of(2) { "items" } else { "others" };
     let paths = (0..100).map(|n| RouteMatch { uri: regex(format!(".*/{}/.*{n}x", half(n))), ..none() });
     let parameter = |n: usize| Named { name: half(n).into(), value: regex(format!("[a-z]*[0-{}]", n % 10)) };
     let queries = (0..100).map(|n| RouteMatch { query: [parameter(n)].into(), ..none() });
