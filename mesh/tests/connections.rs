@@ -231,3 +231,38 @@ async fn streams_wait_for_their_turn_too() {
     assert_eq!(server.counts().0, 3);
     until("the rest are closed", async || server.counts().1 <= 1).await;
 }
+
+/// A network on which nobody answers.
+#[derive(Debug)]
+struct Silence;
+
+impl mesh::network::Connect for Silence {
+    fn connect(&self, _: SocketAddr) -> mesh::network::BoxFuture<'_, std::io::Result<mesh::network::BoxIo>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// envoy ConnPoolImplBase::onConnectionEvent: a connection that fails ends every request that waits for it. They do not
+/// try one after the other.
+#[tokio::test]
+async fn a_burst_that_finds_nobody_waits_once() {
+    let world = World::new();
+    let meta =
+        |kind: &str| format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: pool}}\nspec:\n");
+    let (entry, rule, vs) = (meta("ServiceEntry"), meta("DestinationRule"), meta("VirtualService"));
+    world.write(
+        "pool.yaml",
+        &format!(
+            "{entry}  hosts: [pool.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  ports: [{{number: 80, name: \
+             http2, protocol: HTTP2}}]\n  endpoints: [{{address: 192.0.2.1}}]\n---\n{rule}  host: pool.example\n  \
+             trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: 9, connectTimeout: 2s}}}}}}\n---\n{vs}  hosts: \
+             [pool.example]\n  http: [{{retries: {{attempts: 0}}, route: [{{destination: {{host: pool.example}}}}]}}]\n"
+        ),
+    );
+    let mesh = world.builder("caller", "v1").connect(Silence).start().await.unwrap_or_else(|error| panic!("{error}"));
+    tokio::time::pause();
+    let started = tokio::time::Instant::now();
+    let statuses = send(&mesh.client(), 5).join_all().await;
+    assert_eq!(statuses, [(503, false); 5]);
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}

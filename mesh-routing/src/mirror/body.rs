@@ -149,9 +149,15 @@ impl Teller {
         if chunk.is_empty() {
             return true;
         }
-        let behind = self.behind.fetch_add(chunk.len(), Ordering::AcqRel);
-        behind.saturating_add(chunk.len()) <= self.cap && self.parts.send(Part::Data(chunk.clone())).is_ok()
+        let room = room(chunk);
+        let behind = self.behind.fetch_add(room, Ordering::AcqRel);
+        behind.saturating_add(room) <= self.cap && self.parts.send(Part::Data(chunk.clone())).is_ok()
     }
+}
+
+/// What a chunk takes while it waits: a small one more than its bytes.
+fn room(chunk: &Bytes) -> usize {
+    chunk.len().max(size_of::<Part>())
 }
 
 /// The end of the request's body is the end of its mirrors'. Dropped without one, they fail.
@@ -168,7 +174,7 @@ impl Told {
         }
         Poll::Ready(match ready!(self.parts.poll_recv(cx)) {
             Some(Part::Data(chunk)) => {
-                self.behind.fetch_sub(chunk.len(), Ordering::AcqRel);
+                self.behind.fetch_sub(room(&chunk), Ordering::AcqRel);
                 self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
                 Some(Ok(Frame::data(chunk)))
             }

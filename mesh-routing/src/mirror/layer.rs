@@ -31,7 +31,8 @@ impl MirrorLayer {
         Self { roll: rand::random::<u64>, cap: 1 << 20 }
     }
 
-    /// Let mirrors read up to this many bytes behind. Costs that much memory for each mirror of a request in flight.
+    /// Let mirrors read up to this many bytes behind, small chunks counted by the memory that they take. Costs that much
+    /// for each mirror of a request in flight.
     #[must_use]
     pub fn with_backlog(mut self, bytes: usize) -> Self {
         self.cap = bytes;

@@ -34,23 +34,30 @@ pub(super) async fn connection(
         // Listened for before looking: nothing that comes free meanwhile is missed.
         let (mut freed, closed) = (pin!(pool.freed.notified()), pin!(cluster.connection_closed()));
         freed.as_mut().enable();
-        {
+        let once = async {
             // One HTTP/2 connection at a time: the others of a burst share it.
             let _connecting = match protocol {
                 Alpn::H2 => Some(pool.h2_connecting.lock().await),
                 Alpn::H1 => None,
             };
             if usable && let Some(checkout) = pool.checkout(protocol) {
-                return Ok(checkout);
+                return Some(Ok(checkout));
             }
             if let Some(place) = cluster.open_connection(pool.open() == 0) {
-                let dialled = dialer.dial(pool, protocol, timeout, Some(pool.hold(place))).await;
-                return dialled.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error));
+                return Some(dialer.dial(pool, protocol, timeout, Some(pool.hold(place))).await);
             }
             if !usable {
                 // The connection that is not wanted makes room for one that is.
                 drop(pool.checkout(protocol));
             }
+            None
+        };
+        // Waiting for the connection that somebody else makes is part of the wait for one: where nobody answers, a burst
+        // does not try one after the other.
+        let dialled =
+            tokio::time::timeout(timeout, once).await.unwrap_or_else(|_| Some(Err(Dialer::too_late(timeout))));
+        if let Some(dialled) = dialled {
+            return dialled.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error));
         }
         tokio::select! {
             () = freed => {}
