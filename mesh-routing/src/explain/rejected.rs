@@ -9,7 +9,7 @@ use crate::{
     RequestHead, RouteTable, VirtualService,
     matcher::RouteMatch,
     table::{Bystander, Entry, Origin, Standing, VirtualHost, route_name},
-    virtual_service::{LeftOut, Rule},
+    virtual_service::{LeftOut, Rule, Semantics},
 };
 
 /// What did not take a request that found `host`, and of its entries took `chosen`.
@@ -146,7 +146,12 @@ impl<C> Search<'_, C> {
             Standing::NothingForClient => {
                 "none of its rules is for this client (gateways, sourceLabels, sourceNamespace)".into()
             }
-            Standing::Second(first) => format!("host {host} is routed by {first}, which comes first"),
+            Standing::Second(first) => match virtual_service.semantics() {
+                Semantics::Gateway { port: Some(port) } if port != self.head.port => {
+                    because::wrong_port(port, self.head.port)
+                }
+                _ => format!("host {host} is routed by {first}, which comes first"),
+            },
             Standing::Wildcard if self.host.is_some() => format!("host {host} is less specific than {named}"),
             Standing::Wildcard => format!("{named} is none of the services that host {host} covers"),
         }
