@@ -23,7 +23,7 @@ use crate::{
     dice::Dice,
     envoy::MODES,
     generate,
-    hosts::virtual_hosts,
+    hosts::{VirtualHost, covers, virtual_hosts},
     model::{self, Mode, PORTS},
     ours::{Cluster, as_dialled, compile},
 };
@@ -152,6 +152,28 @@ fn check(explanation: &Explanation, answer: &Answer, case: &str) {
     assert_eq!(pairs(&answered(explanation), &OTHERS), pairs(&head.headers, &OTHERS), "operations: {case}");
 }
 
+/// The routes that a request passes over, as this crate's own model of istiod has them, are all rejected, in order.
+fn passed_over(told: &Explanation, hosts: &[VirtualHost], request: &model::Request, case: &str) -> usize {
+    let host = String::from_utf8_lossy(&request.host).to_lowercase();
+    let name = host.split(':').next().unwrap_or_default();
+    let here = hosts.iter().filter(|host| host.port == request.port);
+    let all: Vec<_> = here.flat_map(|host| host.domains.iter().map(move |domain| (domain, &host.routes))).collect();
+    let closest = all
+        .iter()
+        .filter(|(domain, _)| covers(domain, name))
+        .max_by_key(|(domain, _)| (!domain.starts_with('*'), domain.len()));
+    let Some((_, routes)) = closest else { return 0 };
+    if told.virtual_service.is_none() && told.outcome != Outcome::NoRoute {
+        return 0;
+    }
+    let end = routes.iter().position(|route| told.route.as_deref() == Some(&*route.name)).unwrap_or(routes.len());
+    let mut rejected = told.rejected.iter().filter_map(|rejection| rejection.route.as_deref());
+    for route in &routes[..end] {
+        assert!(rejected.any(|name| name == route.name), "{} is not rejected: {case}", route.name);
+    }
+    end
+}
+
 /// issue "Ask it": the decision that is printed is the one that is made.
 #[tokio::test(start_paused = true)]
 async fn explanations_are_what_the_layers_do() {
@@ -179,6 +201,8 @@ async fn explanations_are_what_the_layers_do() {
             SHARE.set(1_000_000 * quarters / 4);
             let told = compiled.load().explain(&request, Some(f64::from(quarters as u32) / 4.0));
             assert_eq!(told.virtual_service.is_some(), told.rule_index.is_some(), "{told} {case}");
+            let passed = passed_over(&told, &hosts, &generated, &format!("{told} {case}"));
+            *counts.entry("passed over".into()).or_default() += passed as u64;
             let began = tokio::time::Instant::now();
             let answer = send(&compiled, &request, false).await;
             let delay = told.fault.as_ref().and_then(|fault| fault.delay_ms).unwrap_or_default();
