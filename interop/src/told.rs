@@ -38,12 +38,14 @@ thread_local! {
     static SEEN: RefCell<Vec<(String, Request<()>)>> = const { RefCell::new(Vec::new()) };
 }
 
+type Inside = Routed<Request<MirrorBody<Full<Bytes>>>, Cluster, Arc<RoutePolicy<Cluster>>>;
+
 /// What a caller gets; `None` where nothing came.
 type Answer = Option<(http::response::Parts, Bytes)>;
 
 async fn send(table: &Arc<ArcSwap<RouteTable<Cluster>>>, request: &Request<()>, hang: bool) -> Answer {
     SEEN.take();
-    let inside = move |routed: Routed<Request<MirrorBody<Full<Bytes>>>, Cluster, Arc<RoutePolicy<Cluster>>>| async move {
+    let inside = move |routed: Inside| async move {
         let request = routed.request.map(|_| ());
         SEEN.with_borrow_mut(|seen| seen.push((routed.cluster.to_string(), request)));
         if hang {

@@ -71,7 +71,10 @@ pub(super) fn run(client: &ClientView, input: impl Read, output: impl Write) -> 
     }
 }
 
-fn read(line: &[u8]) -> Result<(Option<&RawValue>, http::Request<()>, Option<f64>), String> {
+/// What a line asks: its id, the request, the draw.
+type Question<'a> = (Option<&'a RawValue>, http::Request<()>, Option<f64>);
+
+fn read(line: &[u8]) -> Result<Question<'_>, String> {
     // serde takes a list of a struct's fields for the struct.
     if line.trim_ascii_start().starts_with(b"[") {
         return Err("a request is an object, and this is a list".into());
