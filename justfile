@@ -16,9 +16,10 @@ lint:
 test:
     cargo test --workspace
 
-# What a route lookup costs.
+# What a route lookup and a choice by hash cost.
 bench:
     cargo bench -p mesh-routing --bench routes
+    cargo bench -p mesh-lb --bench hash
 
 # The manual, as docs.rs shows it.
 doc:

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Labels, identity::SpiffeId};
+use crate::{Labels, Locality, identity::SpiffeId};
 
 /// Where an endpoint listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,6 +123,13 @@ impl Endpoint {
     #[must_use]
     pub fn with_weight(mut self, weight: u32) -> Self {
         self.weight = weight;
+        self
+    }
+
+    /// Running here.
+    #[must_use]
+    pub fn with_locality(mut self, locality: &Locality) -> Self {
+        self.locality = locality.to_string().into();
         self
     }
 

@@ -23,6 +23,9 @@ pub struct Exchange {
     pub attempts: u32,
     /// Did the connection to the endpoint have mutual TLS with mesh identity?
     pub mutual_tls: bool,
+    /// What the cookie was made from that consistent hashing gives to this request's client: other attempts give the
+    /// same.
+    pub cookie: Option<u64>,
 }
 
 impl Exchange {

@@ -27,6 +27,7 @@ mod exchange;
 mod flags;
 mod host;
 mod labels;
+mod locality;
 mod mesh_config;
 mod reply;
 mod resend;
@@ -42,6 +43,10 @@ pub use exchange::{Exchange, Progress};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use host::{CLUSTER_DOMAIN, HostPattern, InvalidHost, service_host};
 pub use labels::Labels;
+pub use locality::{
+    Distribute, FailoverLabel, InvalidLocality, Locality, LocalityPattern, LocalitySetting, LocalitySpec,
+    RegionFailover,
+};
 pub use mesh_config::{MeshConfig, OutboundTrafficPolicy};
 pub use reply::{LocalReplies, LocalReply, LocalReplyLayer, ReplyBody};
 pub use resend::{RETRIES_EXHAUSTED, Resend, Resent};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
+    LocalitySetting, LocalitySpec,
     config::{Document, Field, Issues, Unenforced, fields},
     identity::TrustDomain,
     path::PathNormalization,
@@ -26,6 +27,9 @@ pub struct MeshConfig {
     pub path_normalization: PathNormalization,
     /// Does a client choose mutual TLS by itself where the endpoint has it? Default true.
     pub enable_auto_mtls: bool,
+    /// How requests are spread over places where no DestinationRule and no service says so. Default: endpoints nearby
+    /// first, where there is outlier detection.
+    pub locality: Arc<LocalitySetting>,
     /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads and `defaultTrafficPolicy` which mesh-lb reads.
     pub document: Option<Document>,
 }
@@ -50,6 +54,7 @@ impl Default for MeshConfig {
             root_namespace: "istio-system".into(),
             path_normalization: PathNormalization::default(),
             enable_auto_mtls: true,
+            locality: Arc::new(LocalitySetting::mesh_default()),
             document: None,
         }
     }
@@ -94,7 +99,7 @@ struct Spec {
     ingress_controller_mode: Unenforced,
     ingress_selector: Unenforced,
     ingress_service: Unenforced,
-    locality_lb_setting: Unenforced,
+    locality_lb_setting: Option<LocalitySpec>,
     mesh_mtls: Unenforced,
     #[serde(rename = "meshMTLS")]
     mesh_mtls_upper: Unenforced,
@@ -145,6 +150,10 @@ impl MeshConfig {
         let aliases = spec.trust_domain_aliases.iter().enumerate();
         let trust_domain_aliases =
             aliases.filter_map(|(index, name)| domain(format!("trustDomainAliases[{index}]"), name)).collect();
+        let locality = spec.locality_lb_setting.map(|spec| {
+            let mut refuse = |path, message| issues.push(document.error(format!("localityLbSetting{path}"), message));
+            Arc::new(spec.read(&mut refuse))
+        });
         (issues.errors().count() == before).then(|| Self {
             outbound_traffic_policy: spec.outbound_traffic_policy.unwrap_or_default().mode,
             trust_domain: trust_domain.unwrap_or(defaults.trust_domain),
@@ -152,6 +161,7 @@ impl MeshConfig {
             root_namespace: spec.root_namespace.map_or(defaults.root_namespace, Into::into),
             path_normalization: spec.path_normalization.unwrap_or_default().normalization,
             enable_auto_mtls: spec.enable_auto_mtls.unwrap_or(true),
+            locality: locality.unwrap_or(defaults.locality),
             document: Some(document.clone()),
         })
     }
@@ -164,16 +174,30 @@ mod tests {
     #[test]
     fn reads_istios_names() {
         let yaml = "mesh:\n  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n  trustDomain: td\n  rootNamespace: root\n  \
-                    pathNormalization: {normalization: MERGE_SLASHES}\n  accessLogFile: /dev/stdout\n";
+                    pathNormalization: {normalization: MERGE_SLASHES}\n  accessLogFile: /dev/stdout\n  \
+                    localityLbSetting: {enabled: false}\n";
         let mut issues = Issues::default();
         let documents = Document::parse_all("mesh.yaml", yaml, &mut issues);
         let mesh = MeshConfig::from_document(&documents[0], &mut issues).unwrap();
         assert_eq!(mesh.outbound_traffic_policy, OutboundTrafficPolicy::RegistryOnly);
         assert_eq!(mesh.trust_domain.as_str(), "td");
         assert_eq!(mesh.path_normalization, PathNormalization::MergeSlashes);
+        assert!(!mesh.locality.is_enabled() && MeshConfig::default().locality.is_enabled());
         assert_eq!(
             issues.to_string(),
             "mesh.yaml:6:18: warning: MeshConfig /mesh accessLogFile: read but not enforced in-process"
+        );
+    }
+
+    #[test]
+    fn a_locality_setting_that_is_wrong_says_where() {
+        let yaml = "mesh:\n  localityLbSetting:\n    distribute: [{from: a, to: {a: 30}}]\n";
+        let mut issues = Issues::default();
+        let documents = Document::parse_all("mesh.yaml", yaml, &mut issues);
+        assert!(MeshConfig::from_document(&documents[0], &mut issues).is_none());
+        assert_eq!(
+            issues.to_string(),
+            "mesh.yaml:3:32: error: MeshConfig /mesh localityLbSetting.distribute[0].to: total locality weight 30 != 100"
         );
     }
 }

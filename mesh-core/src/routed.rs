@@ -35,6 +35,10 @@ pub struct Attempt {
     pub number: u32,
     /// Endpoints that earlier attempts went to; avoided while there are others.
     pub tried: Vec<Arc<Endpoint>>,
+    /// Does the route itself ask for them to be avoided? Without its word, a cluster that hashes does not.
+    pub insists: bool,
+    /// Endpoints that earlier attempts went to, where the route asks for other levels of priority than theirs.
+    pub leaving: Vec<Arc<Endpoint>>,
 }
 
 impl<R, C, P> Routed<R, C, P> {

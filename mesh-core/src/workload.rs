@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Labels,
+    Labels, Locality,
     identity::{InvalidSpiffeId, SpiffeId, TrustDomain},
 };
 
@@ -23,6 +23,8 @@ pub struct Workload {
     pub service_account: Arc<str>,
     /// Istio's cluster ID. Default `Kubernetes` (a series whose cluster is `unknown` is dropped by Kiali).
     pub cluster_id: Arc<str>,
+    /// Where it runs: endpoints nearby come first. Default not known.
+    pub locality: Locality,
 }
 
 impl Workload {
@@ -35,6 +37,7 @@ impl Workload {
             labels: Arc::default(),
             service_account: "default".into(),
             cluster_id: "Kubernetes".into(),
+            locality: Locality::default(),
         }
     }
 
@@ -49,6 +52,20 @@ impl Workload {
     #[must_use]
     pub fn with_service_account(mut self, account: &str) -> Self {
         self.service_account = account.into();
+        self
+    }
+
+    /// Running here.
+    ///
+    /// ```
+    /// use mesh_core::Workload;
+    /// let workload = Workload::new("shop", "cart-v1").with_locality("eu/eu-1".parse()?);
+    /// assert_eq!(workload.locality.zone(), "eu-1");
+    /// # Ok::<(), mesh_core::InvalidLocality>(())
+    /// ```
+    #[must_use]
+    pub fn with_locality(mut self, locality: Locality) -> Self {
+        self.locality = locality;
         self
     }
 

@@ -16,6 +16,10 @@
 //! [`Clusters`] joins them with the service registry, anew on every change of configuration. [`Cluster::pick`]
 //! chooses; [`BalanceLayer`] is the thin shell around it.
 //!
+//! Endpoints of a cluster are on levels: the nearest first, by [`LocalityPolicy`], and the next as those lose health, by
+//! [`PriorityLoad`]. An endpoint that keeps failing is ejected ([`OutlierDetector`]), a new one starts slowly
+//! ([`Warmup`]), and what connections there may be is counted here for whoever makes them ([`ConnectionLimits`]).
+//!
 //! It is not a connection pool and opens no sockets, does not resolve names (it is told, through
 //! [`Clusters::set_endpoints`]), and knows nothing of routes.
 //!
@@ -52,20 +56,32 @@
 
 mod balance;
 mod cluster;
+mod connections;
+mod hash;
+mod locality;
 mod member;
 mod outlier;
 mod pick;
 mod policy;
+mod priority;
 mod random;
 mod rule;
 mod rules;
 mod to_endpoint;
+mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace};
+pub use hash::{
+    BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
+};
+pub use locality::LocalityPolicy;
 pub use member::Member;
-pub use outlier::{Outcome, OutlierDetector};
-pub use policy::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
+pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
+pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use warmup::Warmup;

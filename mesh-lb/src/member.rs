@@ -20,6 +20,8 @@ pub struct Member {
     endpoint: Arc<Endpoint>,
     load: Arc<Load>,
     detector: Arc<OutlierDetector>,
+    /// When it became known: nanoseconds since its cluster's epoch.
+    since: u64,
     slot: Arc<Slot>,
 }
 
@@ -29,7 +31,11 @@ pub(crate) struct Load(AtomicU32);
 
 impl Member {
     pub(crate) fn new(endpoint: Arc<Endpoint>, load: Arc<Load>) -> Arc<Self> {
-        Arc::new(Self { endpoint, load, detector: Arc::default(), slot: Arc::default() })
+        Self::known_since(0, endpoint, load)
+    }
+
+    pub(crate) fn known_since(since: u64, endpoint: Arc<Endpoint>, load: Arc<Load>) -> Arc<Self> {
+        Arc::new(Self { endpoint, load, detector: Arc::default(), since, slot: Arc::default() })
     }
 
     /// The member for a newer description of the same address: health stays, and the connections stay where
@@ -43,6 +49,7 @@ impl Member {
             endpoint,
             load: Arc::clone(&self.load),
             detector: Arc::clone(&self.detector),
+            since: self.since,
             slot: if same_peers && same_endpoint { Arc::clone(&self.slot) } else { Arc::default() },
         })
     }
@@ -61,6 +68,10 @@ impl Member {
 
     pub(crate) fn load(&self) -> &Load {
         &self.load
+    }
+
+    pub(crate) fn since(&self) -> u64 {
+        self.since
     }
 
     pub(crate) fn detector(&self) -> &OutlierDetector {

@@ -4,66 +4,24 @@
 //! times, the sweep on which an endpoint returns is known when it is ejected, and the sweeps that forgive
 //! earlier ejections can be counted afterwards. So there is no timer, no task and no list to walk.
 
+mod detection;
+mod outcome;
+mod rates;
+
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use http::{HeaderMap, StatusCode};
-use mesh_core::Reason;
-
-use crate::OutlierDetection;
-
-/// What a request says about the health of its endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// Any response below 500.
-    Success,
-    /// A 5xx that an application makes itself: 500, 501, 505 and above.
-    ServerError,
-    /// 502, 503, 504, or no response at all: connect failure, reset, timeout.
-    GatewayError,
-}
-
-impl Outcome {
-    /// What a response's head says. A gRPC status in it counts as the HTTP status that Envoy maps it to.
-    #[must_use]
-    pub fn of_response(status: StatusCode, headers: &HeaderMap) -> Self {
-        match grpc_failure(headers).unwrap_or(status.as_u16()) {
-            502..=504 => Self::GatewayError,
-            500.. => Self::ServerError,
-            _ => Self::Success,
-        }
-    }
-
-    /// What an error says; `None` when it is not the endpoint's doing.
-    ///
-    /// measured on Envoy 1.40 (t8): connect failure, reset and local timeout count for both counters.
-    #[must_use]
-    pub fn of_error(reason: Reason) -> Option<Self> {
-        match reason {
-            Reason::ConnectFailure
-            | Reason::RefusedStream
-            | Reason::Reset { .. }
-            | Reason::Timeout
-            | Reason::PerTryTimeout => Some(Self::GatewayError),
-            _ => None,
-        }
-    }
-}
-
-/// envoy Grpc::Utility::grpcToHttpStatus, its 5xx part.
-fn grpc_failure(headers: &HeaderMap) -> Option<u16> {
-    let status = headers.get("grpc-status")?;
-    Some(match status.as_bytes() {
-        b"2" | b"13" | b"15" => 500,
-        b"12" => 501,
-        b"14" => 503,
-        b"4" => 504,
-        _ => 200,
-    })
-}
+use self::rates::Counts;
+pub use self::{
+    detection::OutlierDetection,
+    outcome::Outcome,
+    rates::{FailurePercentage, Rate, SuccessRate},
+};
 
 /// The state machine of one endpoint of one cluster: counts failures, and says when it may come back.
 ///
@@ -71,7 +29,7 @@ fn grpc_failure(headers: &HeaderMap) -> Option<u16> {
 ///
 /// ```
 /// use std::time::Duration;
-/// use mesh_lb::{Outcome, OutlierDetection, OutlierDetector};
+/// use mesh_lb::{OutlierDetection, OutlierDetector, Outcome};
 ///
 /// let (policy, endpoint) = (OutlierDetection::default(), OutlierDetector::default());
 /// let now = Duration::from_secs(1);
@@ -87,8 +45,11 @@ fn grpc_failure(headers: &HeaderMap) -> Option<u16> {
 pub struct OutlierDetector {
     consecutive_5xx: AtomicU32,
     consecutive_gateway: AtomicU32,
+    consecutive_local: AtomicU32,
     ejections: AtomicU32,
     ejected_until: AtomicU64,
+    /// Made where rates are asked for.
+    counts: OnceLock<Box<Counts>>,
 }
 
 /// Envoy's max_ejection_time.
@@ -106,8 +67,23 @@ impl OutlierDetector {
     ///
     /// measured on Envoy 1.40 (t5, t6, t8, t9): any success resets both counts; a 500 resets the gateway count.
     /// The count that fired starts anew whether or not the endpoint could be ejected.
+    ///
+    /// measured on Envoy 1.40 with splitExternalLocalOriginErrors: what has no response is counted on its own, and
+    /// every connection resets that count before the request is sent. So resets and timeouts over connections never
+    /// get past 1, connect failures add up.
     #[must_use]
     pub fn record(&self, policy: &OutlierDetection, outcome: Outcome, now: Duration) -> bool {
+        if policy.counts_rates() {
+            self.count(policy, outcome, policy.interval_of(now));
+        }
+        if policy.split_local_origin {
+            if outcome != Outcome::NotConnected {
+                reset(&self.consecutive_local);
+            }
+            if outcome.is_local_origin() {
+                return !self.is_ejected(now) && reached(&self.consecutive_local, policy.consecutive_local_origin);
+            }
+        }
         match outcome {
             Outcome::Success => {
                 reset(&self.consecutive_5xx);
@@ -119,35 +95,63 @@ impl OutlierDetector {
                 reset(&self.consecutive_gateway);
                 reached(&self.consecutive_5xx, policy.consecutive_5xx)
             }
-            Outcome::GatewayError => {
+            Outcome::GatewayError | Outcome::NotConnected | Outcome::NoResponse => {
                 let gateway = reached(&self.consecutive_gateway, policy.consecutive_gateway);
                 reached(&self.consecutive_5xx, policy.consecutive_5xx) || gateway
             }
         }
     }
 
+    /// envoy DetectorHostMonitorImpl: responses have one success rate, and where they are split, connections another.
+    fn count(&self, policy: &OutlierDetection, outcome: Outcome, interval: u64) {
+        let counts = self.counts.get_or_init(Box::default);
+        let local_origin = outcome.is_local_origin();
+        if policy.split_local_origin {
+            counts.local.add(interval, !local_origin);
+        }
+        if !(policy.split_local_origin && local_origin) {
+            counts.external.add(interval, outcome == Outcome::Success);
+        }
+    }
+
+    /// What was counted in an interval: of responses, and of connections.
+    pub(crate) fn rates(&self, interval: u64) -> [Rate; 2] {
+        self.counts
+            .get()
+            .map_or_else(Default::default, |counts| [counts.external.of(interval), counts.local.of(interval)])
+    }
+
     /// Eject it, and say until when: the first sweep after baseEjectionTime x times ejected, at most 300 s.
-    /// Every sweep that found it in service took one ejection off that number.
+    /// Every sweep that found it in service took one ejection off that number, which grows no further than it has to
+    /// for the longest time (envoy DetectorImpl::ejectHost, onIntervalTimer).
     ///
     /// One caller at a time: the cluster's lock sees to that.
     pub fn eject(&self, policy: &OutlierDetection, now: Duration) -> Duration {
         let (now, interval) = (nanos(now), nanos(policy.interval).max(1));
         let restored = self.ejected_until.load(Ordering::Relaxed);
         let forgiven = u32::try_from(now.saturating_sub(restored) / interval).unwrap_or(u32::MAX);
-        let ejections = self.ejections.load(Ordering::Relaxed).saturating_sub(forgiven).saturating_add(1);
-        let longest = policy.base_ejection_time.max(MAX_EJECTION);
-        let duration = policy.base_ejection_time.saturating_mul(ejections).min(longest);
+        let (base, longest) = (policy.base_ejection_time, policy.base_ejection_time.max(MAX_EJECTION));
+        let earlier = self.ejections.load(Ordering::Relaxed).saturating_sub(forgiven);
+        let grows = base.saturating_mul(earlier) < longest.saturating_add(base);
+        let ejections = earlier.saturating_add(u32::from(grows));
+        let duration = base.saturating_mul(ejections).min(longest);
         let until = now.saturating_add(nanos(duration)).div_ceil(interval).saturating_mul(interval);
         self.ejections.store(ejections, Ordering::Relaxed);
         // Comes back with a clean count.
         reset(&self.consecutive_5xx);
         reset(&self.consecutive_gateway);
+        reset(&self.consecutive_local);
         self.ejected_until.store(until, Ordering::Release);
         Duration::from_nanos(until)
     }
 
     pub(crate) fn is_ejected_at(&self, nanos: u64) -> bool {
-        nanos < self.ejected_until.load(Ordering::Acquire)
+        nanos < self.ejected_until()
+    }
+
+    /// When it is back, in nanoseconds: in the past for those in service.
+    pub(crate) fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Ordering::Acquire)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{ClientTlsSettings, Reason};
+use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
 
-use crate::DefaultPolicy;
+use crate::{ConnectionLimits, ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, Warmup};
 
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// `loadBalancer.simple` or `loadBalancer.consistentHash`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadBalancer {
     /// LEAST_REQUEST, Istio's default; LEAST_CONN and UNSPECIFIED are the same.
@@ -19,59 +19,24 @@ pub enum LoadBalancer {
     Random,
     /// PASSTHROUGH: the address that the request names.
     Passthrough,
+    /// By a key of the request.
+    ConsistentHash(Arc<ConsistentHash>),
 }
 
-/// `outlierDetection`: when an endpoint is ejected, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutlierDetection {
-    /// `consecutive5xxErrors`: default 5; 0 turns it off.
-    pub consecutive_5xx: u32,
-    /// `consecutiveGatewayErrors`: default 0, off.
-    pub consecutive_gateway: u32,
-    /// `interval` between sweeps, on which endpoints come back. Default 10 s.
-    pub interval: Duration,
-    /// `baseEjectionTime`, multiplied by the times ejected. Default 30 s.
-    pub base_ejection_time: Duration,
-    /// `maxEjectionPercent`: default 10.
-    pub max_ejection_percent: u32,
-    /// `minHealthPercent`: below it every endpoint is used, ejected or not. Default 0: never.
-    pub min_health_percent: u32,
-}
-
-impl Default for OutlierDetection {
-    fn default() -> Self {
-        Self {
-            consecutive_5xx: 5,
-            consecutive_gateway: 0,
-            interval: Duration::from_secs(10),
-            base_ejection_time: Duration::from_secs(30),
-            max_ejection_percent: 10,
-            min_health_percent: 0,
+impl LoadBalancer {
+    /// The settings of consistent hashing, where that is the policy.
+    #[must_use]
+    pub fn consistent_hash(&self) -> Option<&ConsistentHash> {
+        match self {
+            Self::ConsistentHash(hash) => Some(hash),
+            _ => None,
         }
     }
 }
 
-impl OutlierDetection {
-    /// May one more of `members` be ejected when `ejected` already are?
-    ///
-    /// measured on Envoy 1.40 (t6): an endpoint is ejected iff (ejected + 1) / N <= maxEjectionPercent, so the
-    /// default of 10 % ejects nothing below 10 endpoints.
-    ///
-    /// ```
-    /// let default = mesh_lb::OutlierDetection::default();
-    /// assert!(!default.may_eject(0, 9));
-    /// assert!(default.may_eject(0, 10));
-    /// ```
-    #[must_use]
-    pub fn may_eject(&self, ejected: usize, members: usize) -> bool {
-        (ejected as u64 + 1) * 100 <= u64::from(self.max_ejection_percent) * members as u64
-    }
-
-    /// Are so many ejected that all are used? Envoy's panic mode.
-    #[must_use]
-    pub fn panics(&self, ejected: usize, members: usize) -> bool {
-        (members.saturating_sub(ejected) as u64) * 100 < u64::from(self.min_health_percent) * members as u64
+impl From<ConsistentHash> for LoadBalancer {
+    fn from(hash: ConsistentHash) -> Self {
+        Self::ConsistentHash(Arc::new(hash))
     }
 }
 
@@ -135,6 +100,9 @@ impl RetryLimit {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
+    /// Parts of the block above: they come and go together.
+    pub(crate) locality: Option<Arc<LocalitySetting>>,
+    pub(crate) warmup: Option<Warmup>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
     pub(crate) tls: Option<Arc<ClientTlsSettings>>,
@@ -145,6 +113,7 @@ pub(crate) struct ConnectionPool {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_requests: Option<u32>,
     pub(crate) max_retries: Option<u32>,
+    pub(crate) connections: ConnectionLimits,
 }
 
 /// `trafficPolicy` of a rule or of a subset.
@@ -200,6 +169,10 @@ impl Blocks {
                 base.clone_from(over);
             }
         }
+        if over.load_balancer.is_some() {
+            self.locality.clone_from(&over.locality);
+            self.warmup.clone_from(&over.warmup);
+        }
         given(&mut self.load_balancer, &over.load_balancer);
         given(&mut self.connection_pool, &over.connection_pool);
         given(&mut self.outlier_detection, &over.outlier_detection);
@@ -213,12 +186,20 @@ impl Blocks {
 pub struct ClusterPolicy {
     /// How an endpoint is chosen.
     pub load_balancer: LoadBalancer,
+    /// Which endpoints are near, and what follows; `None`: all are alike.
+    pub locality: Option<LocalityPolicy>,
+    /// `warmup`: how a new endpoint's share grows; `None`: it has all of it at once. For ROUND_ROBIN and LEAST_REQUEST.
+    pub warmup: Option<Warmup>,
+    /// `localityLbSetting` of the rule, where it has one.
+    pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
     pub outlier_detection: Option<OutlierDetection>,
     /// `connectionPool.tcp.connectTimeout`. Default 10 s.
     pub connect_timeout: Duration,
     /// `connectionPool.http.http2MaxRequests`: requests in flight at a time. Default unlimited (2^32 - 1).
     pub max_requests: u32,
+    /// How many connections, how old, and who may wait for one.
+    pub connections: ConnectionLimits,
     /// Retries in flight at a time.
     pub retries: RetryLimit,
     /// `tls`; `None`: automatic mutual TLS.
@@ -236,9 +217,13 @@ impl ClusterPolicy {
         let pool = blocks.connection_pool.unwrap_or_default();
         Self {
             load_balancer: blocks.load_balancer.unwrap_or_default(),
+            locality: None,
+            warmup: blocks.warmup,
+            locality_setting: blocks.locality,
             outlier_detection: blocks.outlier_detection,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
+            connections: pool.connections,
             // istio RetryBudget replaces the maxRetries breaker.
             retries: budget.or_else(|| pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
             tls: blocks.tls,
@@ -250,6 +235,26 @@ impl ClusterPolicy {
     pub fn with_load_balancer(mut self, load_balancer: LoadBalancer) -> Self {
         self.load_balancer = load_balancer;
         self
+    }
+
+    /// With endpoints ranked by where they are.
+    #[must_use]
+    pub fn with_locality(mut self, locality: LocalityPolicy) -> Self {
+        self.locality = Some(locality);
+        self
+    }
+
+    /// With new endpoints that start slowly.
+    #[must_use]
+    pub fn with_warmup(mut self, warmup: Warmup) -> Self {
+        self.warmup = Some(warmup);
+        self
+    }
+
+    /// istio setWarmup: only the two policies that Envoy has slow start for.
+    pub(crate) fn warmup_in_force(&self) -> Option<&Warmup> {
+        let has = matches!(self.load_balancer, LoadBalancer::LeastRequest | LoadBalancer::RoundRobin);
+        self.warmup.as_ref().filter(|_| has)
     }
 
     /// With ejection.

@@ -88,7 +88,7 @@
 //!
 //! A [`RateLimitLayer`] goes between the router and the faults, or in front of any service that takes requests.
 //!
-//! What a rule may say that is read and reported but not enforced: `tls` and `tcp`, retryRemoteLocalities, statPrefix.
+//! What a rule may say that is read and reported but not enforced: `tls` and `tcp`, statPrefix.
 
 mod answer;
 mod cors;

@@ -68,11 +68,12 @@ pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
 pub use mesh::Mesh;
 pub use mesh_core::{
-    BoxError, Connection, Endpoint, Exchange, Labels, ResponseFlag, ResponseFlags, Workload,
+    BoxError, Connection, Endpoint, Exchange, InvalidLocality, Labels, Locality, ResponseFlag, ResponseFlags, Workload,
     config::{Issue, Severity},
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},
 };
+pub use mesh_lb::SourceIp;
 pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket, explain};
 pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};

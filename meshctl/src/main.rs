@@ -14,6 +14,7 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is made, once")]
 enum Command {
     /// What becomes of a request, and why.
     Explain(explain::Arguments),

@@ -1,5 +1,7 @@
 //! `meshctl explain`, run as a person or a script runs it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     io::Write as _,
     path::Path,

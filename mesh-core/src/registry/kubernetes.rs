@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Location, Protocol, Resolution, Service, ServicePort, Visibility,
+    Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility,
     service::{Backend, TargetPort},
     workloads::Workloads,
 };
@@ -25,6 +25,7 @@ pub struct KubernetesService {
     selector: Labels,
     addresses: Vec<IpAddr>,
     export_to: Visibility,
+    traffic_distribution: TrafficDistribution,
     /// Of an ExternalName: the host that it is another name of.
     alias_of: Option<Arc<str>>,
 }
@@ -42,7 +43,7 @@ struct Spec {
     #[serde(rename = "type")]
     kind: Option<String>,
     external_name: Option<String>,
-    traffic_distribution: Unenforced,
+    traffic_distribution: Option<String>,
     publish_not_ready_addresses: Unenforced,
     #[serde(rename = "externalIPs")]
     external_ips: Option<IgnoredAny>,
@@ -100,6 +101,7 @@ impl KubernetesService {
             issues.push(document.error("", message));
             Visibility::Nobody
         });
+        let traffic_distribution = TrafficDistribution::of(spec.traffic_distribution.as_deref(), document, issues);
         let alias_of = match (spec.kind.as_deref(), spec.external_name.as_deref()) {
             (Some("ExternalName"), None | Some("")) => {
                 issues
@@ -119,6 +121,7 @@ impl KubernetesService {
             selector: spec.selector,
             addresses: addresses.into_iter().collect(),
             export_to,
+            traffic_distribution,
             alias_of,
         })
     }
@@ -148,6 +151,7 @@ impl KubernetesService {
             addresses: self.addresses.clone(),
             aliases: Vec::new(),
             export_to: self.export_to.clone(),
+            traffic_distribution: self.traffic_distribution,
             selector: Some(self.selector.clone()),
             backends: selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect(),
             trust_domain: trust_domain.clone(),

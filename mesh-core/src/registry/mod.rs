@@ -35,7 +35,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 pub use kubernetes::KubernetesService;
 pub use resolve::{Resolve, SystemResolver};
-pub use service::{Location, Protocol, Resolution, Service, ServicePort, Visibility};
+pub use service::{Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility};
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
 

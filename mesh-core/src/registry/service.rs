@@ -3,8 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload, config::ObjectRef,
-    host::is_dns_label, identity::TrustDomain,
+    Endpoint, EndpointAddress, EndpointTls, HostPattern, Labels, ServiceName, Workload,
+    config::{Document, Issues, ObjectRef},
+    host::is_dns_label,
+    identity::TrustDomain,
 };
 
 use super::WorkloadEntry;
@@ -33,6 +35,8 @@ pub struct Service {
     pub aliases: Vec<ServiceName>,
     /// Who may see it.
     pub export_to: Visibility,
+    /// Which endpoints its clients prefer.
+    pub traffic_distribution: TrafficDistribution,
     pub(super) selector: Option<Labels>,
     pub(super) backends: Vec<Backend>,
     pub(super) trust_domain: TrustDomain,
@@ -133,6 +137,46 @@ pub enum Resolution {
     Dns,
     /// The first address of the name, asked anew for new connections.
     DnsRoundRobin,
+}
+
+/// Kubernetes' `trafficDistribution`, and Istio's annotation of the same name for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrafficDistribution {
+    /// All alike.
+    #[default]
+    Any,
+    /// Those in the client's zone; then its region, its network, the rest.
+    PreferSameZone,
+    /// Those on the client's node; then its subzone, zone, region, network, the rest.
+    PreferSameNode,
+}
+
+impl TrafficDistribution {
+    /// istio model.GetTrafficDistribution: what the spec says, else the annotation, in any case; PreferClose is the
+    /// older name of PreferSameZone.
+    ///
+    /// # Errors
+    /// The text that is neither.
+    pub(super) fn read(spec: Option<&str>, document: &Document) -> Result<Self, String> {
+        let annotation = document.annotations().get("networking.istio.io/traffic-distribution");
+        let Some(text) = spec.or(annotation) else { return Ok(Self::Any) };
+        match text.to_ascii_lowercase().as_str() {
+            "prefersamezone" | "preferclose" => Ok(Self::PreferSameZone),
+            "prefersamenode" => Ok(Self::PreferSameNode),
+            "" | "any" => Ok(Self::Any),
+            _ => Err(text.to_owned()),
+        }
+    }
+
+    /// As `read`; anything else is reported, and all endpoints are alike.
+    pub(super) fn of(spec: Option<&str>, document: &Document, issues: &mut Issues) -> Self {
+        Self::read(spec, document).unwrap_or_else(|text| {
+            let message = format!("{text:?} is not enforced: PreferSameZone, PreferSameNode or PreferClose");
+            issues.push(document.warning(if spec.is_some() { "trafficDistribution" } else { "" }, message));
+            Self::Any
+        })
+    }
 }
 
 /// `exportTo`: the namespaces that see an object.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    Location, Protocol, Resolution, Service, ServicePort, Visibility, WorkloadEntry,
+    Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility, WorkloadEntry,
     service::{Backend, TargetPort},
     workload_entry::{self, field_error},
     workloads::Workloads,
@@ -29,6 +29,7 @@ pub struct ServiceEntry {
     endpoints: Vec<Arc<WorkloadEntry>>,
     selector: Option<Labels>,
     export_to: Visibility,
+    traffic_distribution: TrafficDistribution,
     subject_alt_names: Vec<Arc<str>>,
 }
 
@@ -139,6 +140,7 @@ impl ServiceEntry {
             endpoints,
             selector: spec.workload_selector.map(|selector| selector.labels),
             export_to,
+            traffic_distribution: TrafficDistribution::of(None, document, issues),
             subject_alt_names: spec.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
         })
     }
@@ -183,6 +185,7 @@ impl ServiceEntry {
                     addresses: self.addresses.clone(),
                     aliases: Vec::new(),
                     export_to: self.export_to.clone(),
+                    traffic_distribution: self.traffic_distribution,
                     selector: self.selector.clone(),
                     backends,
                     trust_domain: trust_domain.clone(),

@@ -175,6 +175,36 @@ fn another_namespace_does_not_say_who_may_answer_for_a_service() {
     assert_eq!(registry.service(host).unwrap().subject_alt_names, ["spiffe://td/mine".into()]);
 }
 
+/// istio model.GetTrafficDistribution: the field of a Service, or the annotation on either kind.
+#[test]
+fn traffic_distribution_is_read_from_the_field_or_the_annotation() {
+    use super::TrafficDistribution::{self, Any, PreferSameNode, PreferSameZone};
+    let distribution = |annotations: &str, spec: &str| {
+        let yaml = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a, annotations: {{{annotations}}}}}\nspec:\n  selector: {{app: \
+             a}}\n  ports: [{{port: 80}}]\n{spec}"
+        );
+        let mut issues = Issues::default();
+        let documents = Document::parse_all("a.yaml", &yaml, &mut issues);
+        let registry = Registry::from_documents(&documents, &TrustDomain::cluster_local(), &mut issues);
+        let service = registry.service("a.default.svc.cluster.local").unwrap();
+        (service.traffic_distribution, issues.to_string())
+    };
+    let annotation = "networking.istio.io/traffic-distribution";
+    for (annotations, spec, expected) in [
+        (String::new(), "", Any),
+        (String::new(), "  trafficDistribution: PreferClose", PreferSameZone),
+        (String::new(), "  trafficDistribution: PreferSameNode", PreferSameNode),
+        (format!("{annotation}: prefersamezone"), "", PreferSameZone),
+        (format!("{annotation}: PreferSameZone"), "  trafficDistribution: PreferSameNode", PreferSameNode),
+    ] {
+        assert_eq!(distribution(&annotations, spec), (expected, String::new()), "{annotations} {spec}");
+    }
+    let (fallen_back, said): (TrafficDistribution, _) = distribution("", "  trafficDistribution: Nearest");
+    assert_eq!(fallen_back, Any);
+    assert!(said.contains("a.yaml:7:24: warning") && said.contains("\"Nearest\" is not enforced"), "{said}");
+}
+
 /// istio visibility.Instance.Validate: "only .,*, or a valid DNS 1123 label is allowed as exportTo entry".
 #[test]
 fn an_export_is_to_a_namespace() {

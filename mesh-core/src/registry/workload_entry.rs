@@ -107,8 +107,8 @@ impl WorkloadEntry {
                 refuse(&format!("ports[\"{port_name}\"]"), message);
             }
         }
-        if spec.locality.split('/').count() > 3 {
-            refuse("locality", format!("invalid locality {:?}: region/zone/subzone", spec.locality));
+        if let Err(error) = spec.locality.parse::<crate::Locality>() {
+            refuse("locality", error.to_string());
         }
         if spec.service_account.contains('/') {
             refuse("serviceAccount", format!("invalid service account {:?}: the name alone", spec.service_account));

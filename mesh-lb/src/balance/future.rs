@@ -5,13 +5,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
+use http::{HeaderValue, Response, header::SET_COOKIE};
 use http_body::Body;
 use mesh_core::{BoxError, Deadline, Error, Exchange, clock};
 use pin_project_lite::pin_project;
 
 use super::{InFlightBody, in_flight::InFlight};
-use crate::Outcome;
+use crate::{Outcome, OutlierDetection};
 
 pin_project! {
     /// The response of [`Balance`](super::Balance).
@@ -71,17 +71,21 @@ where
 pub(super) struct Attempted {
     in_flight: Option<InFlight>,
     deadline: Option<Deadline>,
+    set_cookie: Option<Box<HeaderValue>>,
 }
 
 impl Attempted {
-    pub(super) fn new(in_flight: InFlight, deadline: Option<Deadline>) -> Self {
-        Self { in_flight: Some(in_flight), deadline }
+    pub(super) fn new(in_flight: InFlight, deadline: Option<Deadline>, set_cookie: Option<Box<HeaderValue>>) -> Self {
+        Self { in_flight: Some(in_flight), deadline, set_cookie }
     }
 
     fn answered<RB: Body>(&mut self, mut response: Response<RB>) -> Response<InFlightBody<RB>> {
         if let Some(in_flight) = &self.in_flight {
-            record(in_flight, Outcome::of_response(response.status(), response.headers()));
+            record(in_flight, |policy| Some(policy.outcome(response.status(), response.headers())));
             tell(in_flight, Exchange::of(&mut response));
+        }
+        if let Some(cookie) = self.set_cookie.take() {
+            response.headers_mut().append(SET_COOKIE, *cookie);
         }
         let in_flight = self.in_flight.take();
         response.map(|body| InFlightBody::new(body, in_flight))
@@ -91,9 +95,7 @@ impl Attempted {
         if let Some(in_flight) = self.in_flight.take() {
             // That a pooled connection ends is no failure of the endpoint's, though one request was lost with it.
             let faultless = error.resend().is_some_and(|resend| !resend.is_fault());
-            if let Some(outcome) = Outcome::of_error(error.reason()).filter(|_| !faultless) {
-                record(&in_flight, outcome);
-            }
+            record(&in_flight, |_| Outcome::of_error(error.reason()).filter(|_| !faultless));
             tell(&in_flight, error.exchange_mut());
         }
         error
@@ -107,14 +109,16 @@ impl Drop for Attempted {
         if let (Some(in_flight), Some(deadline)) = (&self.in_flight, self.deadline)
             && deadline.remaining(clock::now()).is_zero()
         {
-            record(in_flight, Outcome::GatewayError);
+            record(in_flight, |_| Some(Outcome::NoResponse));
         }
     }
 }
 
-fn record(in_flight: &InFlight, outcome: Outcome) {
+fn record(in_flight: &InFlight, outcome: impl FnOnce(&OutlierDetection) -> Option<Outcome>) {
     let cluster = in_flight.cluster();
-    if cluster.policy().outlier_detection.is_some() {
+    if let Some(policy) = &cluster.policy().outlier_detection
+        && let Some(outcome) = outcome(policy)
+    {
         cluster.record(in_flight.member(), outcome, clock::now());
     }
 }

@@ -4,11 +4,13 @@
 //! flight from the pick until its response body ends, is dropped, or the call is given up; a failure is
 //! recorded against the endpoint whichever of these comes first.
 
+mod affinity;
 mod body;
 mod future;
 mod in_flight;
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -18,9 +20,9 @@ use mesh_core::{BoxError, Deadline, Error, Progress, Reason, Routed, clock};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::{affinity::Affinity, future::Attempted, in_flight::InFlight};
 pub use self::{body::InFlightBody, future::ResponseFuture};
-use self::{future::Attempted, in_flight::InFlight};
-use crate::{Cluster, Member, random::Source};
+use crate::{Cluster, ConsistentHash, Member, SourceIp, random::Source};
 
 /// A request and the endpoint chosen for it.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ impl<R> Picked<R> {
 #[derive(Clone, Debug)]
 pub struct BalanceLayer {
     random: Source,
+    /// The hash of this process as the source of requests.
+    source: Option<u64>,
 }
 
 impl Default for BalanceLayer {
@@ -65,13 +69,21 @@ impl BalanceLayer {
     /// With the thread's random generator.
     #[must_use]
     pub fn new() -> Self {
-        Self { random: Source::Thread }
+        Self { random: Source::Thread, source: None }
     }
 
     /// With choices that can be replayed: the same seed and the same order of requests choose the same.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self { random: Source::seeded(seed) }
+        Self { random: Source::seeded(seed), source: Some(seed) }
+    }
+
+    /// With the address that requests come from which carry no [`SourceIp`]: this pod's, for `useSourceIp` to choose
+    /// what the pod's sidecar would.
+    #[must_use]
+    pub fn with_source_ip(mut self, ip: IpAddr) -> Self {
+        self.source = Some(SourceIp(ip).hash());
+        self
     }
 }
 
@@ -79,7 +91,7 @@ impl<S> Layer<S> for BalanceLayer {
     type Service = Balance<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Balance { random: self.random.clone(), inner }
+        Balance { random: self.random.clone(), source: self.source, inner }
     }
 }
 
@@ -87,6 +99,7 @@ impl<S> Layer<S> for BalanceLayer {
 #[derive(Clone, Debug)]
 pub struct Balance<S> {
     random: Source,
+    source: Option<u64>,
     inner: S,
 }
 
@@ -106,10 +119,19 @@ where
 
     fn call(&mut self, routed: Routed<Request<B>, Cluster, P>) -> Self::Future {
         let Routed { request, cluster, attempt, .. } = routed;
+        let mut affinity = Affinity::default();
         let member = if cluster.is_passthrough() {
             cluster.member_of(request.uri(), request.headers())
         } else {
-            cluster.pick(clock::now(), &mut self.random.rng(), &attempt.tried)
+            let mut rng = self.random.rng();
+            let key = cluster.policy().load_balancer.consistent_hash().and_then(ConsistentHash::key);
+            if let Some(key) = key {
+                affinity = Affinity::of(key, &request, self.source, &mut rng);
+            }
+            // istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts
+            // during retries", unless the route says so.
+            let tried = if key.is_none() || attempt.insists { &attempt.tried[..] } else { &[] };
+            cluster.pick_leaving(affinity.hash, clock::now(), &mut rng, tried, &attempt.leaving)
         };
         let Some(member) = member else {
             return ResponseFuture::refused(Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name()));
@@ -125,7 +147,7 @@ where
             known.attempts = attempt.number + 1;
         });
         let deadline = request.extensions().get::<Deadline>().copied();
-        let attempted = Attempted::new(in_flight, deadline);
+        let attempted = Attempted::new(in_flight, deadline, affinity.set_cookie);
         ResponseFuture::called(self.inner.call(Picked { request, member, cluster }), attempted)
     }
 }

@@ -12,6 +12,8 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use super::*;
 use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, ToEndpoint};
 
+mod hash;
+
 fn cluster(policy: ClusterPolicy, ips: &[&str]) -> Cluster {
     let service = ServiceName::of_host("reviews.default.svc.cluster.local", "default");
     let endpoints = ips.iter().map(|ip| Arc::new(Endpoint::new(EndpointAddress::new(ip, 9080)))).collect();

@@ -1,6 +1,7 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod dialled;
+mod levels;
 mod set;
 mod snapshot;
 
@@ -24,9 +25,18 @@ use tokio::time::Instant;
 pub use self::set::{ClusterSet, Clusters};
 use self::{
     dialled::Dialled,
+    levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
 };
-use crate::{ClusterPolicy, LoadBalancer, Member, Outcome, member::Loads, outlier::nanos, pick::Filter};
+#[cfg(doc)]
+use crate::PriorityLoad;
+use crate::{
+    ClusterPolicy, ConnectionLimits, ConnectionPlace, LoadBalancer, Member, Outcome, OutlierDetection, PendingPlace,
+    connections::Connections,
+    member::Loads,
+    outlier::nanos,
+    pick::{By, Filter},
+};
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
@@ -61,10 +71,18 @@ struct Shared {
     retries: Arc<AtomicU32>,
     /// Requests between two attempts.
     waiting: Arc<AtomicU32>,
+    connections: Arc<Connections>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
+    /// The interval that requests are counted in, where rates are asked for.
+    counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: Mutex<()>,
+    /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
+    ejections: AtomicU64,
+    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
+    /// not the lock that an ejection takes: that is part of a request.
+    changing: Mutex<()>,
 }
 
 impl Inner {
@@ -84,8 +102,12 @@ impl Shared {
             active: AtomicU32::new(0),
             retries: Arc::default(),
             waiting: Arc::default(),
+            connections: Arc::default(),
             ejected_until: AtomicU64::new(0),
+            counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
+            ejections: AtomicU64::new(0),
+            changing: Mutex::new(()),
         })
     }
 
@@ -136,7 +158,9 @@ impl Cluster {
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
         let known = before.map(Self::members).unwrap_or_default();
-        let members = join(&known, same_peers, endpoints, loads);
+        let epoch = before.map_or(epoch, |cluster| cluster.0.shared.epoch);
+        let now = nanos(clock::now().saturating_duration_since(epoch));
+        let members = join(&known, same_peers, endpoints, loads, now);
         if let Some(cluster) = before
             && cluster.0.facts == facts
             && cluster.0.policy == policy
@@ -148,7 +172,7 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         Self(Arc::new(Inner {
-            endpoints: ArcSwap::from_pointee(Snapshot::new(members, policy.load_balancer)),
+            endpoints: ArcSwap::from_pointee(Snapshot::new(members, &policy)),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
             shared: before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared)),
@@ -219,6 +243,30 @@ impl Cluster {
         self.0.policy.connect_timeout
     }
 
+    /// How many connections it may have, and for how long. Whoever makes them asks below.
+    #[must_use]
+    pub fn connection_limits(&self) -> &ConnectionLimits {
+        &self.0.policy.connections
+    }
+
+    /// A place for one more connection; `None` when maxConnections are open. `first`: the endpoint has none, and gets one
+    /// all the same, as in Envoy.
+    #[must_use]
+    pub fn open_connection(&self, first: bool) -> Option<ConnectionPlace> {
+        self.0.shared.connections.open(self.connection_limits(), first)
+    }
+
+    /// A place among the requests that wait for a connection; `None` when http1MaxPendingRequests do (503 `UO`).
+    #[must_use]
+    pub fn wait_for_connection(&self) -> Option<PendingPlace> {
+        self.0.shared.connections.wait(self.connection_limits())
+    }
+
+    /// Ready when one of its connections closes after this call.
+    pub fn connection_closed(&self) -> impl Future<Output = ()> + Send {
+        self.0.shared.connections.closed()
+    }
+
     /// Does a request go to the address it names, rather than to an endpoint chosen here? PassthroughCluster,
     /// `resolution: NONE` and `simple: PASSTHROUGH`.
     #[must_use]
@@ -248,10 +296,10 @@ impl Cluster {
     ///
     /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
     pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        // The lock orders writers: none overwrites what it has not seen.
-        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let members = join(&self.members(), true, endpoints, &self.0.loads);
-        self.0.endpoints.store(Arc::new(Snapshot::new(members, self.0.policy.load_balancer)));
+        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = nanos(self.0.shared.since_epoch(clock::now()));
+        let members = join(&self.members(), true, endpoints, &self.0.loads, now);
+        self.0.endpoints.store(Arc::new(Snapshot::new(members, &self.0.policy)));
     }
 
     /// Is this member ejected at `now`?
@@ -262,14 +310,65 @@ impl Cluster {
 
     /// Choose a member for a request; `None` when there is none to choose (503 `UH`).
     ///
+    /// Endpoints nearby come first where the locality setting says so, others as those lose health ([`PriorityLoad`]).
     /// Ejected members are never chosen, unless so many are that minHealthPercent asks for all to be used.
     /// Endpoints in `tried` are avoided while there are others. For a passthrough cluster see
     /// [`member_of`](Self::member_of).
     #[must_use]
     pub fn pick(&self, now: Instant, rng: &mut impl Rng, tried: &[Arc<Endpoint>]) -> Option<Arc<Member>> {
-        let snapshot = self.0.endpoints.load();
-        let ejected_at = self.ejection_matters(&snapshot, now);
-        snapshot.picker.pick(Filter { ejected_at, tried }, rng).map(Arc::clone)
+        self.pick_by_hash(None, now, rng, tried)
+    }
+
+    /// The same for a request with a hash: where the policy is consistent hashing it decides, and requests without one
+    /// go anywhere.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
+    /// use mesh_lb::{Cluster, ClusterPolicy, ConsistentHash, HashTable};
+    ///
+    /// # let name = ClusterName { service: ServiceName::of_host("a", "b"), port: 80, subset: None };
+    /// # let endpoints = ["10.0.0.1", "10.0.0.2"].map(|ip| Arc::new(Endpoint::new(EndpointAddress::new(ip, 9080))));
+    /// let policy = ClusterPolicy::default().with_load_balancer(ConsistentHash::new(HashTable::DEFAULT_RING).into());
+    /// let cluster = Cluster::new(name, policy, endpoints.into());
+    ///
+    /// let hash = Some(mesh_lb::hash(b"some user"));
+    /// let pick = || cluster.pick_by_hash(hash, clock::now(), &mut rand::rng(), &[]).unwrap();
+    /// assert!(Arc::ptr_eq(&pick(), &pick()));
+    /// ```
+    #[must_use]
+    pub fn pick_by_hash(
+        &self,
+        hash: Option<u64>,
+        now: Instant,
+        rng: &mut impl Rng,
+        tried: &[Arc<Endpoint>],
+    ) -> Option<Arc<Member>> {
+        self.pick_leaving(hash, now, rng, tried, &[])
+    }
+
+    /// The same for an attempt that should leave the levels of these endpoints.
+    pub(crate) fn pick_leaving(
+        &self,
+        hash: Option<u64>,
+        now: Instant,
+        rng: &mut impl Rng,
+        tried: &[Arc<Endpoint>],
+        leaving: &[Arc<Endpoint>],
+    ) -> Option<Arc<Member>> {
+        let by = match &self.0.policy.load_balancer {
+            LoadBalancer::ConsistentHash(policy) => By {
+                hash,
+                ejections: self.0.shared.ejections.load(Ordering::Acquire),
+                // Not looked at where nobody asks: all requests of the cluster change it.
+                in_flight: policy.bounded_load().map_or(0, |_| self.in_flight()),
+            },
+            _ => By::default(),
+        };
+        let warmup = self.0.policy.warmup_in_force();
+        let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
+        let filter = Filter { ejected_at: None, tried, leaving, warmup, by };
+        self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -283,34 +382,65 @@ impl Cluster {
         self.0.dialled.as_ref()?.member(uri, headers, by_header, &self.0.loads)
     }
 
-    fn ejection_matters(&self, snapshot: &Snapshot, now: Instant) -> Option<u64> {
+    /// `None` while nobody is ejected: most picks look no further.
+    fn ejections(&self, now: Instant) -> Option<Ejections> {
         let policy = self.0.policy.outlier_detection.as_ref()?;
         let until = self.0.shared.ejected_until.load(Ordering::Acquire);
         let now = nanos(self.0.shared.since_epoch(now));
-        if now >= until {
-            return None;
-        }
-        // Counted only where somebody asks for panic mode, and only while somebody is ejected.
-        let panics = policy.min_health_percent > 0 && policy.panics(snapshot.ejected(now), snapshot.members.len());
-        (!panics).then_some(now)
+        (now < until).then(|| Ejections {
+            now,
+            generation: self.0.shared.ejections.load(Ordering::Acquire),
+            panic_threshold: policy.min_health_percent,
+        })
     }
 
     /// What became of a request to a member. Ejects it when that was one failure too many.
     pub fn record(&self, member: &Member, outcome: Outcome, now: Instant) {
         let Some(policy) = &self.0.policy.outlier_detection else { return };
         let now = self.0.shared.since_epoch(now);
+        if policy.counts_rates() {
+            self.sweep(policy, policy.interval_of(now));
+        }
         if !member.detector().record(policy, outcome, now) {
             return;
         }
         let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.eject(policy, member, now);
+    }
+
+    /// With the first request of an interval: eject those whose rate in the last one stood out, as of its end.
+    fn sweep(&self, policy: &OutlierDetection, interval: u64) {
+        let counting = &self.0.shared.counting;
+        if counting.load(Ordering::Acquire) >= interval {
+            return;
+        }
+        let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = counting.load(Ordering::Acquire);
+        if ended >= interval {
+            return;
+        }
+        let (members, now) = (self.members(), policy.end_of(ended));
+        let counted: Vec<_> = members.iter().filter(|member| !member.detector().is_ejected(now)).collect();
+        for kind in 0..2 {
+            let rates: Vec<_> = counted.iter().map(|member| member.detector().rates(ended)[kind]).collect();
+            let rare = policy.success_rate.iter().flat_map(|rule| rule.outliers(&rates));
+            let many = policy.failure_percentage.iter().flat_map(|rule| rule.outliers(&rates));
+            rare.chain(many).for_each(|index| self.eject(policy, counted[index], now));
+        }
+        counting.store(interval, Ordering::Release);
+    }
+
+    /// The lock is held.
+    fn eject(&self, policy: &OutlierDetection, member: &Member, now: Duration) {
         let snapshot = self.0.endpoints.load();
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.members.len())
-        {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
             return;
         }
         let until = member.detector().eject(policy, now);
+        // Before the time that lets picks look at ejections: those that do see a table as old.
+        self.0.shared.ejections.fetch_add(1, Ordering::AcqRel);
         self.0.shared.ejected_until.fetch_max(nanos(until), Ordering::AcqRel);
-        let seconds = (until - now).as_secs_f64();
+        let seconds = until.saturating_sub(now).as_secs_f64();
         tracing::warn!(cluster = %self.name(), endpoint = %member.endpoint().address, seconds, "endpoint ejected");
     }
 

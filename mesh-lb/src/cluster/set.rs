@@ -12,7 +12,7 @@ use mesh_core::{
 use tokio::time::Instant;
 
 use super::{Cluster, Facts};
-use crate::{DefaultPolicy, DestinationRules, MergedRule, Subset, TrafficPolicy, member::Loads};
+use crate::{DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, TrafficPolicy, member::Loads};
 
 /// Where clusters live from one configuration to the next. Clones are the same.
 ///
@@ -111,6 +111,7 @@ impl Clusters {
         workload: &Workload,
         mesh: &MeshConfig,
     ) -> ClusterSet {
+        let client = Arc::new(workload.clone());
         let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
         let mut clusters = HashMap::with_capacity(state.clusters.len());
@@ -131,7 +132,14 @@ impl Clusters {
                     let before = state.clusters.get(&facts.name).map(|entry| &entry.cluster);
                     let (of_rule, of_subset) =
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
-                    let policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
+                    let mut policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
+                    policy.locality = LocalityPolicy::effective(
+                        &client,
+                        policy.locality_setting.as_ref(),
+                        service.traffic_distribution,
+                        &mesh.locality,
+                        policy.outlier_detection.is_some(),
+                    );
                     let name = Arc::clone(&facts.name);
                     let chosen = select(endpoints, subset);
                     let cluster = Cluster::succeeding(before, facts, policy, chosen, &loads, self.0.epoch);

@@ -4,18 +4,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use mesh_core::{Endpoint, EndpointAddress};
 
-use crate::{LoadBalancer, Member, member::Loads, pick::Picker};
+use super::levels::Levels;
+use crate::{ClusterPolicy, Member, member::Loads};
 
 /// The endpoints at one moment, with what is worked out from them.
 pub(super) struct Snapshot {
     pub(super) members: Arc<[Arc<Member>]>,
-    pub(super) picker: Picker,
+    pub(super) levels: Levels,
 }
 
 impl Snapshot {
-    pub(super) fn new(members: Arc<[Arc<Member>]>, load_balancer: LoadBalancer) -> Self {
-        let picker = Picker::new(&members, load_balancer, rand::random());
-        Self { members, picker }
+    pub(super) fn new(members: Arc<[Arc<Member>]>, policy: &ClusterPolicy) -> Self {
+        let levels = Levels::new(&members, policy);
+        Self { members, levels }
     }
 
     pub(super) fn ejected(&self, nanos: u64) -> usize {
@@ -29,6 +30,7 @@ pub(super) fn join(
     same_peers: bool,
     endpoints: Vec<Arc<Endpoint>>,
     loads: &Loads,
+    now: u64,
 ) -> Arc<[Arc<Member>]> {
     let known: HashMap<&EndpointAddress, &Arc<Member>> =
         known.iter().map(|member| (&member.endpoint().address, member)).collect();
@@ -36,7 +38,7 @@ pub(super) fn join(
         Some(member) => member.succeed(endpoint, same_peers),
         None => {
             let load = loads.of(&endpoint.address);
-            Member::new(endpoint, load)
+            Member::known_since(now, endpoint, load)
         }
     };
     endpoints.into_iter().map(member).collect()

@@ -1,3 +1,7 @@
+use http::{HeaderMap, StatusCode};
+use mesh_core::Reason;
+use proptest::prelude::*;
+
 use super::*;
 
 fn policy() -> OutlierDetection {
@@ -83,7 +87,7 @@ fn ejection_cap_as_measured() {
 
 #[test]
 fn outcomes_of_responses_and_errors() {
-    let none = HeaderMap::new();
+    let (none, policy) = (HeaderMap::new(), OutlierDetection::default());
     for (status, outcome) in [
         (200, Outcome::Success),
         (404, Outcome::Success),
@@ -95,13 +99,119 @@ fn outcomes_of_responses_and_errors() {
         (505, Outcome::ServerError),
         (599, Outcome::ServerError),
     ] {
-        assert_eq!(Outcome::of_response(StatusCode::from_u16(status).unwrap(), &none), outcome, "{status}");
+        assert_eq!(policy.outcome(StatusCode::from_u16(status).unwrap(), &none), outcome, "{status}");
     }
     let grpc = |code| HeaderMap::from_iter([("grpc-status".parse().unwrap(), http::HeaderValue::from_static(code))]);
-    assert_eq!(Outcome::of_response(StatusCode::OK, &grpc("14")), Outcome::GatewayError);
-    assert_eq!(Outcome::of_response(StatusCode::OK, &grpc("13")), Outcome::ServerError);
-    assert_eq!(Outcome::of_response(StatusCode::OK, &grpc("5")), Outcome::Success);
-    assert_eq!(Outcome::of_error(Reason::ConnectFailure), Some(Outcome::GatewayError));
+    // measured on Envoy 1.40: a gRPC status counts with and without a list of codes.
+    for error_codes in [None, Some([429].into())] {
+        let policy = OutlierDetection { error_codes, ..OutlierDetection::default() };
+        assert_eq!(policy.outcome(StatusCode::OK, &grpc("14")), Outcome::GatewayError);
+        assert_eq!(policy.outcome(StatusCode::OK, &grpc("13")), Outcome::ServerError);
+        assert_eq!(policy.outcome(StatusCode::OK, &grpc("5")), Outcome::Success);
+    }
+    assert_eq!(Outcome::of_error(Reason::ConnectFailure), Some(Outcome::NotConnected));
+    assert_eq!(Outcome::of_error(Reason::Reset { request_sent: true }), Some(Outcome::NoResponse));
     assert_eq!(Outcome::of_error(Reason::Overflow), None);
     assert_eq!(Outcome::of_error(Reason::NoHealthyUpstream), None);
+}
+
+/// measured on Envoy 1.40: which of these is ejected after how many, with splitExternalLocalOriginErrors.
+#[test]
+fn local_origin_failures_are_split_as_measured() {
+    use Outcome::{GatewayError as G, NoResponse as R, NotConnected as C, ServerError as E, Success as S};
+    for (local, gateway, five, outcomes, fires) in [
+        (3, 0, 3, &[C, C, C][..], true),
+        (3, 0, 3, &[C, C, S, C, C], false),
+        (3, 0, 3, &[C, C, E, C, C], false),
+        (3, 0, 3, &[R, R, R, R, R, R], false),
+        (1, 0, 3, &[R], true),
+        (3, 0, 0, &[R, C, C], true),
+        (0, 0, 3, &[C, C, C, C, C, C], false),
+        // The others neither see them nor are reset by them.
+        (9, 0, 3, &[E, C, R, E, C, E], true),
+        (9, 2, 0, &[G, C, G], true),
+        (9, 2, 0, &[E, E, E, E], false),
+    ] {
+        let policy = OutlierDetection {
+            split_local_origin: true,
+            consecutive_local_origin: local,
+            consecutive_gateway: gateway,
+            consecutive_5xx: five,
+            ..policy()
+        };
+        let endpoint = OutlierDetector::default();
+        let fired: Vec<_> = outcomes.iter().map(|outcome| endpoint.record(&policy, *outcome, NOW)).collect();
+        assert_eq!(fired.last(), Some(&fires), "{local} {gateway} {five} {outcomes:?}");
+        assert!(fired[..fired.len() - 1].iter().all(|fired| !fired), "{outcomes:?}");
+    }
+}
+
+/// envoy ejectTimeBackoff: one step beyond the longest time and no further, so that sweeps can undo it.
+#[test]
+fn what_was_forgiven_counts_from_the_longest_time() {
+    let policy = OutlierDetection { interval: Duration::from_secs(1), ..OutlierDetection::default() };
+    let (endpoint, mut now) = (OutlierDetector::default(), Duration::ZERO);
+    (0..100).for_each(|_| now = endpoint.eject(&policy, now));
+    // 11 is the most; after 10 sweeps in service it is the second ejection.
+    let later = now + Duration::from_secs(10);
+    assert_eq!(endpoint.eject(&policy, later) - later, Duration::from_secs(60));
+}
+
+#[test]
+fn rates_need_requests_and_endpoints() {
+    let (rare, many) = (SuccessRate::default(), FailurePercentage::default());
+    let rates = |requests, successes: &[u32]| successes.iter().map(|s| Rate::new(requests, *s)).collect::<Vec<_>>();
+    assert_eq!(rare.outliers(&rates(100, &[100, 100, 100, 100, 0])), [4]);
+    assert!(rare.outliers(&rates(99, &[99, 99, 99, 99, 0])).is_empty(), "too few requests");
+    assert!(rare.outliers(&rates(100, &[100, 100, 100, 0])).is_empty(), "too few endpoints");
+    assert!(rare.outliers(&rates(100, &[50; 5])).is_empty(), "all alike");
+    assert_eq!(many.outliers(&rates(100, &[15; 5])), [0, 1, 2, 3, 4], "85 % and more, however many");
+    assert!(many.outliers(&rates(100, &[16; 5])).is_empty());
+    assert!(many.outliers(&rates(49, &[0; 5])).is_empty(), "too few requests");
+    assert!(many.outliers(&[]).is_empty() && rare.outliers(&[]).is_empty());
+}
+
+#[test]
+fn counts_are_of_one_interval() {
+    let policy = OutlierDetection { success_rate: Some(SuccessRate::default()), ..policy() };
+    let endpoint = OutlierDetector::default();
+    let at = |interval: u64, outcome| {
+        let _ = endpoint.record(&policy, outcome, policy.end_of(interval) - Duration::from_millis(1));
+    };
+    at(4, Outcome::Success);
+    at(4, Outcome::NotConnected);
+    at(5, Outcome::Success);
+    assert_eq!([4, 5, 6].map(|n| endpoint.rates(n)[0]), [Rate::new(2, 1), Rate::new(1, 1), Rate::default()]);
+    at(6, Outcome::ServerError);
+    assert_eq!([4, 6].map(|n| endpoint.rates(n)[0]), [Rate::default(), Rate::new(1, 0)]);
+    assert_eq!(endpoint.rates(4)[1], Rate::default(), "split only where asked for");
+    let split = OutlierDetection { split_local_origin: true, ..policy.clone() };
+    let endpoint = OutlierDetector::default();
+    for outcome in [Outcome::Success, Outcome::ServerError, Outcome::NotConnected, Outcome::NoResponse] {
+        let _ = endpoint.record(&split, outcome, Duration::ZERO);
+    }
+    assert_eq!(endpoint.rates(0), [Rate::new(2, 1), Rate::new(4, 2)]);
+}
+
+proptest! {
+    /// The time out is baseEjectionTime x times ejected, at most 300 s, and ends with the first sweep after it.
+    #[test]
+    fn every_time_out_is_within_its_bounds(
+        base in 1_u64..400,
+        interval in 1_u64..60,
+        waits in proptest::collection::vec(0_u64..1000, 1..40),
+    ) {
+        let seconds = Duration::from_secs;
+        let policy =
+            OutlierDetection { interval: seconds(interval), base_ejection_time: seconds(base), ..policy() };
+        let (endpoint, mut now) = (OutlierDetector::default(), Duration::ZERO);
+        for (times, wait) in (1..).zip(waits) {
+            now += seconds(wait);
+            let out = endpoint.eject(&policy, now) - now;
+            prop_assert!(out >= seconds(base));
+            prop_assert!(out < (seconds(base) * times).min(seconds(300.max(base))) + seconds(interval));
+            now += out;
+            prop_assert_eq!(now.as_secs() % interval, 0);
+        }
+    }
 }

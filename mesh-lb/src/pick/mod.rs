@@ -9,6 +9,7 @@
 
 mod alias;
 mod schedule;
+mod warming;
 
 use std::sync::{
     Arc,
@@ -18,8 +19,12 @@ use std::sync::{
 use mesh_core::Endpoint;
 use rand::Rng;
 
-use self::{alias::Alias, schedule::Schedule};
-use crate::{LoadBalancer, Member, random::below};
+use self::{alias::Alias, schedule::Schedule, warming::Warming};
+use crate::{
+    LoadBalancer, Member, Warmup,
+    hash::{Ejections, Lookup, Places, Tables},
+    random::below,
+};
 
 /// Whom a pick may choose.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +34,23 @@ pub(crate) struct Filter<'a> {
     pub(crate) ejected_at: Option<u64>,
     /// Endpoints of earlier attempts.
     pub(crate) tried: &'a [Arc<Endpoint>],
+    /// Endpoints of earlier attempts whose levels this one should leave.
+    pub(crate) leaving: &'a [Arc<Endpoint>],
+    /// How new members start, and the time since the cluster's epoch.
+    pub(crate) warmup: Option<(&'a Warmup, u64)>,
+    /// Where in a table of hashes to look.
+    pub(crate) by: By,
+}
+
+/// What consistent hashing asks about a request and its cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct By {
+    /// The hash of the request's key; without one it goes anywhere.
+    pub(crate) hash: Option<u64>,
+    /// Ejections from the cluster so far: a table that knows of fewer is old.
+    pub(crate) ejections: u64,
+    /// Requests that the cluster has in flight.
+    pub(crate) in_flight: u32,
 }
 
 impl Filter<'_> {
@@ -42,6 +64,8 @@ impl Filter<'_> {
 #[derive(Debug)]
 pub(crate) struct Picker {
     members: Arc<[Arc<Member>]>,
+    /// Since when the members are known: the first and the last of them.
+    known: (u64, u64),
     sampler: Sampler,
     policy: Policy,
 }
@@ -57,6 +81,7 @@ enum Policy {
     LeastRequest,
     RoundRobin { schedule: Schedule, cursor: AtomicUsize },
     Random,
+    Hash(Arc<Tables>),
 }
 
 /// Draws before the exact walk.
@@ -64,10 +89,23 @@ const DRAWS: usize = 8;
 
 impl Picker {
     /// `start` spreads the first picks of many clients in a round robin.
-    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: LoadBalancer, start: u64) -> Self {
+    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, start: u64) -> Self {
+        Self::over_places(members, load_balancer, None, start)
+    }
+
+    /// Of members in places that have shares of their own; for consistent hashing, whose table has these shares too.
+    pub(crate) fn over_places(
+        members: &Arc<[Arc<Member>]>,
+        load_balancer: &LoadBalancer,
+        mut places: Option<Places>,
+        start: u64,
+    ) -> Self {
         // A weight of 0 takes an endpoint out of service, unless that would be all of them.
         let weighted = members.iter().any(|member| weight(member) > 0);
         let members: Arc<[Arc<Member>]> = if weighted && members.iter().any(|member| weight(member) == 0) {
+            if let Some(places) = &mut places {
+                places.keep(|member| weight(&members[member]) > 0);
+            }
             members.iter().filter(|member| weight(member) > 0).cloned().collect()
         } else {
             Arc::clone(members)
@@ -77,6 +115,7 @@ impl Picker {
         let policy = match load_balancer {
             LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
             LoadBalancer::Random => Policy::Random,
+            LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members, places)),
             LoadBalancer::RoundRobin => {
                 let schedule = if equal { Schedule::equal(weights.len()) } else { Schedule::weighted(&weights) };
                 // The remainder is below a usize.
@@ -85,35 +124,48 @@ impl Picker {
             }
         };
         let sampler = if equal { Sampler::Equal } else { Sampler::Weighted(Alias::new(&weights)) };
-        Self { members, sampler, policy }
+        let since = || members.iter().map(|member| member.since());
+        let known = (since().min().unwrap_or_default(), since().max().unwrap_or_default());
+        Self { members, known, sampler, policy }
     }
 
     /// Choose a member. Endpoints of earlier attempts are avoided while there are others; ejected ones always.
     pub(crate) fn pick(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
-        let index = match self.pick_among(|member| filter.allows(member), rng) {
-            None if !filter.tried.is_empty() => {
-                let filter = Filter { tried: &[], ..filter };
-                self.pick_among(|member| filter.allows(member), rng)
-            }
+        let index = match self.pick_among(filter, rng) {
+            None if !filter.tried.is_empty() => self.pick_among(Filter { tried: &[], ..filter }, rng),
             found => found,
         };
         index.map(|index| &self.members[index])
     }
 
-    fn pick_among(&self, allowed: impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+    /// The same, but `None` where all were tried.
+    pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        self.pick_among(filter, rng).map(|index| &self.members[index])
+    }
+
+    fn pick_among(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<usize> {
+        let allowed = |member: &Member| filter.allows(member);
+        let warming = Warming::of(filter.warmup, self.known);
         match &self.policy {
-            Policy::Random => self.draw(&allowed, rng),
-            Policy::LeastRequest => self.least_request(&allowed, rng),
+            Policy::Hash(tables) => {
+                // envoy thread_aware_lb_impl chooseHost: "If there is no hash in the context, just choose a random value".
+                let hash = filter.by.hash.unwrap_or_else(|| rng.next_u64());
+                let ejections = filter.ejected_at.map(|at| Ejections { at, count: filter.by.ejections });
+                tables.pick(Lookup { hash, ejections, in_flight: filter.by.in_flight }, allowed)
+            }
+            Policy::Random => self.draw(&allowed, None, rng),
+            Policy::LeastRequest => self.least_request(&allowed, warming, rng),
             Policy::RoundRobin { schedule, cursor } => {
                 // Every turn of the schedule is used once, also one that is passed over: the next endpoint does
                 // not get two turns because its neighbour is ejected.
                 for _ in 0..schedule.len().min(64) {
                     let index = schedule.turn(cursor.fetch_add(1, Ordering::Relaxed));
-                    if allowed(&self.members[index]) {
+                    let member = &self.members[index];
+                    if allowed(member) && warming.is_none_or(|warming| warming.admits(member, rng)) {
                         return Some(index);
                     }
                 }
-                self.walk(&allowed, rng)
+                self.walk(&allowed, warming, rng)
             }
         }
     }
@@ -125,27 +177,37 @@ impl Picker {
     /// lower active / weight is kept, have the same shares at rest and need no schedule that every request
     /// changes. The numerator is not active + 1: at rest that would prefer the heavier one twice, once in the
     /// draw and once in the comparison.
-    fn least_request(&self, allowed: &impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
-        let first = self.draw(allowed, rng)?;
+    fn least_request(
+        &self,
+        allowed: &impl Fn(&Member) -> bool,
+        warming: Option<Warming<'_>>,
+        rng: &mut impl Rng,
+    ) -> Option<usize> {
+        let first = self.draw(allowed, warming, rng)?;
         if self.members.len() == 1 {
             return Some(first);
         }
         let second = match self.sampler {
             Sampler::Equal => {
                 let chosen = &self.members[first];
-                self.draw(&|member: &Member| !std::ptr::eq(member, &**chosen) && allowed(member), rng)
+                self.draw(&|member: &Member| !std::ptr::eq(member, &**chosen) && allowed(member), warming, rng)
             }
-            Sampler::Weighted(_) => self.draw(allowed, rng),
+            Sampler::Weighted(_) => self.draw(allowed, warming, rng),
         };
         let Some(second) = second else { return Some(first) };
         let cost = |index: usize, other: usize| {
-            u64::from(self.members[index].in_flight()) * u64::from(weight(&self.members[other]).max(1))
+            u64::from(self.members[index].in_flight()).saturating_mul(weight_now(&self.members[other], warming))
         };
         Some(if cost(second, first) < cost(first, second) { second } else { first })
     }
 
     /// A random member by weight, of those allowed.
-    fn draw(&self, allowed: &impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+    fn draw(
+        &self,
+        allowed: &impl Fn(&Member) -> bool,
+        warming: Option<Warming<'_>>,
+        rng: &mut impl Rng,
+    ) -> Option<usize> {
         if self.members.is_empty() {
             return None;
         }
@@ -155,22 +217,28 @@ impl Picker {
                 Sampler::Equal => below(rng, self.members.len() as u64) as usize,
                 Sampler::Weighted(alias) => alias.sample(rng),
             };
-            if allowed(&self.members[index]) {
+            let member = &self.members[index];
+            if allowed(member) && warming.is_none_or(|warming| warming.admits(member, rng)) {
                 return Some(index);
             }
         }
-        self.walk(allowed, rng)
+        self.walk(allowed, warming, rng)
     }
 
     /// The same, exactly, over all members.
-    fn walk(&self, allowed: &impl Fn(&Member) -> bool, rng: &mut impl Rng) -> Option<usize> {
+    fn walk(
+        &self,
+        allowed: &impl Fn(&Member) -> bool,
+        warming: Option<Warming<'_>>,
+        rng: &mut impl Rng,
+    ) -> Option<usize> {
         let each = || self.members.iter().enumerate().filter(|(_, member)| allowed(member));
-        let total: u64 = each().map(|(_, member)| u64::from(weight(member).max(1))).sum();
+        let total: u64 = each().map(|(_, member)| weight_now(member, warming)).sum();
         let mut left = below(rng, total);
         let mut last = None;
         for (index, member) in each() {
             last = Some(index);
-            let weight = u64::from(weight(member).max(1));
+            let weight = weight_now(member, warming);
             if left < weight {
                 break;
             }
@@ -182,6 +250,11 @@ impl Picker {
 
 fn weight(member: &Member) -> u32 {
     member.endpoint().weight
+}
+
+fn weight_now(member: &Member, warming: Option<Warming<'_>>) -> u64 {
+    let weight = u64::from(weight(member).max(1));
+    warming.map_or(weight, |warming| warming.weight(member, weight))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! DestinationRule: Istio's policy for traffic to a host, after routing chose it.
 
 mod defaults;
+mod hash;
 mod read;
 mod spec;
 

@@ -1,15 +1,18 @@
 //! From YAML to the model: what is refused, with Istio's words where it has some, and what is reported.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mesh_core::{
-    ClientTlsMode, ClientTlsSettings, HostPattern, Labels,
+    ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting,
     config::{Document, Issues, Topic, Value, parse_duration},
     registry::Visibility,
 };
 
 use super::{DefaultPolicy, DestinationRule, Subset, spec};
-use crate::policy::{Blocks, ConnectionPool, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+use crate::{
+    OutlierDetection, Warmup,
+    policy::{Blocks, ConnectionPool, LoadBalancer, RetryLimit, TrafficPolicy},
+};
 
 pub(super) fn rule(document: &Document, issues: &mut Issues) -> Option<DestinationRule> {
     let before = issues.errors().count();
@@ -43,14 +46,18 @@ pub(super) fn mesh_defaults(document: &Document, issues: &mut Issues) -> Option<
     (issues.errors().count() == before).then_some(blocks)
 }
 
-struct Read<'a> {
+pub(super) struct Read<'a> {
     document: &'a Document,
     issues: &'a mut Issues,
 }
 
 impl Read<'_> {
-    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.error(path, message));
+    }
+
+    pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.issues.push(self.document.warning(path, message));
     }
 
     /// Istio has it, and without it a connection would be less safe than the rule says.
@@ -184,6 +191,9 @@ impl Read<'_> {
     ) -> Blocks {
         Blocks {
             load_balancer: load_balancer.map(|lb| self.load_balancer(&format!("{path}.loadBalancer"), lb)),
+            locality: load_balancer
+                .and_then(|lb| self.locality(&format!("{path}.loadBalancer"), lb, outlier.is_some())),
+            warmup: load_balancer.and_then(|lb| self.warmup(&format!("{path}.loadBalancer"), lb)),
             connection_pool: pool.map(|pool| self.connection_pool(&format!("{path}.connectionPool"), pool)),
             outlier_detection: outlier.map(|o| self.outlier(&format!("{path}.outlierDetection"), o)),
             tls: tls.and_then(|tls| self.tls(&format!("{path}.tls"), tls)).map(Arc::new),
@@ -191,14 +201,14 @@ impl Read<'_> {
     }
 
     fn load_balancer(&mut self, path: &str, lb: &spec::LoadBalancer) -> LoadBalancer {
-        if lb.simple.is_some() && lb.consistent_hash.is_set() {
+        if lb.simple.is_some() && lb.consistent_hash.is_some() {
             self.error(path, "only one of simple or consistentHash can be set");
         }
-        if lb.locality_lb_setting.is_set() && lb.zone_aware_lb_setting.is_set() {
+        if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_set() {
             self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
         }
-        if let Some(warmup) = &lb.warmup {
-            self.warmup(&format!("{path}.warmup"), warmup);
+        if let Some(hash) = &lb.consistent_hash {
+            return self.consistent_hash(&format!("{path}.consistentHash"), hash).into();
         }
         match lb.simple.unwrap_or(spec::Simple::Unspecified) {
             spec::Simple::Unspecified | spec::Simple::LeastConn | spec::Simple::LeastRequest => {
@@ -210,18 +220,56 @@ impl Read<'_> {
         }
     }
 
-    fn warmup(&mut self, path: &str, warmup: &spec::Warmup) {
+    fn locality(
+        &mut self,
+        path: &str,
+        lb: &spec::LoadBalancer,
+        outlier_detection: bool,
+    ) -> Option<Arc<LocalitySetting>> {
+        let path = format!("{path}.localityLbSetting");
+        let setting = lb.locality_lb_setting.as_ref()?.read(&mut |below, message| {
+            self.issues.push(self.document.error(format!("{path}{below}"), message));
+        });
+        if setting.asks_for_failover() && !outlier_detection {
+            let message = "outlier detection policy must be provided for failover";
+            self.issues.push(self.document.warning(path, message));
+        }
+        Some(Arc::new(setting))
+    }
+
+    /// istio setWarmup: `warmup`, else the deprecated warmupDurationSecs; ROUND_ROBIN and LEAST_REQUEST have it.
+    fn warmup(&mut self, path: &str, lb: &spec::LoadBalancer) -> Option<Warmup> {
+        let old = self.duration(format!("{path}.warmupDurationSecs"), lb.warmup_duration_secs.as_deref());
+        let path = match &lb.warmup {
+            Some(_) => format!("{path}.warmup"),
+            None => format!("{path}.warmupDurationSecs"),
+        };
+        let read = match &lb.warmup {
+            Some(warmup) => self.warmup_block(&path, warmup),
+            None => old.map(Warmup::new),
+        };
+        let other = matches!(lb.simple, Some(spec::Simple::Random | spec::Simple::Passthrough));
+        if read.is_some() && (other || lb.consistent_hash.is_some()) {
+            self.issues.push(self.document.warning(path, "not enforced: only ROUND_ROBIN and LEAST_REQUEST have it"));
+        }
+        read
+    }
+
+    fn warmup_block(&mut self, path: &str, warmup: &spec::Warmup) -> Option<Warmup> {
         if warmup.duration.is_none() {
             self.error(format!("{path}.duration"), "duration is required");
         }
-        self.duration(format!("{path}.duration"), warmup.duration.as_deref());
-        if warmup.minimum_percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+        let duration = self.duration(format!("{path}.duration"), warmup.duration.as_deref())?;
+        let defaults = Warmup::new(duration);
+        let minimum_percent = warmup.minimum_percent.unwrap_or(defaults.minimum_percent);
+        let aggression = warmup.aggression.unwrap_or(defaults.aggression);
+        if !(0.0..=100.0).contains(&minimum_percent) {
             self.error(format!("{path}.minimumPercent"), "minimumPercent must be in range [0, 100]");
         }
-        if warmup.aggression.is_some_and(|aggression| aggression.is_nan() || aggression < 1.0) {
+        if aggression.is_nan() || aggression < 1.0 {
             self.error(format!("{path}.aggression"), "aggression should be greater than 0: 1 or more");
         }
-        self.not_enforced(path.to_owned());
+        Some(Warmup { minimum_percent, aggression, ..defaults })
     }
 
     fn connection_pool(&mut self, path: &str, pool: &spec::ConnectionPool) -> ConnectionPool {
@@ -231,7 +279,19 @@ impl Read<'_> {
         let mut read = ConnectionPool::default();
         if let Some(tcp) = &pool.tcp {
             let path = format!("{path}.tcp");
-            self.limit(&path, "maxConnections", "max connections", tcp.max_connections, false);
+            let max = self.limit(&path, "maxConnections", "max connections", tcp.max_connections, true);
+            let connections = &mut read.connections;
+            connections.max_connections = max.unwrap_or(connections.max_connections);
+            connections.max_duration =
+                self.duration(format!("{path}.maxConnectionDuration"), tcp.max_connection_duration.as_deref());
+            // istio TCPSettings.idleTimeout: "Connections will never be closed due to idleness" where it is 0s.
+            match tcp.idle_timeout.as_deref().map(parse_duration) {
+                Some(Ok(Duration::ZERO)) => read.connections.idle_timeout = None,
+                _ => {
+                    let idle = self.duration(format!("{path}.idleTimeout"), tcp.idle_timeout.as_deref());
+                    read.connections.idle_timeout = idle.or(read.connections.idle_timeout);
+                }
+            }
             read.connect_timeout = self.duration(format!("{path}.connectTimeout"), tcp.connect_timeout.as_deref());
         }
         if let Some(http) = &pool.http {
@@ -239,13 +299,15 @@ impl Read<'_> {
             read.max_requests =
                 self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests, true);
             read.max_retries = self.limit(&path, "maxRetries", "max retries", http.max_retries, true);
-            for (field, words, value) in [
-                ("http1MaxPendingRequests", "http1 max pending requests", http.http1_max_pending_requests),
-                ("maxRequestsPerConnection", "max requests per connection", http.max_requests_per_connection),
-                ("maxConcurrentStreams", "max concurrent streams", http.max_concurrent_streams),
-            ] {
-                self.limit(&path, field, words, value, false);
-            }
+            let words = "http1 max pending requests";
+            let pending = self.limit(&path, "http1MaxPendingRequests", words, http.http1_max_pending_requests, true);
+            read.connections.max_pending = pending.unwrap_or(read.connections.max_pending);
+            let words = "max requests per connection";
+            let carried = self.limit(&path, "maxRequestsPerConnection", words, http.max_requests_per_connection, true);
+            read.connections.max_requests = carried.and_then(NonZeroU32::new);
+            let idle = self.duration(format!("{path}.idleTimeout"), http.idle_timeout.as_deref());
+            read.connections.idle_timeout = idle.or(read.connections.idle_timeout);
+            self.limit(&path, "maxConcurrentStreams", "max concurrent streams", http.max_concurrent_streams, false);
             self.http_version(&path, http);
         }
         read
@@ -303,10 +365,11 @@ impl Read<'_> {
                            origin errors is set to false";
             self.error(format!("{path}.consecutiveLocalOriginFailures"), message);
         }
-        if split {
-            self.not_enforced(format!("{path}.splitExternalLocalOriginErrors"));
-        }
         let defaults = OutlierDetection::default();
+        let error_codes = self.error_codes(
+            &format!("{path}.outlierDetectionHttpErrorCodes"),
+            &outlier.outlier_detection_http_error_codes,
+        );
         let max = self.percent(format!("{path}.maxEjectionPercent"), outlier.max_ejection_percent);
         let min = self.percent(format!("{path}.minHealthPercent"), outlier.min_health_percent);
         let interval = self.duration(format!("{path}.interval"), outlier.interval.as_deref());
@@ -314,12 +377,29 @@ impl Read<'_> {
         OutlierDetection {
             consecutive_5xx: outlier.consecutive_5xx_errors.unwrap_or(defaults.consecutive_5xx),
             consecutive_gateway: outlier.consecutive_gateway_errors.unwrap_or(defaults.consecutive_gateway),
+            split_local_origin: split,
+            consecutive_local_origin: outlier
+                .consecutive_local_origin_failures
+                .unwrap_or(defaults.consecutive_local_origin),
+            error_codes,
             interval: interval.unwrap_or(defaults.interval),
             base_ejection_time: base.unwrap_or(defaults.base_ejection_time),
             // istio applyOutlierDetection: 0 is not set.
             max_ejection_percent: max.filter(|max| *max > 0).unwrap_or(defaults.max_ejection_percent),
             min_health_percent: min.unwrap_or(defaults.min_health_percent),
+            ..defaults
         }
+    }
+
+    fn error_codes(&mut self, path: &str, codes: &[u32]) -> Option<Arc<[u16]>> {
+        let mut read = Vec::with_capacity(codes.len());
+        for (index, code) in codes.iter().enumerate() {
+            match u16::try_from(*code) {
+                Ok(code @ 100..=599) => read.push(code),
+                _ => self.error(format!("{path}[{index}]"), format!("HTTP status {code} is not in range 100..599")),
+            }
+        }
+        (!read.is_empty()).then(|| read.into())
     }
 
     fn percent(&mut self, path: String, percent: Option<i32>) -> Option<u32> {

@@ -3,7 +3,7 @@
 //! Every field that Istio has is accepted; [`Unenforced`] ones are reported with their place.
 
 use mesh_core::{
-    ClientTlsMode, Labels,
+    ClientTlsMode, Labels, LocalitySpec,
     config::{DurationText, Unenforced},
 };
 use serde::Deserialize;
@@ -80,11 +80,51 @@ pub(super) struct PortSelector {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct LoadBalancer {
     pub(super) simple: Option<Simple>,
-    pub(super) consistent_hash: Unenforced,
-    pub(super) locality_lb_setting: Unenforced,
+    pub(super) consistent_hash: Option<ConsistentHash>,
+    pub(super) locality_lb_setting: Option<LocalitySpec>,
     pub(super) zone_aware_lb_setting: Unenforced,
-    pub(super) warmup_duration_secs: Unenforced,
+    pub(super) warmup_duration_secs: Option<DurationText>,
     pub(super) warmup: Option<Warmup>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct ConsistentHash {
+    pub(super) http_header_name: Option<String>,
+    pub(super) http_cookie: Option<HttpCookie>,
+    pub(super) use_source_ip: Option<bool>,
+    pub(super) http_query_parameter_name: Option<String>,
+    pub(super) ring_hash: Option<RingHash>,
+    pub(super) maglev: Option<Maglev>,
+    pub(super) minimum_ring_size: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct HttpCookie {
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) ttl: Option<DurationText>,
+    pub(super) attributes: Vec<CookieAttribute>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct CookieAttribute {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RingHash {
+    pub(super) minimum_ring_size: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Maglev {
+    pub(super) table_size: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -119,8 +159,8 @@ pub(super) struct Tcp {
     pub(super) max_connections: Option<i32>,
     pub(super) connect_timeout: Option<DurationText>,
     pub(super) tcp_keepalive: Unenforced,
-    pub(super) max_connection_duration: Unenforced,
-    pub(super) idle_timeout: Unenforced,
+    pub(super) max_connection_duration: Option<DurationText>,
+    pub(super) idle_timeout: Option<DurationText>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -132,7 +172,7 @@ pub(super) struct Http {
     pub(super) http2_max_requests: Option<i32>,
     pub(super) max_requests_per_connection: Option<i32>,
     pub(super) max_retries: Option<i32>,
-    pub(super) idle_timeout: Unenforced,
+    pub(super) idle_timeout: Option<DurationText>,
     pub(super) h2_upgrade_policy: Option<UpgradePolicy>,
     pub(super) use_client_protocol: Option<bool>,
     pub(super) max_concurrent_streams: Option<i32>,
@@ -168,7 +208,7 @@ pub(super) struct Outlier {
     pub(super) base_ejection_time: Option<DurationText>,
     pub(super) max_ejection_percent: Option<i32>,
     pub(super) min_health_percent: Option<i32>,
-    pub(super) outlier_detection_http_error_codes: Unenforced,
+    pub(super) outlier_detection_http_error_codes: Vec<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,7 +6,10 @@ use mesh_core::{
 };
 
 use super::{DefaultPolicy, DestinationRule};
-use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, RetryLimit, TrafficPolicy};
+use crate::{
+    ClusterPolicy, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, OutlierDetection, RetryLimit,
+    TrafficPolicy,
+};
 
 fn read(spec: &str) -> (Option<DestinationRule>, Issues) {
     let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
@@ -27,6 +30,7 @@ fn layered(spec: &str, subset: Option<&str>, port: u16) -> ClusterPolicy {
 
 #[test]
 fn says_what_is_wrong_and_where() {
+    let hash = |hash: &str| format!("host: a\ntrafficPolicy: {{loadBalancer: {{consistentHash: {hash}}}}}");
     for (spec, expected) in [
         ("{}", "r.yaml:4:3: error: DestinationRule default/r host: a host must not be empty"),
         (
@@ -45,6 +49,24 @@ fn says_what_is_wrong_and_where() {
             "tunnel and proxyProtocol must not be set together",
         ),
         ("host: a\ntrafficPolicy: {loadBalancer: {simple: FASTEST}}", "unknown variant `FASTEST`"),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: x, to: {x: 90}}]}}}",
+            "r.yaml:5:81: error: DestinationRule default/r trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: \
+             total locality weight 90 != 100",
+        ),
+        ("host: a\ntrafficPolicy: {loadBalancer: {warmup: {}}}", "loadBalancer.warmup.duration: duration is required"),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 1s, aggression: 0}}}",
+            "aggression should be greater than 0",
+        ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 1s, minimumPercent: 101}}}",
+            "minimumPercent must be in range [0, 100]",
+        ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}}}",
+            "only one of localityLbSetting and zoneAwareLbSetting can be set",
+        ),
         (
             "host: a\ntrafficPolicy:\n  connectionPool:\n    http: {http2MaxRequests: -1}",
             "r.yaml:7:32: error: DestinationRule default/r trafficPolicy.connectionPool.http.http2MaxRequests: http2 \
@@ -83,6 +105,10 @@ fn says_what_is_wrong_and_where() {
             "host: a\ntrafficPolicy: {outlierDetection: {consecutiveLocalOriginFailures: 2}}",
             "split external local origin errors is set to false",
         ),
+        (
+            "host: a\ntrafficPolicy: {outlierDetection: {outlierDetectionHttpErrorCodes: [500, 99]}}",
+            "outlierDetectionHttpErrorCodes[1]: HTTP status 99 is not in range 100..599",
+        ),
         ("host: a\ntrafficPolicy: {retryBudget: {percent: 120}}", "percentage 120 is not in range 0..100"),
         (
             "host: a\ntrafficPolicy: {portLevelSettings: [{tls: {mode: SIMPLE}}]}",
@@ -103,6 +129,40 @@ fn says_what_is_wrong_and_where() {
             "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: c, caCertificates: f}}",
             "cannot specify client certificates or CA certificate or CA CRL If credentialName is set",
         ),
+        (
+            "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {}}}",
+            "only one of simple or consistentHash can be set",
+        ),
+        (
+            "host: a\ntrafficPolicy:\n  loadBalancer:\n    consistentHash: {httpCookie: {ttl: 0s}}",
+            "r.yaml:7:36: error: DestinationRule default/r trafficPolicy.loadBalancer.consistentHash.httpCookie.name: \
+             name required for HttpCookie",
+        ),
+        (&hash("{httpCookie: {name: 'a b;'}}"), "httpCookie: not a cookie that a client can have"),
+        (&hash("{httpCookie: {name: a, ttl: soon}}"), "httpCookie.ttl: "),
+        (&hash("{httpCookie: {name: a, attributes: [{value: b}]}}"), "attributes[0].name: an attribute has a name"),
+        (&hash("{httpHeaderName: 'a b'}"), "httpHeaderName: not the name of a header"),
+        (&hash("{httpQueryParameterName: ''}"), "httpQueryParameterName: a query parameter has a name"),
+        (
+            &hash("{httpHeaderName: a, useSourceIp: true}"),
+            "only one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName can be set",
+        ),
+        (&hash("{maglev: {}}"), "maglev.tableSize: tableSize must be set for maglev"),
+        (&hash("{maglev: {tableSize: 5000011}}"), "tableSize must be less than 5000011 for maglev"),
+        (&hash("{maglev: {tableSize: 65536}}"), "tableSize must be a prime number for maglev"),
+        (&hash("{maglev: {tableSize: 1}}"), "tableSize must be a prime number for maglev"),
+        (&hash("{maglev: {tableSize: -7}}"), "integer `-7`, expected an integer, 0 or more"),
+        (
+            &hash("{minimumRingSize: 5, maglev: {tableSize: 7}}"),
+            "only one of MinimumRingSize or Maglev/Ringhash can be",
+        ),
+        (
+            &hash("{minimumRingSize: 5, ringHash: {}}"),
+            "only one of MinimumRingSize or Maglev/Ringhash can be specified",
+        ),
+        (&hash("{ringHash: {}, maglev: {tableSize: 7}}"), "only one of ringHash and maglev can be set"),
+        (&hash("{ringHash: {minimumRingSize: 8388609}}"), "minimumRingSize must be at most 8388608"),
+        (&hash("{httpHeader: a}"), "unknown field `httpHeader`"),
         ("host: a\nsubsets: [{name: v1}, {name: v1}]", "subsets[1].name: duplicate subset names: v1"),
         ("host: a\nsubsets: [{name: V_1}]", "subset name \"V_1\" is invalid"),
         ("host: a\nsubsets: [{name: v1, labels: {version: 'v 1'}}]", "invalid label value \"v 1\""),
@@ -122,27 +182,26 @@ fn says_what_is_wrong_and_where() {
 fn warns_of_what_it_does_not_enforce() {
     for (spec, path) in [
         (
-            "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}",
-            "trafficPolicy.loadBalancer.consistentHash",
+            "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, minimumRingSize: 9}}}",
+            "trafficPolicy.loadBalancer.consistentHash.minimumRingSize",
         ),
         (
-            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}",
+            "host: a\ntrafficPolicy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}}",
             "trafficPolicy.loadBalancer.localityLbSetting",
         ),
-        ("host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 3s}}}", "trafficPolicy.loadBalancer.warmup"),
         (
-            "host: a\ntrafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}",
-            "trafficPolicy.connectionPool.tcp.maxConnections",
+            "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, warmup: {duration: 3s}}}",
+            "trafficPolicy.loadBalancer.warmup",
         ),
         (
-            "host: a\ntrafficPolicy: {connectionPool: {http: {http1MaxPendingRequests: 1}}}",
-            "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
+            "host: a\ntrafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 9s}}}}",
+            "trafficPolicy.connectionPool.tcp.tcpKeepalive",
+        ),
+        (
+            "host: a\ntrafficPolicy: {connectionPool: {http: {maxConcurrentStreams: 1}}}",
+            "trafficPolicy.connectionPool.http.maxConcurrentStreams",
         ),
         ("host: a\ntrafficPolicy: {proxyProtocol: {version: V2}}", "trafficPolicy.proxyProtocol"),
-        (
-            "host: a\ntrafficPolicy: {outlierDetection: {splitExternalLocalOriginErrors: true}}",
-            "trafficPolicy.outlierDetection.splitExternalLocalOriginErrors",
-        ),
     ] {
         let (rule, issues) = read(spec);
         assert!(rule.is_some(), "{spec}\n{issues}");
@@ -159,7 +218,8 @@ fn reads_every_block() {
 trafficPolicy:
   loadBalancer: {simple: ROUND_ROBIN}
   connectionPool: {tcp: {connectTimeout: 250ms}, http: {http2MaxRequests: 7}}
-  outlierDetection: {consecutive5xxErrors: 3, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 2s, maxEjectionPercent: 50, minHealthPercent: 20}
+  outlierDetection: {consecutive5xxErrors: 3, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 2s, maxEjectionPercent: 50, minHealthPercent: 20,
+    splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4, outlierDetectionHttpErrorCodes: [429, 503]}
   tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /ca, sni: s, subjectAltNames: [x, y]}
   retryBudget: {percent: 25, minRetryConcurrency: 5}",
         None,
@@ -172,6 +232,8 @@ trafficPolicy:
     assert_eq!((outlier.consecutive_5xx, outlier.consecutive_gateway), (3, 2));
     assert_eq!((outlier.interval, outlier.base_ejection_time), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((outlier.max_ejection_percent, outlier.min_health_percent), (50, 20));
+    assert_eq!((outlier.split_local_origin, outlier.consecutive_local_origin), (true, 4));
+    assert_eq!(outlier.error_codes.as_deref(), Some(&[429, 503][..]));
     let tls = policy.tls.unwrap();
     assert_eq!((tls.mode, tls.sni.as_deref()), (ClientTlsMode::Mutual, Some("s")));
     assert_eq!(tls.subject_alt_names, [Arc::from("x"), Arc::from("y")]);
@@ -191,6 +253,129 @@ fn defaults_are_istios() {
     }
     let policy = layered("host: a\ntrafficPolicy: {connectionPool: {http: {maxRetries: 4}}}", None, 80);
     assert_eq!(policy.retries, RetryLimit::Max(4));
+}
+
+/// istio applyConnectionPool: 0 is the default; http.idleTimeout beats tcp.idleTimeout, of which 0s is never.
+#[test]
+fn reads_limits_of_connections() {
+    let limits =
+        |pool: &str| layered(&format!("host: a\ntrafficPolicy: {{connectionPool: {pool}}}"), None, 80).connections;
+    let read = limits(
+        "{tcp: {maxConnections: 3, maxConnectionDuration: 9s, idleTimeout: 8s}, http: {http1MaxPendingRequests: 2, \
+         maxRequestsPerConnection: 1, idleTimeout: 7s}}",
+    );
+    assert_eq!((read.max_connections, read.max_pending, read.max_requests.map(u32::from)), (3, 2, Some(1)));
+    let seconds = Duration::from_secs;
+    assert_eq!((read.max_duration, read.idle_timeout), (Some(seconds(9)), Some(seconds(7))));
+    let unlimited = "{tcp: {maxConnections: 0}, http: {http1MaxPendingRequests: 0, maxRequestsPerConnection: 0}}";
+    assert_eq!(limits(unlimited), crate::ConnectionLimits::default());
+    assert_eq!(limits("{tcp: {idleTimeout: 8s}}").idle_timeout, Some(seconds(8)));
+    assert_eq!(limits("{tcp: {idleTimeout: 0s}}").idle_timeout, None);
+    assert_eq!(limits("{tcp: {idleTimeout: 0s}, http: {idleTimeout: 1s}}").idle_timeout, Some(seconds(1)));
+}
+
+/// istio setWarmup.
+#[test]
+fn warmup_has_an_old_name_too() {
+    for (spec, expected) in [
+        ("warmup: {duration: 3s, minimumPercent: 20, aggression: 1.5}", Some((3, 20.0, 1.5))),
+        ("warmup: {duration: 3s}, warmupDurationSecs: 9s", Some((3, 10.0, 1.0))),
+        ("simple: ROUND_ROBIN, warmupDurationSecs: 9s", Some((9, 10.0, 1.0))),
+        ("simple: ROUND_ROBIN", None),
+    ] {
+        let policy = layered(&format!("host: a\ntrafficPolicy: {{loadBalancer: {{{spec}}}}}"), None, 80);
+        let found = policy.warmup.map(|w| (w.duration.as_secs(), w.minimum_percent, w.aggression));
+        assert_eq!(found, expected, "{spec}");
+    }
+    // It comes and goes with its block.
+    let spec = "host: a\ntrafficPolicy: {loadBalancer: {warmup: {duration: 3s}, localityLbSetting: {}}}\nsubsets:\n- {name: v1, \
+                trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n- {name: v2, trafficPolicy: {outlierDetection: {}}}";
+    let has = |subset| {
+        let policy = layered(spec, Some(subset), 80);
+        (policy.warmup.is_some(), policy.locality_setting.is_some())
+    };
+    assert_eq!((has("v1"), has("v2")), ((false, false), (true, true)));
+}
+
+fn hashed(settings: &str) -> LoadBalancer {
+    layered(&format!("host: a\ntrafficPolicy: {{loadBalancer: {{consistentHash: {settings}}}}}"), None, 80)
+        .load_balancer
+}
+
+/// istio ApplyRingHashLoadBalancer, ConsistentHashToHashPolicy.
+#[test]
+fn reads_consistent_hashing() {
+    let ring = |minimum_size| ConsistentHash::new(HashTable::Ring { minimum_size });
+    let header = HashKey::header("x-user").unwrap();
+    for (settings, expected) in [
+        ("{httpHeaderName: X-User}", ring(1024).with_key(header.clone())),
+        ("{useSourceIp: true, ringHash: {}}", ring(1024).with_key(HashKey::source_ip())),
+        ("{useSourceIp: false, ringHash: {minimumRingSize: 0}}", ring(1024)),
+        (
+            "{httpQueryParameterName: u, ringHash: {minimumRingSize: 7}}",
+            ring(7).with_key(HashKey::query_parameter("u")),
+        ),
+        ("{httpHeaderName: x-user, minimumRingSize: 9}", ring(9).with_key(header.clone())),
+        ("{}", ring(1024)),
+        (
+            "{httpHeaderName: x-user, maglev: {tableSize: 4999999}}",
+            ConsistentHash::new(HashTable::Maglev { size: 4_999_999 }).with_key(header),
+        ),
+        (
+            "{httpCookie: {name: user, ttl: 0s}}",
+            ring(1024).with_key(HashKey::cookie(HashCookie::new("user").with_ttl(Duration::ZERO)).unwrap()),
+        ),
+        (
+            "{httpCookie: {name: u, path: /p, ttl: 1h, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}}",
+            ring(1024).with_key(
+                HashKey::cookie(
+                    HashCookie::new("u")
+                        .with_path("/p")
+                        .with_ttl(Duration::from_secs(3600))
+                        .with_attribute("SameSite", "Lax")
+                        .with_attribute("Secure", ""),
+                )
+                .unwrap(),
+            ),
+        ),
+    ] {
+        assert_eq!(hashed(settings), expected.into(), "{settings}");
+    }
+    assert_ne!(hashed("{httpCookie: {name: u}}"), hashed("{httpCookie: {name: u, ttl: 0s}}"), "no ttl: none is made");
+}
+
+/// istio HashForHTTPDestination: a subset's port, the subset, the rule's port, the rule.
+#[test]
+fn the_nearest_hash_key_holds() {
+    let of = |name: &str| format!("loadBalancer: {{consistentHash: {{httpHeaderName: {name}}}}}");
+    let port = |name: &str| format!("portLevelSettings: [{{port: {{number: 81}}, {}}}]", of(name));
+    let spec = format!(
+        "host: a
+trafficPolicy: {{{}, {}}}
+subsets:
+- {{name: plain}}
+- {{name: own, trafficPolicy: {{{}}}}}
+- {{name: port, trafficPolicy: {{{}, {}}}}}",
+        of("rule"),
+        port("rule-port"),
+        of("subset"),
+        of("subset"),
+        port("subset-port"),
+    );
+    for (subset, port, expected) in [
+        (None, 80, "rule"),
+        (None, 81, "rule-port"),
+        (Some("plain"), 80, "rule"),
+        (Some("plain"), 81, "rule-port"),
+        (Some("own"), 80, "subset"),
+        (Some("own"), 81, "subset"),
+        (Some("port"), 80, "subset"),
+        (Some("port"), 81, "subset-port"),
+    ] {
+        let policy = layered(&spec, subset, port).load_balancer;
+        let key = policy.consistent_hash().and_then(ConsistentHash::key);
+        assert_eq!(key, HashKey::header(expected).ok().as_ref(), "{subset:?} {port}");
+    }
 }
 
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.

@@ -103,12 +103,17 @@ impl<B: Body> MirrorBody<B> {
     /// body. What of it is there already is told when nobody reads it any more; nothing is waited for.
     fn tell_the_rest(self: Pin<&mut Self>) {
         let KindProj::Own { mut body, mirrors } = self.project().kind.project() else { return };
+        // It may be the body that panics: a second time, while the first unwinds, would end the process.
+        if std::thread::panicking() {
+            return;
+        }
         let (mut cx, mut told) = (Context::from_waker(Waker::noop()), 0);
         while !mirrors.is_empty() && told <= REST {
             match body.as_mut().poll_frame(&mut cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
-                    told += frame.data_ref().map_or(0, Bytes::len);
+                    // A frame without data counts too, so that there is an end to them.
+                    told += frame.data_ref().map_or(0, Bytes::len).max(1);
                     tell(mirrors, &frame, body.is_end_stream());
                 }
                 Poll::Ready(None) => end(mirrors),
@@ -140,6 +145,10 @@ fn channel(cap: usize, left: Option<u64>) -> (Teller, Told) {
 impl Teller {
     /// Tell on; `false` when the mirror is gone or too far behind, and is to be given up.
     fn data(&self, chunk: &Bytes) -> bool {
+        // Nobody misses it, and there is no end to how many fit below the cap.
+        if chunk.is_empty() {
+            return true;
+        }
         let behind = self.behind.fetch_add(chunk.len(), Ordering::AcqRel);
         behind.saturating_add(chunk.len()) <= self.cap && self.parts.send(Part::Data(chunk.clone())).is_ok()
     }

@@ -219,3 +219,55 @@ async fn nothing_is_drawn_without_mirrors_and_the_layer_is_its_settings() {
     }
     assert_eq!(DRAWN.load(Ordering::Relaxed), 2);
 }
+
+/// A body whose reader panics ends that request. Read once more while it is thrown away, it would panic again, and that
+/// ends the process.
+#[test]
+fn a_body_that_panics_is_not_read_again() {
+    struct Panics;
+    impl http_body::Body for Panics {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+            panic!("the caller's body");
+        }
+    }
+    let panicked = std::panic::catch_unwind(|| {
+        let (own, _mirrors) = MirrorBody::told_on(Panics, 1, CAP);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = http_body::Body::poll_frame(std::pin::pin!(own), &mut cx);
+    });
+    assert!(panicked.is_err());
+}
+
+struct Frames(std::collections::VecDeque<Bytes>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        std::task::Poll::Ready(self.0.pop_front().map(|chunk| Ok(http_body::Frame::data(chunk))))
+    }
+}
+
+/// The cap bounds what waits for a mirror, frames without data too.
+#[tokio::test]
+async fn frames_without_data_do_not_wait_for_a_mirror() {
+    let frames = (0..1_000).map(|_| Bytes::new());
+    let body = Frames(frames.collect());
+    let (own, mut mirrors) = MirrorBody::told_on(body, 1, 4);
+    assert!(own.collect().await.unwrap().to_bytes().is_empty());
+    let mut told = 0;
+    while mirrors[0].frame().await.is_some() {
+        told += 1;
+    }
+    assert_eq!(told, 0);
+}

@@ -1,6 +1,7 @@
 //! The shell: asks, then passes on or refuses.
 
 use std::{
+    borrow::Cow,
     error, fmt,
     future::Future,
     pin::Pin,
@@ -10,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{Extensions, Request};
-use mesh_core::{BoxError, ClusterHandle, Connection, Error, Reason, Routed, clock};
+use mesh_core::{BoxError, ClusterHandle, Connection, Error, HostPattern, Reason, Routed, clock};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -93,8 +94,8 @@ mod sealed {
     pub trait Sealed {
         type Body;
         fn request(&self) -> &http::Request<Self::Body>;
-        /// The service it was routed to, where it is one of the mesh's.
-        fn service(&self) -> Option<&str>;
+        /// The service it was routed to, where it is one of the mesh's, and its port.
+        fn service(&self) -> Option<(&str, u16)>;
     }
 }
 
@@ -107,7 +108,7 @@ impl<B> sealed::Sealed for Request<B> {
         self
     }
 
-    fn service(&self) -> Option<&str> {
+    fn service(&self) -> Option<(&str, u16)> {
         None
     }
 }
@@ -121,9 +122,9 @@ impl<B, C: ClusterHandle, P> sealed::Sealed for Routed<Request<B>, C, P> {
         &self.request
     }
 
-    fn service(&self) -> Option<&str> {
+    fn service(&self) -> Option<(&str, u16)> {
         let name = self.cluster.name();
-        (!name.is_passthrough()).then_some(&*name.service.host)
+        (!name.is_passthrough()).then_some((&*name.service.host, name.port))
     }
 }
 
@@ -146,8 +147,26 @@ impl<'a> Asked<'a> {
         {
             head.port = connection.local.port();
         }
-        let host = limited.service().unwrap_or_else(|| head.host());
+        let host = match limited.service() {
+            // Host and port are of the same service: what was dialled, or a rewrite made of it, is no way around.
+            Some((host, port)) => {
+                head.port = port;
+                host
+            }
+            None => head.host(),
+        };
         Self { head, extensions: request.extensions(), host }
+    }
+
+    /// Is it for one of these hosts?
+    ///
+    /// RFC 9110 4.2.3: "The scheme and host are case-insensitive": a caller's spelling is no way around a limit.
+    pub(super) fn is_for(&self, hosts: &[HostPattern]) -> bool {
+        let host = match self.host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(self.host.to_ascii_lowercase()),
+            false => Cow::Borrowed(self.host),
+        };
+        hosts.iter().any(|pattern| pattern.matches(&host))
     }
 }
 

@@ -100,7 +100,7 @@ impl RateLimit {
     /// Is the request one of those it is about?
     fn applies(&self, asked: &Asked<'_>) -> bool {
         let About { matches, hosts, .. } = &self.0.about;
-        (hosts.is_empty() || hosts.iter().any(|host| host.matches(asked.host)))
+        (hosts.is_empty() || asked.is_for(hosts))
             && (matches.is_empty() || matches.iter().any(|entry| entry.matches(&asked.head)))
     }
 

@@ -229,22 +229,26 @@ fn outbound_limits_are_about_destinations() {
       tokenBucket: {maxTokens: 1, fillInterval: 1h}",
     )
     .unwrap();
-    let routed = |host: &str, uri: &str| {
+    let routed = |host: &str, port: u16, uri: &str| {
         let service = ServiceName::of_host(host, "default");
-        let name = ClusterName { service, port: 9080, subset: None };
+        let name = ClusterName { service, port, subset: None };
         Routed::new(Request::get(uri).body(()).unwrap(), Arc::new(name), ())
     };
     let reviews = "reviews.default.svc.cluster.local";
     let outside =
         |uri: &str| Routed::new(Request::get(uri).body(()).unwrap(), Arc::new(ClusterName::passthrough()), ());
-    assert!(admits(&limits, Side::Outbound, &routed("ratings.default.svc.cluster.local", "http://ratings:9080/"), now));
-    assert!(admits(&limits, Side::Outbound, &routed(reviews, "http://reviews:80/"), now), "another port: no token");
-    assert!(admits(&limits, Side::Outbound, &routed(reviews, "http://reviews:9080/"), now));
-    assert!(!admits(&limits, Side::Outbound, &routed(reviews, "http://reviews:9080/"), now));
+    let other = routed("ratings.default.svc.cluster.local", 9080, "http://ratings:9080/");
+    assert!(admits(&limits, Side::Outbound, &other, now));
+    // The port is that of the service that is sent to, whatever was dialled: another takes no token.
+    assert!(admits(&limits, Side::Outbound, &routed(reviews, 9081, "http://reviews:9080/"), now));
+    assert!(admits(&limits, Side::Outbound, &routed(reviews, 9080, "http://reviews:9080/"), now));
+    assert!(!admits(&limits, Side::Outbound, &routed(reviews, 9080, "http://ratings/"), now));
     // Outside the registry, and without a router: the host it names.
     assert!(!admits(&limits, Side::Outbound, &outside("http://a.example.com:9080/"), now));
     assert!(admits(&limits, Side::Outbound, &outside("http://b.example.org:9080/"), now));
     assert!(!admits(&limits, Side::Outbound, &get("http://a.example.com:9080/"), now));
+    // RFC 9110 4.2.3: "The scheme and host are case-insensitive and normally provided in lowercase."
+    assert!(!admits(&limits, Side::Outbound, &outside("http://A.Example.COM:9080/"), now));
 }
 
 #[test]

@@ -59,6 +59,7 @@ struct Again<B, C> {
     cluster: C,
     policy: Arc<RoutePolicy<C>>,
     tried: Vec<Arc<Endpoint>>,
+    leaving: Vec<Arc<Endpoint>>,
     /// Held while a retry is under way.
     permit: Option<RetryPermit>,
     /// Was it sent again already, outside of the policy?
@@ -86,6 +87,7 @@ where
             cluster: cluster.clone(),
             policy: Arc::clone(&policy),
             tried: Vec::new(),
+            leaving: Vec::new(),
             permit: None,
             resent: false,
             roll,
@@ -128,7 +130,8 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         request.extensions_mut().insert(Resent);
         count_attempt(&mut request, attempts);
         let tried = self.tried.iter().chain(&failed.exchange().endpoint).cloned().collect();
-        let attempt = Attempt { number: attempts - 1, tried };
+        // A key's endpoint stays its endpoint: it is a connection that ended.
+        let attempt = Attempt { number: attempts - 1, tried, ..Attempt::default() };
         Some(Routed { request, cluster: self.cluster.clone(), policy: Arc::clone(&self.policy), attempt })
     }
 
@@ -152,9 +155,13 @@ impl<B: Body, C: ClusterHandle> Again<B, C> {
         if policy.avoids_previous() {
             self.tried.extend(endpoint(outcome).cloned());
         }
+        if policy.leaves_localities() {
+            self.leaving.extend(endpoint(outcome).cloned());
+        }
         let mut request = self.head.clone().map(|()| body);
         count_attempt(&mut request, attempts + 1);
-        let attempt = Attempt { number: attempts, tried: self.tried.clone() };
+        let insists = policy.insists_on_others();
+        let attempt = Attempt { number: attempts, tried: self.tried.clone(), insists, leaving: self.leaving.clone() };
         let (cluster, policy_of) = (self.cluster.clone(), Arc::clone(&self.policy));
         let after = policy.backoff().wait(attempts, (self.roll)());
         Ok((after, Routed { request, cluster, policy: policy_of, attempt }))
@@ -241,8 +248,10 @@ where
                         let whole = routed.request.extensions().get::<Deadline>().copied();
                         let now = clock::now();
                         timeout::tell(routed.request.headers_mut(), whole.map(|whole| whole.remaining(now)), limit);
-                        let limit = limit.map(|timeout| {
-                            let deadline = *this.attempt_ends.get_or_insert(now + timeout);
+                        // A time that the clock does not reach is none.
+                        let ends = limit.and_then(|timeout| now.checked_add(timeout));
+                        let limit = ends.map(|ends| {
+                            let deadline = *this.attempt_ends.get_or_insert(ends);
                             shorten_deadline(&mut routed.request, deadline);
                             sleep_until(deadline)
                         });

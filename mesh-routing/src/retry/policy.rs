@@ -25,7 +25,8 @@ pub struct RetryPolicy {
     pub(super) per_try_timeout: Option<Duration>,
     pub(super) on: RetryOn,
     pub(super) backoff: BackOff,
-    pub(super) avoid_previous: bool,
+    pub(super) avoid_previous: Option<bool>,
+    pub(super) leave_localities: bool,
 }
 
 /// What to do with the outcome of an attempt.
@@ -47,7 +48,14 @@ impl RetryPolicy {
     /// per-try timeout.
     #[must_use]
     pub fn new(retries: u32, on: RetryOn) -> Self {
-        Self { retries, per_try_timeout: None, on, backoff: BackOff::default(), avoid_previous: true }
+        Self {
+            retries,
+            per_try_timeout: None,
+            on,
+            backoff: BackOff::default(),
+            avoid_previous: None,
+            leave_localities: false,
+        }
     }
 
     /// What Istio does where a rule says nothing (istio retry.go cachedDefaultPolicy): two retries on connect
@@ -132,7 +140,22 @@ impl RetryPolicy {
     /// Are endpoints that were tried avoided (`retryIgnorePreviousHosts`)?
     #[must_use]
     pub fn avoids_previous(&self) -> bool {
-        self.avoid_previous
+        self.avoid_previous.unwrap_or(true)
+    }
+
+    /// Do attempts leave the levels of priority that others went to (`retryRemoteLocalities`)?
+    #[must_use]
+    pub fn leaves_localities(&self) -> bool {
+        self.leave_localities
+    }
+
+    /// Are they avoided even where consistent hashing chose them?
+    ///
+    /// istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts during
+    /// retries", and then "User has specified RetryIgnorePreviousHosts, so honor it."
+    #[must_use]
+    pub fn insists_on_others(&self) -> bool {
+        self.avoid_previous == Some(true)
     }
 
     /// After `attempts` attempts, the last of which got this response.

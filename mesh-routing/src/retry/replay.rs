@@ -51,6 +51,9 @@ pub(super) struct Replay<B> {
     source: Option<Arc<Mutex<Source<B>>>>,
 }
 
+/// Chunks that may be kept whatever the cap: 32 kB beside their bytes.
+const FEW: usize = 1024;
+
 /// An attempt that has been given up was polled.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("attempt given up")]
@@ -176,8 +179,14 @@ where
     }
 
     fn keep(&mut self, chunk: &Bytes, next: &mut usize) {
+        // Nobody misses it in a replay, and there is no end to how many fit below the cap.
+        if chunk.is_empty() {
+            return;
+        }
         self.kept = self.kept.saturating_add(chunk.len());
-        if self.kept > self.cap {
+        // What a list of small chunks takes beside their bytes is bounded as well.
+        let most = (self.cap / size_of::<Bytes>()).max(FEW);
+        if self.kept > self.cap || self.chunks.len() >= most {
             self.replayable = false;
         }
         if self.replayable {
@@ -250,5 +259,39 @@ impl<B> std::fmt::Debug for ReplayBody<B> {
             Kind::Empty => "ReplayBody(empty)",
             Kind::Replay { .. } => "ReplayBody(replay)",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same frame for ever.
+    struct Endless(&'static [u8]);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.0)))))
+        }
+    }
+
+    /// The cap bounds the memory that a body takes, however it is cut.
+    #[test]
+    fn a_body_in_many_pieces_is_bounded_too() {
+        let cap = 2 * FEW * size_of::<Bytes>();
+        for (piece, replayable) in [(&b""[..], true), (b"x", false)] {
+            let (replay, mut body) = Replay::new(Endless(piece), cap);
+            let mut most = 0;
+            for _ in 0..cap / 2 {
+                let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+                assert!(matches!(polled, Poll::Ready(Some(Ok(_)))));
+                most = most.max(lock(replay.source.as_ref().unwrap()).chunks.len());
+            }
+            assert!(most <= 2 * FEW, "{most} pieces kept");
+            assert_eq!(replay.is_possible(), replayable, "{piece:?}");
+        }
     }
 }

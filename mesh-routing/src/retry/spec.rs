@@ -1,6 +1,6 @@
 //! HTTPRetry as YAML has it.
 
-use mesh_core::config::{DurationText, Unenforced};
+use mesh_core::config::DurationText;
 use serde::Deserialize;
 
 use super::{BackOff, RetryOn, RetryPolicy, policy::ISTIO_RETRY_ON};
@@ -12,8 +12,7 @@ pub(crate) struct RetrySpec {
     attempts: i64,
     per_try_timeout: Option<DurationText>,
     retry_on: String,
-    #[allow(dead_code, reason = "reported by the decoder")]
-    retry_remote_localities: Unenforced,
+    retry_remote_localities: Option<bool>,
     retry_ignore_previous_hosts: Option<bool>,
     backoff: Option<DurationText>,
 }
@@ -48,7 +47,8 @@ impl RetrySpec {
         if let Some(text) = &self.backoff {
             policy.backoff = BackOff::new(time::duration(text).map_err(in_field("backoff"))?);
         }
-        policy.avoid_previous = self.retry_ignore_previous_hosts.unwrap_or(true);
+        policy.avoid_previous = self.retry_ignore_previous_hosts;
+        policy.leave_localities = self.retry_remote_localities == Some(true);
         Ok(Some(policy))
     }
 }

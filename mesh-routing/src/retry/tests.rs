@@ -271,11 +271,12 @@ async fn waits_are_drawn_below_the_measured_bounds() {
 async fn previous_hosts_are_avoided() {
     // measured on Envoy 1.40 (t3): "TWO n=1 previous_hosts: always B -> A"
     let endpoint = Arc::new(Endpoint::new("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap()));
-    for (avoid, expected) in [(true, 1), (false, 0)] {
-        let tried = Arc::new(AtomicU32::new(9));
-        let (seen, here) = (Arc::clone(&tried), Arc::clone(&endpoint));
+    // istio retry.go ConvertPolicy: who says so says it to clusters that hash, too.
+    for (avoid, expected) in [(None, (1, false)), (Some(true), (1, true)), (Some(false), (0, false))] {
+        let seen = Arc::new(Mutex::new((9, true)));
+        let (tried, here) = (Arc::clone(&seen), Arc::clone(&endpoint));
         let service = RetryLayer::new().layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
-            seen.store(u32::try_from(routed.attempt.tried.len()).unwrap(), Ordering::Relaxed);
+            *tried.lock().unwrap() = (routed.attempt.tried.len(), routed.attempt.insists);
             let mut response = status(if routed.attempt.number == 0 { 503 } else { 200 }).unwrap();
             Exchange::of(&mut response).endpoint = Some(Arc::clone(&here));
             async { Ok::<_, Error>(response) }
@@ -283,7 +284,28 @@ async fn previous_hosts_are_avoided() {
         let mut retry = RetryPolicy::new(1, RetryOn::parse("5xx").unwrap());
         retry.avoid_previous = avoid;
         service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap();
-        assert_eq!(tried.load(Ordering::Relaxed), expected);
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}
+
+/// istio HTTPRetry.retryRemoteLocalities: said of every attempt's endpoint, whether or not hosts are avoided.
+#[tokio::test(start_paused = true)]
+async fn remote_localities_are_asked_for() {
+    let endpoint = Arc::new(Endpoint::new("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap()));
+    for (remote, expected) in [(false, [0, 0, 0]), (true, [0, 1, 2])] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (leaving, here) = (Arc::clone(&seen), Arc::clone(&endpoint));
+        let service = RetryLayer::new().layer(service_fn(move |routed: Inner<Empty<Bytes>>| {
+            leaving.lock().unwrap().push(routed.attempt.leaving.len());
+            assert!(routed.attempt.tried.is_empty());
+            let mut response = status(503).unwrap();
+            Exchange::of(&mut response).endpoint = Some(Arc::clone(&here));
+            async { Ok::<_, Error>(response) }
+        }));
+        let mut retry = RetryPolicy::new(2, RetryOn::parse("5xx").unwrap());
+        (retry.avoid_previous, retry.leave_localities) = (Some(false), remote);
+        service.oneshot(routed(Empty::new(), RoutePolicy::default().with_retry(retry))).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), expected);
     }
 }
 
@@ -512,4 +534,14 @@ fn the_mesh_may_name_another_default() {
         assert_eq!(read.map(|policy| policy.map(|policy| policy.retries())), retries, "{mesh}");
         assert!(issues.to_string().starts_with(issue) && issues.is_empty() == issue.is_empty(), "{issues}");
     }
+}
+
+/// std Instant::add: "This function may panic if the resulting point in time cannot be represented".
+#[tokio::test]
+async fn a_time_that_the_clock_does_not_reach_is_none() {
+    let inner = service_fn(|_: Inner<Empty<Bytes>>| async { Ok::<_, Error>(Response::new(Empty::<Bytes>::new())) });
+    let service = crate::TimeoutLayer::new().layer(RetryLayer::new().layer(inner));
+    let retry = RetryPolicy::new(1, RetryOn::parse("5xx").unwrap()).with_per_try_timeout(Duration::MAX);
+    let policy = RoutePolicy::default().with_timeout(Duration::MAX).with_retry(retry);
+    assert_eq!(service.oneshot(routed(Empty::new(), policy)).await.unwrap().status(), 200);
 }

@@ -63,8 +63,9 @@ where
 
     fn call(&mut self, mut routed: Routed<Request<B>, C, Arc<RoutePolicy<C>>>) -> Self::Future {
         let timeout = grpc::effective(routed.policy.timeout(), routed.request.headers());
-        let limit = timeout.map(|timeout| {
-            let deadline = clock::now() + timeout;
+        // A time that the clock does not reach is none.
+        let deadline = timeout.and_then(|timeout| clock::now().checked_add(timeout));
+        let limit = deadline.map(|deadline| {
             routed.request.extensions_mut().insert(Deadline(deadline));
             let progress = routed.request.extensions().get::<Progress>().cloned();
             Limit { deadline, cluster: Arc::clone(routed.cluster.name()), progress }

@@ -19,7 +19,7 @@ use mesh_tls::{Alpn, EgressTls, MeshTls};
 
 use super::{
     h1::{H1, Listened},
-    pool::{Checkout, HostPool},
+    pool::{Checkout, Held, HostPool},
     security::Security,
 };
 use crate::network::{BoxIo, Connect};
@@ -36,8 +36,14 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// A new connection of a pool, ready for its first request, within `timeout` (DestinationRule
     /// connectionPool.tcp.connectTimeout; TLS included).
-    pub(super) async fn dial(&self, pool: &HostPool, protocol: Alpn, timeout: Duration) -> Result<Checkout, BoxError> {
-        let dialled = tokio::time::timeout(timeout, self.dial_within(pool, protocol)).await;
+    pub(super) async fn dial(
+        &self,
+        pool: &HostPool,
+        protocol: Alpn,
+        timeout: Duration,
+        held: Option<Held>,
+    ) -> Result<Checkout, BoxError> {
+        let dialled = tokio::time::timeout(timeout, self.dial_within(pool, protocol, held)).await;
         dialled.unwrap_or_else(|_| Err(Self::too_late(timeout)))
     }
 
@@ -45,15 +51,15 @@ impl Dialer {
         io::Error::new(io::ErrorKind::TimedOut, format!("not connected within {timeout:?}")).into()
     }
 
-    async fn dial_within(&self, pool: &HostPool, protocol: Alpn) -> Result<Checkout, BoxError> {
+    async fn dial_within(&self, pool: &HostPool, protocol: Alpn, held: Option<Held>) -> Result<Checkout, BoxError> {
         let io = self.connect(&pool.key.address).await?;
         let io = self.secure(io, &pool.key.security, protocol).await?;
         match protocol {
             Alpn::H1 => {
                 let (io, heard) = Listened::new(io);
                 let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
-                spawn_connection(connection.with_upgrades());
-                Ok(Checkout::H1(H1::new(sender, heard)))
+                spawn_connection(connection.with_upgrades(), held);
+                Ok(Checkout::H1(H1::new(sender, pool.born(), heard)))
             }
             Alpn::H2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -61,11 +67,14 @@ impl Dialer {
                 let (sender, mut connection) = builder.handshake(TokioIo::new(io)).await?;
                 let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
                 let seen = Arc::clone(&limit);
-                spawn_connection(future::poll_fn(move |cx| {
-                    let polled = Pin::new(&mut connection).poll(cx);
-                    seen.store(connection.current_max_send_streams(), Ordering::Relaxed);
-                    polled
-                }));
+                spawn_connection(
+                    future::poll_fn(move |cx| {
+                        let polled = Pin::new(&mut connection).poll(cx);
+                        seen.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                        polled
+                    }),
+                    held,
+                );
                 Ok(pool.share(sender, limit))
             }
         }
@@ -105,10 +114,11 @@ impl Dialer {
 }
 
 /// A connection's task ends with the connection; its error reaches the request that was on it.
-fn spawn_connection(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+fn spawn_connection(connection: impl Future<Output = hyper::Result<()>> + Send + 'static, held: Option<Held>) {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(target: "mesh::http", %error, "upstream connection ended");
         }
+        drop(held);
     });
 }

@@ -8,10 +8,15 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use hyper::client::conn::http1;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use mesh_lb::ConnectionLimits;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use crate::{Body, network::BoxIo};
 
@@ -21,7 +26,24 @@ pub(super) struct H1 {
     pub(super) sender: http1::SendRequest<Body>,
     /// Has it carried a request before?
     pub(super) used: bool,
+    /// Where connections are limited: what it carried, and since when it is open and idle.
+    pub(super) history: History,
     heard: Heard,
+}
+
+/// What a connection has behind it. Times only where somebody asks for them: a clock costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct History {
+    pub(super) carried: u32,
+    pub(super) opened: Option<Instant>,
+    pub(super) idle: Option<Instant>,
+}
+
+impl History {
+    pub(super) fn may_go_on(&self, limits: &ConnectionLimits, now: Instant) -> bool {
+        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        limits.may_carry(self.carried, since(self.opened), since(self.idle))
+    }
 }
 
 /// How much was read from a connection.
@@ -35,8 +57,8 @@ pub(super) struct Listened {
 }
 
 impl H1 {
-    pub(super) fn new(sender: http1::SendRequest<Body>, heard: Heard) -> Self {
-        Self { sender, used: false, heard }
+    pub(super) fn new(sender: http1::SendRequest<Body>, history: History, heard: Heard) -> Self {
+        Self { sender, used: false, history, heard }
     }
 
     /// Bytes of the peer's so far. When they are as many as before a request was sent, no answer to it has begun.

@@ -15,6 +15,7 @@ mod body;
 mod dial;
 mod failure;
 mod h1;
+mod limited;
 mod pool;
 mod request;
 mod security;

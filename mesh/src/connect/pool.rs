@@ -10,10 +10,15 @@ use std::{
 };
 
 use hyper::client::conn::http2;
-use mesh_core::EndpointAddress;
+use mesh_core::{ClusterName, EndpointAddress, clock};
+use mesh_lb::{ConnectionLimits, ConnectionPlace};
 use mesh_tls::Alpn;
+use tokio::{sync::Notify, time::Instant};
 
-use super::{h1::H1, security::Security};
+use super::{
+    h1::{H1, History},
+    security::Security,
+};
 use crate::Body;
 
 /// What must be equal for two requests to share a connection.
@@ -21,6 +26,15 @@ use crate::Body;
 pub(crate) struct PoolKey {
     pub(crate) address: EndpointAddress,
     pub(crate) security: Security,
+    /// Whose limits hold for the connections, where a cluster has any: those connections are its own.
+    pub(crate) limits: Option<Arc<Limits>>,
+}
+
+/// A cluster that limits its connections, and how.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Limits {
+    pub(crate) cluster: Arc<ClusterName>,
+    pub(crate) limits: ConnectionLimits,
 }
 
 /// All pools of a mesh.
@@ -125,6 +139,26 @@ pub(crate) struct HostPool {
     clock: Arc<SweepClock>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one and shares it.
     pub(super) h2_connecting: tokio::sync::Mutex<()>,
+    /// Connections that are open or being made, where they are limited.
+    open: AtomicUsize,
+    /// Where they are limited, whoever waits hears here of a connection that is free, or gone.
+    pub(super) freed: Arc<Notify>,
+}
+
+/// What a limited connection's task keeps: its end makes room for another one.
+#[derive(Debug)]
+pub(super) struct Held {
+    pool: Weak<HostPool>,
+    _place: ConnectionPlace,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.open.fetch_sub(1, Ordering::AcqRel);
+            pool.freed.notify_one();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +178,9 @@ struct Shared {
     limit: Arc<AtomicUsize>,
     /// The sweep at which it was last used.
     used: u64,
+    history: History,
+    /// Where connections are limited.
+    freed: Option<Arc<Notify>>,
 }
 
 /// A connection taken from a pool, for one request.
@@ -160,11 +197,17 @@ pub(super) enum Checkout {
 
 /// A place among an HTTP/2 connection's streams.
 #[derive(Debug)]
-pub(super) struct StreamPermit(Arc<AtomicUsize>);
+pub(super) struct StreamPermit {
+    streams: Arc<AtomicUsize>,
+    freed: Option<Arc<Notify>>,
+}
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.streams.fetch_sub(1, Ordering::AcqRel);
+        if let Some(freed) = &self.freed {
+            freed.notify_one();
+        }
     }
 }
 
@@ -173,7 +216,36 @@ const MAX_IDLE: usize = 1024;
 
 impl HostPool {
     fn new(key: PoolKey, clock: Arc<SweepClock>) -> Self {
-        Self { key, idle: Mutex::default(), h2: Mutex::default(), clock, h2_connecting: tokio::sync::Mutex::new(()) }
+        Self {
+            key,
+            idle: Mutex::default(),
+            h2: Mutex::default(),
+            clock,
+            h2_connecting: tokio::sync::Mutex::new(()),
+            open: AtomicUsize::new(0),
+            freed: Arc::default(),
+        }
+    }
+
+    /// Connections that are open or being made; counted where they are limited.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Count one more.
+    pub(super) fn hold(self: &Arc<Self>, place: ConnectionPlace) -> Held {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        Held { pool: Arc::downgrade(self), _place: place }
+    }
+
+    /// The limits and the time, where there are limits.
+    fn limits(&self) -> Option<(&ConnectionLimits, Instant)> {
+        self.key.limits.as_ref().map(|limits| (&limits.limits, clock::now()))
+    }
+
+    /// The history of a connection that opens now.
+    pub(super) fn born(&self) -> History {
+        History { opened: self.limits().map(|(_, now)| now), ..History::default() }
     }
 
     fn now(&self) -> u64 {
@@ -184,32 +256,38 @@ impl HostPool {
     pub(super) fn checkout(&self, protocol: Alpn) -> Option<Checkout> {
         match protocol {
             Alpn::H1 => {
+                let limits = self.limits();
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
                 // The one used last: the rest may age out.
                 while let Some((connection, _)) = idle.connections.pop() {
-                    if connection.sender.is_ready() {
+                    let young = limits.is_none_or(|(limits, now)| connection.history.may_go_on(limits, now));
+                    if young && connection.sender.is_ready() {
                         return Some(Checkout::H1(connection));
                     }
                 }
                 None
             }
             Alpn::H2 => {
+                let limits = self.limits();
                 let mut shared = self.h2.lock().unwrap_or_else(PoisonError::into_inner);
-                shared.retain(|connection| !connection.sender.is_closed());
+                // One that is not kept here any more closes with the last of its streams.
+                shared.retain(|connection| {
+                    let young = limits.is_none_or(|(limits, now)| connection.history().may_go_on(limits, now));
+                    young && !connection.sender.is_closed()
+                });
                 let now = self.now();
-                shared.iter_mut().find_map(|connection| connection.take(now))
+                shared.iter_mut().find_map(|connection| connection.take(now, limits.map(|(_, now)| now)))
             }
         }
     }
 
     /// A new HTTP/2 connection, to be shared from now on.
     pub(super) fn share(&self, sender: http2::SendRequest<Body>, limit: Arc<AtomicUsize>) -> Checkout {
-        let shared = Shared { sender, streams: Arc::new(AtomicUsize::new(1)), limit, used: self.now() };
-        let checkout = Checkout::H2 {
-            sender: shared.sender.clone(),
-            permit: StreamPermit(Arc::clone(&shared.streams)),
-            used: false,
-        };
+        let history = History { carried: 1, ..self.born() };
+        let freed = self.key.limits.is_some().then(|| Arc::clone(&self.freed));
+        let streams = Arc::new(AtomicUsize::new(1));
+        let shared = Shared { sender, streams, limit, used: self.now(), history, freed };
+        let checkout = Checkout::H2 { sender: shared.sender.clone(), permit: shared.permit(), used: false };
         self.h2.lock().unwrap_or_else(PoisonError::into_inner).push(shared);
         checkout
     }
@@ -217,6 +295,13 @@ impl HostPool {
     /// Give an HTTP/1.1 connection back when its response has been read to the end.
     pub(super) fn give_back(self: Arc<Self>, mut connection: H1) {
         connection.used = true;
+        connection.history.carried = connection.history.carried.saturating_add(1);
+        if let Some((limits, now)) = self.limits() {
+            connection.history.idle = Some(now);
+            if !connection.history.may_go_on(limits, now) {
+                return;
+            }
+        }
         if connection.sender.is_ready() {
             self.keep(connection);
         } else if !connection.sender.is_closed() {
@@ -233,16 +318,28 @@ impl HostPool {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if !idle.closed && idle.connections.len() < MAX_IDLE {
             idle.connections.push((connection, self.now()));
+            drop(idle);
+            if self.key.limits.is_some() {
+                self.freed.notify_one();
+            }
         }
     }
 
     /// Close what has not been used since that sweep. hyper closes an h2 connection when its last sender and stream are
     /// gone.
     fn close_unused_since(&self, sweep: u64) {
+        let limits = self.limits();
+        // Limits say themselves how long an idle connection is kept; a credential that is not used any more comes first.
+        let sweep = if limits.is_some() && sweep < u64::MAX { 0 } else { sweep };
+        let young = |history: History| limits.is_none_or(|(limits, now)| history.may_go_on(limits, now));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.connections.retain(|(connection, since)| *since >= sweep && !connection.sender.is_closed());
+        idle.connections.retain(|(connection, since)| {
+            *since >= sweep && young(connection.history) && !connection.sender.is_closed()
+        });
         let mut shared = self.h2.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|connection| connection.used >= sweep || connection.streams.load(Ordering::Acquire) > 0);
+        shared.retain(|connection| {
+            young(connection.history()) && (connection.used >= sweep || connection.streams.load(Ordering::Acquire) > 0)
+        });
     }
 
     fn close_idle(&self) {
@@ -254,14 +351,26 @@ impl HostPool {
 }
 
 impl Shared {
+    /// It is idle while it has no stream.
+    fn history(&self) -> History {
+        let idle = self.history.idle.filter(|_| self.streams.load(Ordering::Acquire) == 0);
+        History { idle, ..self.history }
+    }
+
+    fn permit(&self) -> StreamPermit {
+        StreamPermit { streams: Arc::clone(&self.streams), freed: self.freed.clone() }
+    }
+
     /// A stream, while the peer has room for one: hyper would queue beyond it.
-    fn take(&mut self, now: u64) -> Option<Checkout> {
+    fn take(&mut self, now: u64, at: Option<Instant>) -> Option<Checkout> {
         let limit = self.limit.load(Ordering::Relaxed);
         self.streams
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |streams| (streams < limit).then_some(streams + 1))
             .ok()?;
         self.used = now;
-        Some(Checkout::H2 { sender: self.sender.clone(), permit: StreamPermit(Arc::clone(&self.streams)), used: true })
+        self.history.carried = self.history.carried.saturating_add(1);
+        self.history.idle = at;
+        Some(Checkout::H2 { sender: self.sender.clone(), permit: self.permit(), used: true })
     }
 }
 

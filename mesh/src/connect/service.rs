@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response, uri};
 use http_body::Body as HttpBody;
 use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload};
-use mesh_lb::Picked;
+use mesh_lb::{ConnectionLimits, Picked};
 use mesh_telemetry::PeerMetadata;
 use mesh_tls::{Alpn, IdentityHandle};
 use tower_service::Service;
@@ -21,7 +21,8 @@ use super::{
     ConnectionBody, Dialer, Pools, SecurityPolicy,
     body::Lease,
     failure::{On, failure},
-    pool::{Checkout, HostPool, PoolKey},
+    limited,
+    pool::{Checkout, HostPool, Limits, PoolKey},
     request,
     security::{Question, Security},
 };
@@ -127,9 +128,11 @@ impl Shared {
         // A request that hyper hands back was not written: it may go out again, whatever its method.
         for sent in 1..=MAX_UNSENT {
             let fresh = resent || sent == MAX_UNSENT;
-            let connection = match self.connection(&pool, protocol, fresh, timeout).await {
-                Ok(connection) => connection,
-                Err(error) => return Err(Error::new(Reason::ConnectFailure).with_source(error)),
+            let connection = if pool.key.limits.is_some() {
+                limited::connection(&self.dialer, &picked.cluster, &pool, protocol, fresh, timeout).await?
+            } else {
+                let connection = self.connection(&pool, protocol, fresh, timeout).await;
+                connection.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error))?
             };
             Progress::note(message.extensions(), |known| known.mutual_tls = mutual_tls);
             match send_on(&pool, connection, message).await {
@@ -167,13 +170,13 @@ impl Shared {
             return Ok(checkout);
         }
         if protocol == Alpn::H1 {
-            return self.dialer.dial(pool, protocol, timeout).await;
+            return self.dialer.dial(pool, protocol, timeout, None).await;
         }
         let shared = async {
             let _connecting = pool.h2_connecting.lock().await;
             match pool.checkout(protocol) {
                 Some(checkout) => Ok(checkout),
-                None => self.dialer.dial(pool, protocol, timeout).await,
+                None => self.dialer.dial(pool, protocol, timeout, None).await,
             }
         };
         // Waiting for somebody else's connection is part of the wait for one.
@@ -212,7 +215,13 @@ impl Shared {
             Error::new(Reason::ConnectFailure).with_source(refused)
         })?;
         let per_request = !dialled && (https || matches!(security, Security::Egress { .. }));
-        let pool = self.pools.get(PoolKey { address: endpoint.address.clone(), security }, per_request);
+        let limits = picked.cluster.connection_limits();
+        let limits = (*limits != ConnectionLimits::default()).then(|| {
+            let cluster = Arc::clone(picked.cluster.name());
+            Arc::new(Limits { cluster, limits: limits.clone() })
+        });
+        let key = PoolKey { address: endpoint.address.clone(), security, limits };
+        let pool = self.pools.get(key, per_request);
         if !per_request {
             slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
         }

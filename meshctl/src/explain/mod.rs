@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 /// What is asked.
 enum Asked {
     Batch,
-    One(http::Request<()>),
+    One(Box<http::Request<()>>),
 }
 
 fn asked(mut arguments: Arguments) -> Result<(Arguments, Asked), String> {
@@ -119,7 +119,7 @@ fn asked(mut arguments: Arguments) -> Result<(Arguments, Asked), String> {
     }
     let headers = arguments.headers.iter().map(|(name, value)| (&**name, &**value));
     let request = request::request(method, url, headers)?;
-    Ok((arguments, Asked::One(request)))
+    Ok((arguments, Asked::One(Box::new(request))))
 }
 
 fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {

@@ -19,6 +19,7 @@
 //! the routes and not with their combinations.
 
 mod build;
+mod seen;
 mod texts;
 mod trie;
 
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::{RequestHead, matcher::RouteMatch};
+use seen::Seen;
 use texts::Texts;
 
 /// The routes of a virtual host by what they ask for.
@@ -143,39 +145,44 @@ impl<F: Fn(usize) -> bool> Search<'_, F> {
 
     fn split(&mut self, split: &Split) {
         let head = self.head;
+        let mut seen = Seen::new();
+        let mut found = |bucket| {
+            if seen.is_first(bucket) {
+                self.bucket(bucket);
+            }
+        };
         match &split.by {
-            By::Path(texts) => texts.visit(head.path.as_bytes(), |bucket| self.bucket(bucket)),
-            By::Method(texts) => texts.visit(head.method.as_bytes(), |bucket| self.bucket(bucket)),
-            By::Authority(texts) => texts.visit(head.authority.as_bytes(), |bucket| self.bucket(bucket)),
-            By::Header(names) => self.headers(names),
+            By::Path(texts) => texts.visit(head.path.as_bytes(), found),
+            By::Method(texts) => texts.visit(head.method.as_bytes(), found),
+            By::Authority(texts) => texts.visit(head.authority.as_bytes(), found),
+            By::Header(names) => headers(names, head, found),
             By::Query(names) => {
                 // A repeated parameter's later values are visited too: the candidates there are asked and refuse.
                 for pair in head.query.unwrap_or_default().split('&') {
                     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
                     if let Ok(at) = names.binary_search_by(|(known, _)| (**known).cmp(name)) {
-                        names[at].1.visit(value.as_bytes(), |bucket| self.bucket(bucket));
+                        names[at].1.visit(value.as_bytes(), &mut found);
                     }
                 }
             }
         }
         self.bucket(split.rest);
     }
+}
 
-    fn headers(&mut self, names: &[(HeaderName, Texts)]) {
-        let head = self.head;
-        // Whichever are fewer: the names that routes ask for or those that the request has.
-        if names.len() <= head.headers.keys_len() {
-            for (name, texts) in names {
-                for value in head.headers.get_all(name) {
-                    texts.visit(value.as_bytes().trim_ascii(), |bucket| self.bucket(bucket));
-                }
+fn headers(names: &[(HeaderName, Texts)], head: &RequestHead<'_>, mut found: impl FnMut(Bucket)) {
+    // Whichever are fewer: the names that routes ask for or those that the request has.
+    if names.len() <= head.headers.keys_len() {
+        for (name, texts) in names {
+            for value in head.headers.get_all(name) {
+                texts.visit(value.as_bytes().trim_ascii(), &mut found);
             }
-            return;
         }
-        for (name, value) in head.headers {
-            if let Ok(at) = names.binary_search_by(|(known, _)| known.as_str().cmp(name.as_str())) {
-                names[at].1.visit(value.as_bytes().trim_ascii(), |bucket| self.bucket(bucket));
-            }
+        return;
+    }
+    for (name, value) in head.headers {
+        if let Ok(at) = names.binary_search_by(|(known, _)| known.as_str().cmp(name.as_str())) {
+            names[at].1.visit(value.as_bytes().trim_ascii(), &mut found);
         }
     }
 }

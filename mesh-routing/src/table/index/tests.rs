@@ -345,7 +345,9 @@ fn agrees_with_a_scan_from_the_top() {
         })
         .unwrap_or_else(|error| panic!("MESH_ROUTE_SEED={seed}: {error}"));
     println!("{compared} compared, {hits} matched, {later} at the tenth route or later, {} routes", numbers.len());
-    assert!(hits * 10 >= compared * 6 && later * 20 >= compared, "the requests do not meet the rules");
+    assert!(hits * 10 >= compared * 6, "the requests do not meet the rules");
+    // An eighth of them, give or take a third of that over 64 tables, of which most are small: CI has 2,000.
+    assert!(cases < 500 || later * 10 >= compared, "the requests do not meet later rules");
 }
 
 /// Tables made to be deep or to share everything: the answer stays, and so does the stack.
@@ -381,5 +383,53 @@ fn tables_made_to_be_slow_are_right() {
             let scan = matchers.iter().position(|matcher| matcher.matches(&head));
             assert_eq!(index.first(&head, |at| matchers[at].matches(&head)), scan, "{sent:?}");
         }
+    }
+}
+
+/// A client may repeat in a path or a query what routes look for, as often as there is room: it costs one look more, and
+/// not another question to every route.
+#[test]
+fn a_request_that_repeats_itself_asks_no_route_twice() {
+    let none = RouteMatch::default;
+    let regex = |pattern: String| Some(StringMatch::Regex(re2::compile(&pattern).unwrap().into()));
+    // Half of them have each text: what all have parts nothing.
+    let half = |n: usize| if n.is_multiple_of(2) { "items" } else { "others" };
+    let paths = (0..100).map(|n| RouteMatch { uri: regex(format!(".*/{}/.*{n}x", half(n))), ..none() });
+    let parameter = |n: usize| Named { name: half(n).into(), value: regex(format!("[a-z]*[0-{}]", n % 10)) };
+    let queries = (0..100).map(|n| RouteMatch { query: [parameter(n)].into(), ..none() });
+    let parameter = |n: usize| Named { name: format!("q{n}").into(), value: regex("[0-9]*".into()) };
+    let names = (0..100).map(|n| RouteMatch { query: [parameter(n)].into(), ..none() });
+    let (paths, queries, names): (Vec<_>, Vec<_>, Vec<_>) = (paths.collect(), queries.collect(), names.collect());
+    let condition = |n: usize| Named { name: header(n % 2), value: regex(format!("[a-z]*[0-{}]", n % 10)) };
+    let headers: Vec<_> = (0..100).map(|n| RouteMatch { headers: [condition(n)].into(), ..none() }).collect();
+    let mut lines = HeaderMap::new();
+    for _ in 0..100 {
+        lines.append(header(0), HeaderValue::from_static("a"));
+    }
+    let repeated = |text: &str| text.repeat(1_000);
+    let every: String = (0..100).map(|n| format!("q{n}=a&")).collect();
+    for (matchers, path, query) in [
+        (&paths, repeated("/items/"), None),
+        (&queries, "/".into(), Some(repeated("items=a&"))),
+        (&names, "/".into(), Some(repeated(&every))),
+        (&headers, "/".into(), None),
+    ] {
+        let index = Index::new(matchers.iter().map(Some));
+        let asked = std::cell::Cell::new(0);
+        let head = RequestHead {
+            method: "GET",
+            scheme: "http",
+            authority: "a",
+            port: 80,
+            path: Cow::Borrowed(&path),
+            query: query.as_deref(),
+            headers: &lines,
+        };
+        let found = index.first(&head, |at| {
+            asked.set(asked.get() + 1);
+            matchers[at].matches(&head)
+        });
+        assert_eq!(found, None);
+        assert!(asked.get() <= matchers.len(), "{} questions to {} routes", asked.get(), matchers.len());
     }
 }

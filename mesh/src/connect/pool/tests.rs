@@ -5,7 +5,7 @@ use mesh_tls::ExpectedPeer;
 use super::{super::h1::Listened, *};
 
 fn key(port: u16, security: Security) -> PoolKey {
-    PoolKey { address: EndpointAddress::new("127.0.0.1", port), security }
+    PoolKey { address: EndpointAddress::new("127.0.0.1", port), security, limits: None }
 }
 
 fn mesh(generation: u64) -> Security {
@@ -20,7 +20,7 @@ async fn connection() -> (H1, tokio::io::DuplexStream) {
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
     tokio::spawn(connection);
     sender.ready().await.unwrap();
-    (H1::new(sender, heard), far)
+    (H1::new(sender, History::default(), heard), far)
 }
 
 fn has_idle(pool: &Arc<HostPool>) -> bool {
@@ -94,4 +94,49 @@ async fn who_leaves_keeps_nothing_idle() {
     let after = pools.get(key(2, Security::Plaintext), false);
     after.keep(second);
     assert!(!has_idle(&after));
+}
+
+fn limited(change: impl FnOnce(&mut ConnectionLimits)) -> Arc<HostPool> {
+    let mut limits = ConnectionLimits::default();
+    change(&mut limits);
+    let limits = Limits { cluster: Arc::new(ClusterName::passthrough()), limits };
+    Pools::default().get(PoolKey { limits: Some(Arc::new(limits)), ..key(1, Security::Plaintext) }, false)
+}
+
+/// istio connectionPool.http.idleTimeout, tcp.maxConnectionDuration.
+#[tokio::test(start_paused = true)]
+async fn limits_say_how_long_a_connection_is_used() {
+    let seconds = Duration::from_secs;
+    for age in [false, true] {
+        let pool = limited(|limits| match age {
+            true => limits.max_duration = Some(seconds(5)),
+            false => limits.idle_timeout = Some(seconds(5)),
+        });
+        let (mut connection, _far) = connection().await;
+        connection.history = pool.born();
+        Arc::clone(&pool).give_back(connection);
+        tokio::time::advance(seconds(4)).await;
+        let Some(Checkout::H1(connection)) = pool.checkout(Alpn::H1) else { panic!("4 s are not 5") };
+        Arc::clone(&pool).give_back(connection);
+        tokio::time::advance(seconds(4)).await;
+        assert_eq!(pool.checkout(Alpn::H1).is_some(), !age, "in use in between: age goes on, idleness begins anew");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_closes_what_limits_do_not_keep() {
+    let pool = limited(|limits| limits.idle_timeout = Some(Duration::from_secs(5)));
+    let (connection, mut far) = connection().await;
+    Arc::clone(&pool).give_back(connection);
+    pool.close_unused_since(0);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    pool.close_unused_since(0);
+    let read = tokio::io::AsyncReadExt::read(&mut far, &mut [0; 1]).await;
+    assert_eq!(read.unwrap(), 0, "closed, and no request needed for it");
+    let forever = limited(|limits| limits.idle_timeout = None);
+    let (connection, _far) = self::connection().await;
+    Arc::clone(&forever).give_back(connection);
+    tokio::time::advance(Duration::from_secs(1 << 20)).await;
+    forever.close_unused_since(u64::MAX - 1);
+    assert!(forever.checkout(Alpn::H1).is_some());
 }
