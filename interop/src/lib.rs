@@ -38,6 +38,8 @@ mod referee;
 mod report;
 mod rules;
 mod shrink;
+#[cfg(test)]
+mod told;
 mod translate;
 mod upstream;
 mod wire;

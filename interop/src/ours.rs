@@ -41,7 +41,7 @@ use crate::{
     translate::ROLL_HEADER,
 };
 
-type Cluster = Arc<ClusterName>;
+pub(crate) type Cluster = Arc<ClusterName>;
 type RequestBody = ReplayBody<MirrorBody<Full<Bytes>>>;
 
 thread_local! {
@@ -84,7 +84,7 @@ impl Ours {
     }
 }
 
-fn compile(tables: &[Table], mode: Mode) -> Result<RouteTable<Cluster>, String> {
+pub(crate) fn compile(tables: &[Table], mode: Mode) -> Result<RouteTable<Cluster>, String> {
     let mut issues = Issues::default();
     let (mut documents, mut virtual_services) = (Vec::new(), Vec::new());
     for (index, document) in istio::upstreams().into_iter().chain(tables.iter().flat_map(istio::documents)).enumerate()
@@ -162,7 +162,7 @@ async fn serve(listener: TcpListener, port: u16, table: Arc<ArcSwap<RouteTable<C
 
 /// The URI that an application dials: what of it is not in the bytes is the port, and the scheme, which Envoy takes from
 /// `x-forwarded-proto`.
-fn as_dialled(head: &mut http::request::Parts, port: u16) {
+pub(crate) fn as_dialled(head: &mut http::request::Parts, port: u16) {
     let https = head.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.scheme = Some(if https { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });

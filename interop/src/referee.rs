@@ -341,7 +341,7 @@ fn copies(hosts: &[VirtualHost], port: u16, envoy: &Outcome) -> usize {
 }
 
 /// What is in force, as a person writes it.
-fn rules(table: &Table) -> String {
+pub(crate) fn rules(table: &Table) -> String {
     let documents: Vec<_> = istio::documents(table).iter().map(ToString::to_string).collect();
     documents.join("\n         ")
 }

@@ -218,6 +218,44 @@ not json
     assert_eq!((&answers[9]["id"], &answers[9]["cluster"]), (&json!(8), &cluster("v2")));
 }
 
+/// "`id` is any JSON value and comes back as it is": its digits, the order of its keys, its spaces.
+#[test]
+fn an_id_comes_back_as_it_was_written() {
+    let ids = ["12345678901234567890123", "1e400", r#"{"b": 1, "a":[ 1.0]}"#, r#""\u00e9""#, "null"];
+    let ask = |rest: &str| ids.map(|id| format!("{{\"id\": {id}, \"method\": \"GET\", {rest}}}\n")).concat();
+    let scratch = scratch();
+    for (rest, code) in [(r#""url": "http://reviews:9080/""#, 0), (r#""url": 5"#, 1)] {
+        let output = meshctl(scratch.path(), &[&AS[..], &["--batch"]].concat(), ask(rest).as_bytes());
+        assert_eq!(output.status.code(), Some(code));
+        for (line, id) in text(&output.stdout).lines().zip(ids) {
+            assert!(line.starts_with(&format!("{{\"id\":{id},")), "{line}");
+        }
+    }
+    // A list of a request's fields is no request.
+    let list = b"[1, \"GET\", \"http://reviews:9080/\", null, null]\n";
+    let output = meshctl(scratch.path(), &[&AS[..], &["--batch"]].concat(), list);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lines(&output)[0]["error"].as_str().unwrap().contains("is an object"));
+}
+
+/// Where standard error is a full disk, the exit status still says what was found.
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_need_read_the_errors() {
+    let scratch = scratch();
+    scratch.write("bad.yaml", "kind: [");
+    let status = |arguments: &[&str]| {
+        let full = || std::fs::File::create("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_meshctl"));
+        let command = command.current_dir(scratch.path()).args(arguments).stdout(std::process::Stdio::null());
+        command.stderr(full()).status().unwrap().code()
+    };
+    let explain = ["explain", "--config", "bad.yaml", "--as", "default/x", "GET"];
+    assert_eq!(status(&[&explain[..], &["http://a/"]].concat()), Some(1));
+    assert_eq!(status(&[&explain[..], &["a"]].concat()), Some(2));
+    assert_eq!(status(&["lint", "bad.yaml"]), Some(1));
+}
+
 #[test]
 fn errors_in_the_configuration_are_told_and_the_rest_answers() {
     let scratch = scratch();

@@ -75,7 +75,7 @@ pub(super) fn not_here(
     Some(format!("sourceNamespace: {namespace:?}, found {:?}", client.namespace))
 }
 
-fn wrong_port(wanted: u16, found: u16) -> String {
+pub(super) fn wrong_port(wanted: u16, found: u16) -> String {
     format!("port: {wanted}, found {found}")
 }
 

@@ -213,7 +213,7 @@ impl<C: ClusterHandle> Asked<'_, C> {
 }
 
 /// Istio's name for where blocked requests go.
-const BLACK_HOLE: &str = "BlackHoleCluster";
+pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 
 /// What the caller is told here.
 fn answer(error: &Error, request: &Request<()>) -> Explanation {

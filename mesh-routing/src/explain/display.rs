@@ -1,8 +1,8 @@
 //! For people, on a terminal.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::{Explanation, Outcome, Rejection};
+use super::{Explanation, Outcome, Rejection, decide::BLACK_HOLE};
 
 /// Of the column that says what a line is about.
 const WIDTH: usize = 10;
@@ -32,8 +32,10 @@ impl Explanation {
             Outcome::Abort => write!(f, "abort: {status}, an injected fault")?,
             Outcome::NoRoute => write!(f, "no route: {status}, no rule of the host matches")?,
             Outcome::Unavailable => write!(f, "unavailable: {status}, the cluster is not defined")?,
-            Outcome::Blocked if self.cluster.is_none() => write!(f, "blocked: {status}, the path cannot be sent")?,
-            Outcome::Blocked => write!(f, "blocked: {status}, the host is not in the registry (REGISTRY_ONLY)")?,
+            Outcome::Blocked if self.cluster.as_deref() == Some(BLACK_HOLE) => {
+                write!(f, "blocked: {status}, the host is not in the registry (REGISTRY_ONLY)")?;
+            }
+            Outcome::Blocked => write!(f, "blocked: {status}, the path cannot be sent")?,
         }
         match &self.response_flags {
             Some(flags) => writeln!(f, " ({flags})"),
@@ -70,7 +72,9 @@ impl Explanation {
         let authority = request.authority.as_deref().unwrap_or("(depends on the draw)");
         line(f, "request", format_args!("{} {} at {authority}", request.method, request.path))?;
         match &request.headers {
-            Some(headers) => headers.iter().try_for_each(|(name, value)| line(f, "", format_args!("{name}: {value}"))),
+            Some(headers) => {
+                headers.iter().try_for_each(|(name, value)| line(f, "", format_args!("{name}: {}", Visible(value))))
+            }
             None => line(f, "", format_args!("(headers depend on the draw)")),
         }
     }
@@ -106,10 +110,10 @@ impl Explanation {
 
     fn answer(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (name, value) in self.response_headers.iter().flatten() {
-            line(f, "response", format_args!("{name}: {value}"))?;
+            line(f, "response", format_args!("{name}: {}", Visible(value)))?;
         }
         let body = self.body.iter().filter(|body| !body.is_empty());
-        body.flat_map(|body| body.lines()).try_for_each(|text| line(f, "body", format_args!("{text}")))
+        body.flat_map(|body| body.lines()).try_for_each(|text| line(f, "body", format_args!("{}", Visible(text))))
     }
 }
 
@@ -136,6 +140,19 @@ impl Display for Rejection {
             write!(f, " ({source})")?;
         }
         write!(f, ": {}", self.because)
+    }
+}
+
+/// Text of a rule or a request, whose control characters are not the terminal's business.
+struct Visible<'a>(&'a str);
+
+impl Display for Visible<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '\t' => f.write_char('\t'),
+            _ if character.is_control() => write!(f, "{}", character.escape_default()),
+            _ => f.write_char(character),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     RequestHead, RouteTable, VirtualService,
     matcher::RouteMatch,
     table::{Bystander, Entry, Origin, Standing, VirtualHost, route_name},
-    virtual_service::Rule,
+    virtual_service::{LeftOut, Rule, Semantics},
 };
 
 /// What did not take a request that found `host`, and of its entries took `chosen`.
@@ -35,7 +35,8 @@ impl<C> Search<'_, C> {
                 Some(owner) => {
                     let port = host.about().port.unwrap_or_default();
                     let because = format!("port {port} carries TCP or TLS, and rules under `http` are for HTTP");
-                    rejected.push(whole(owner, because));
+                    let all = host.about().passed.iter().chain([owner]);
+                    rejected.extend(all.map(|each| whole(each, because.clone())));
                 }
                 None => rejected.extend(host.entries()[..self.end(host)].iter().map(|entry| self.alone(entry))),
             }
@@ -58,14 +59,15 @@ impl<C> Search<'_, C> {
     ) {
         let (port, client) = (host.about().port, self.table.client());
         let mut left_out = owner.left_out().iter().peekable();
+        let out = |left: &LeftOut| Rejection {
+            route: left.name.clone(),
+            rule_index: Some(left.at.index),
+            source: Some(owner.place(None, left.at)),
+            ..whole(owner, left.because.to_string())
+        };
         for (number, rule) in owner.rules().iter().enumerate() {
             while let Some(left) = left_out.next_if(|left| left.before <= number) {
-                rejected.push(Rejection {
-                    route: left.name.clone(),
-                    rule_index: Some(left.at.index),
-                    source: Some(owner.place(None, left.at)),
-                    ..whole(owner, left.because.to_string())
-                });
+                rejected.push(out(left));
             }
             for (origin, matcher) in entries(number, rule) {
                 if Some(origin) == chosen {
@@ -73,13 +75,14 @@ impl<C> Search<'_, C> {
                 }
                 // One without `match` takes everything, and was chosen if it was reached.
                 let Some(matcher) = matcher else { return };
-                let out = because::not_here(matcher, port, client, self.head);
+                let elsewhere = because::not_here(matcher, port, client, self.head);
                 let unmet = || matcher.unmet(self.head).map(|unmet| because::unmet(matcher, unmet, self.head));
-                if let Some(because) = out.or_else(unmet) {
+                if let Some(because) = elsewhere.or_else(unmet) {
                     rejected.push(of_rule(owner, rule, Some(matcher), because));
                 }
             }
         }
+        rejected.extend(left_out.map(out));
     }
 
     /// An entry that no rule of the host's owner made.
@@ -143,7 +146,12 @@ impl<C> Search<'_, C> {
             Standing::NothingForClient => {
                 "none of its rules is for this client (gateways, sourceLabels, sourceNamespace)".into()
             }
-            Standing::Second(first) => format!("host {host} is routed by {first}, which comes first"),
+            Standing::Second(first) => match virtual_service.semantics() {
+                Semantics::Gateway { port: Some(port) } if port != self.head.port => {
+                    because::wrong_port(port, self.head.port)
+                }
+                _ => format!("host {host} is routed by {first}, which comes first"),
+            },
             Standing::Wildcard if self.host.is_some() => format!("host {host} is less specific than {named}"),
             Standing::Wildcard => format!("{named} is none of the services that host {host} covers"),
         }

@@ -216,7 +216,30 @@ fn rules_of_a_port_that_is_not_http_are_not_in_force() {
     ));
     let explanation = table.explain(&get("http://bytes:9000/"), None);
     assert_eq!((explanation.route.as_deref(), explanation.virtual_service.as_deref()), (Some("default"), None));
-    assert_eq!(because(&explanation), ["port 9000 carries TCP or TLS, and rules under `http` are for HTTP"]);
+    let tcp = "port 9000 carries TCP or TLS, and rules under `http` are for HTTP";
+    assert_eq!(because(&explanation), [tcp]);
+    // Of two for one host both are told.
+    let of = |name: &str| {
+        format!("{{kind: VirtualService, metadata: {{name: {name}}}, spec: {{hosts: [bytes], http: [{{{TO}}}]}}}}")
+    };
+    let explanation = compile(&[of("b"), of("c")].join("\n---\n")).explain(&get("http://bytes:9000/"), None);
+    let told = explanation.rejected.iter().map(|told| (told.virtual_service.as_deref().unwrap(), &*told.because));
+    assert_eq!(told.collect::<Vec<_>>(), [("default/b", tcp), ("default/c", tcp)]);
+}
+
+/// issue "Ask it": "why each earlier rule did not match", the last too.
+#[test]
+fn a_rule_that_is_left_out_is_told_where_none_follows() {
+    let gone = |name: &str| format!("{{name: {name}, match: [{{uri: {{prefix: /y}}}}], delegate: {{name: nobody}}}}");
+    let table = rules(&format!("{{match: [{{uri: {{prefix: /x}}}}], {TO}}}, {}", gone("last")));
+    let told =
+        |explanation: &Explanation| explanation.rejected.last().map(|told| (told.rule_index, told.route.clone()));
+    let explanation = table.explain(&get("http://a/y"), None);
+    assert_eq!((explanation.outcome, told(&explanation)), (Outcome::NoRoute, Some((Some(1), Some("last".into())))));
+    let explanation = rules(&gone("only")).explain(&get("http://a/y"), None);
+    assert_eq!(explanation.route.as_deref(), Some("default"));
+    assert_eq!(told(&explanation), Some((Some(0), Some("only".into()))));
+    assert!(because(&explanation)[0].starts_with("delegate virtual service default/nobody not found"));
 }
 
 #[test]
@@ -530,6 +553,20 @@ fn rejections(table: &Table, explanation: &Explanation, sent: &Request<()>) -> R
     prop_assert_eq!(told, expected, "{:?}: {}", sent, explanation);
     prop_assert!(explanation.rejected.iter().all(|rejection| !rejection.because.is_empty()));
     Ok(())
+}
+
+/// A rewrite may make a path that is none: the host is not what was wrong, and there is no escape to the terminal.
+#[test]
+fn a_path_that_cannot_be_sent_is_not_a_host_that_is_unknown() {
+    let rewrite = "rewrite: {uriRegexRewrite: {match: '^/bad/(.*)$', rewrite: '\\1'}}";
+    let body = "directResponse: {status: 200, body: {string: \"a\\e[31mb\\nc\"}}";
+    let table = rules(&format!("{{match: [{{uri: {{prefix: /bad}}}}], {rewrite}, {TO}}}, {{{body}}}"));
+    let explanation = table.explain(&get("http://a/bad/x"), None);
+    assert_eq!((explanation.outcome, explanation.status), (Outcome::Blocked, Some(400)));
+    assert!(explanation.to_string().starts_with("blocked: 400, the path cannot be sent\n"), "{explanation}");
+    let explanation = table.explain(&get("http://a/good"), None);
+    assert_eq!(explanation.body.as_deref(), Some("a\u{1b}[31mb\nc"));
+    assert!(explanation.to_string().contains("  body      a\\u{1b}[31mb\n  body      c\n"), "{explanation}");
 }
 
 #[test]

@@ -66,8 +66,7 @@ impl<'a> Owners<'a> {
             for host in virtual_service.host_entries() {
                 let (pattern, place) = (&host.pattern, &host.place);
                 let first = owners.named(pattern).find(|first| first.speaks && speaks);
-                let first = first.filter(|first| !shares(first.virtual_service, virtual_service));
-                if let Some(first) = first {
+                if let Some(first) = first.filter(|first| !shares(first.virtual_service, virtual_service)) {
                     let first = first.virtual_service.object();
                     let message = format!("host {pattern} is routed by {first} already, which comes first");
                     issues.push(place.warning(message));

@@ -107,6 +107,10 @@ impl Parser<'_> {
                 self.error(format!("{path}.weight"), format!("weight {} < 0", spec.weight));
                 0
             });
+            // istio HTTPRouteDestination: "int32 weight = 2". More of them could not be added up.
+            if spec.weight > i64::from(i32::MAX) {
+                self.error(format!("{path}.weight"), format!("weight {weight} > {}", i32::MAX));
+            }
             let headers = self.headers(&path, &spec.headers);
             match &spec.destination {
                 None => self.error(path, "destination is required"),

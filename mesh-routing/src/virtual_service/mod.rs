@@ -14,7 +14,7 @@ mod spec;
 
 pub(crate) use delegate::merge;
 pub use model::VirtualService;
-pub(crate) use model::{Action, Backend, Destination, Foreign, Host, Lender, Place, Retries, Rule, Semantics};
+pub(crate) use model::{Action, Backend, Destination, Foreign, Host, LeftOut, Lender, Place, Retries, Rule, Semantics};
 pub(crate) use parse::Parser;
 pub(crate) use spec::{DestinationSpec, HttpMatch};
 

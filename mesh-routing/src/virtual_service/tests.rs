@@ -23,6 +23,12 @@ fn bad_input_is_refused_with_istios_words_and_a_place() {
     let to = "route: [{destination: {host: a}}]";
     for (spec, path, message) in [
         ("{route: [{destination: {host: a}, weight: -1}]}".to_owned(), "http[0].route[0].weight", "weight -1 < 0"),
+        (
+            "{route: [{destination: {host: a}, weight: 2147483647}, {destination: {host: a}, weight: 2147483648}]}"
+                .to_owned(),
+            "http[0].route[1].weight",
+            "weight 2147483648 > 2147483647",
+        ),
         (format!("{{{to}, timeout: 5}}"), "http[0].timeout", "wrong type"),
         (format!("{{{to}, timeout: '5'}}"), "http[0].timeout", "a number with a unit is needed"),
         (format!("{{{to}, timeout: 1us}}"), "http[0].timeout", "duration must be greater than 1ms"),

@@ -21,6 +21,14 @@ const EMPTIED: &str = "the file is empty, and its last good version stays: delet
 struct Entry {
     document: Document,
     model: Model,
+    /// Is it from before, in the place of what cannot be read now?
+    kept: bool,
+}
+
+impl Entry {
+    fn keep(&self) -> Self {
+        Self { kept: true, ..self.clone() }
+    }
 }
 
 /// Every object in force, by the file it stands in.
@@ -79,24 +87,25 @@ impl Store {
                 }
                 first.insert(key, (Arc::clone(name), position));
                 match read {
-                    Read::Model(model) => entries.push(Entry { document, model }),
+                    Read::Model(model) => entries.push(Entry { document, model, kept: false }),
                     Read::Foreign => {}
                     Read::Bad => {
                         security_is_whole &= !model::is_security(&document);
                         // Wherever it stood before: an object may move from one file to another.
                         let before = before.get_or_insert_with(|| self.by_object());
-                        entries.extend(before.get(document.object()).copied().cloned());
+                        entries.extend(before.get(document.object()).map(|entry| entry.keep()));
                     }
                 }
             }
             if broken {
                 // What stood below the error may still be meant: keep it.
                 let there: HashSet<ObjectRef> = entries.iter().map(|entry| entry.document.object().clone()).collect();
-                let kept = previous.iter().filter(|entry| !there.contains(entry.document.object())).cloned();
+                let kept = previous.iter().filter(|entry| !there.contains(entry.document.object())).map(Entry::keep);
                 entries.extend(kept);
             }
             next.files.insert(Arc::clone(name), entries);
         }
+        next.once();
         if !security_is_whole {
             next.held = Some(self.security().cloned().collect());
         }
@@ -105,11 +114,34 @@ impl Store {
 
     /// Of a file that cannot be read, or of every file in a directory that cannot: what was there before.
     fn keep_from(&mut self, before: &Self, unread: &str) {
+        // A directory may be given as `d/`, and its files are `d/a.yaml`.
+        let unread = unread.trim_end_matches('/');
+        let is_in = |rest: &str| rest.is_empty() || rest.strip_prefix('/').is_some_and(|file| !file.contains('/'));
         for name in &before.order {
-            let below = name.strip_prefix(unread).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            if below && let Some(entries) = before.files.get(name) {
+            if name.strip_prefix(unread).is_some_and(is_in)
+                && let Some(entries) = before.files.get(name)
+                && !self.files.contains_key(name)
+            {
                 self.order.push(Arc::clone(name));
-                self.files.insert(Arc::clone(name), entries.clone());
+                self.files.insert(Arc::clone(name), entries.iter().map(Entry::keep).collect());
+            }
+        }
+    }
+
+    /// What is kept gives way to what can be read: an object may have moved from a file that is broken now to another, and
+    /// a file be named beside the directory that it is in.
+    fn once(&mut self) {
+        let mut seen = HashSet::new();
+        self.order.retain(|name| seen.insert(Arc::clone(name)));
+        let key = |entry: &Entry| (entry.document.group().to_owned(), entry.document.object().clone());
+        let (kept, good): (Vec<&Entry>, Vec<&Entry>) = self.files.values().flatten().partition(|entry| entry.kept);
+        if kept.is_empty() {
+            return;
+        }
+        let mut there: HashSet<_> = good.into_iter().map(key).collect();
+        for name in &self.order {
+            if let Some(entries) = self.files.get_mut(name) {
+                entries.retain(|entry| !entry.kept || there.insert(key(entry)));
             }
         }
     }

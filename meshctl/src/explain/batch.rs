@@ -4,16 +4,17 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
 use mesh::ClientView;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Answer, explain, request};
 
 const BUFFER: usize = 1 << 16;
 
 #[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    id: Value,
+#[serde(expecting = "an object")]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
     method: String,
     url: String,
     #[serde(default)]
@@ -22,9 +23,16 @@ struct Line {
     roll: Option<f64>,
 }
 
+/// What can still be told of a line that is no request.
+#[derive(Default, Deserialize)]
+struct Named<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+}
+
 #[derive(Serialize)]
-struct Refusal {
-    id: Value,
+struct Refusal<'a> {
+    id: Option<&'a RawValue>,
     line: u64,
     error: String,
 }
@@ -51,12 +59,11 @@ pub(super) fn run(client: &ClientView, input: impl Read, output: impl Write) -> 
         match read(&line) {
             Ok((id, request, roll)) => {
                 let explanation = explain(client, &request, roll);
-                Answer { id: &id, explanation: &explanation }.write(&mut output)?;
+                Answer { id, explanation: &explanation }.write(&mut output)?;
             }
             Err(error) => {
                 all = false;
-                let value = serde_json::from_slice(&line).unwrap_or(Value::Null);
-                let id = value.get("id").cloned().unwrap_or_default();
+                let Named { id } = serde_json::from_slice(&line).unwrap_or_default();
                 serde_json::to_writer(&mut output, &Refusal { id, line: number, error })?;
                 output.write_all(b"\n")?;
             }
@@ -64,7 +71,14 @@ pub(super) fn run(client: &ClientView, input: impl Read, output: impl Write) -> 
     }
 }
 
-fn read(line: &[u8]) -> Result<(Value, http::Request<()>, Option<f64>), String> {
+/// What a line asks: its id, the request, the draw.
+type Question<'a> = (Option<&'a RawValue>, http::Request<()>, Option<f64>);
+
+fn read(line: &[u8]) -> Result<Question<'_>, String> {
+    // serde takes a list of a struct's fields for the struct.
+    if line.trim_ascii_start().starts_with(b"[") {
+        return Err("a request is an object, and this is a list".into());
+    }
     let Line { id, method, url, headers, roll } = serde_json::from_slice(line).map_err(|error| without_line(&error))?;
     let headers = headers.unwrap_or_default();
     let pairs = headers.iter().map(|(name, value)| (&**name, &**value));

@@ -40,6 +40,7 @@ mod batch;
 mod request;
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -48,7 +49,7 @@ use std::{
 use clap::Args;
 use mesh::{ClientView, Config, Labels, Workload, explain::Explanation};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What becomes of a request, and why.
 #[derive(Clone, Debug, Args)]
@@ -127,10 +128,10 @@ fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {
     let client = config.client(arguments.client.clone().with_labels(labels));
     let sound = !client.issues().has_errors();
     for error in client.issues().errors() {
-        eprintln!("{error}");
+        complain(error);
     }
     if !sound {
-        eprintln!("a mesh does not start with these errors: the objects that have them are left out here");
+        complain("a mesh does not start with these errors: the objects that have them are left out here");
     }
     let answered = match asked {
         Asked::Batch => batch::run(&client, io::stdin().lock(), io::stdout().lock()),
@@ -141,7 +142,7 @@ fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {
         // Whoever read has had enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -151,7 +152,7 @@ fn one(arguments: &Arguments, client: &ClientView, request: &http::Request<()>) 
     let explanation = explain(client, request, arguments.roll);
     let mut out = io::stdout().lock();
     if arguments.json {
-        return Answer { id: &Value::Null, explanation: &explanation }.write(&mut out);
+        return Answer { id: None, explanation: &explanation }.write(&mut out);
     }
     let Workload { namespace, name, .. } = &arguments.client;
     writeln!(out, "{} {} as {namespace}/{name}", request.method(), request.uri())?;
@@ -168,7 +169,7 @@ fn explain(client: &ClientView, request: &http::Request<()>, roll: Option<f64>) 
 /// An answer for scripts.
 #[derive(Serialize)]
 struct Answer<'a> {
-    id: &'a Value,
+    id: Option<&'a RawValue>,
     #[serde(flatten)]
     explanation: &'a Explanation,
 }
@@ -181,8 +182,13 @@ impl Answer<'_> {
 }
 
 fn usage(message: &str) -> ExitCode {
-    eprintln!("error: {message}\n\nFor more information, try '--help'.");
+    complain(format_args!("error: {message}\n\nFor more information, try '--help'."));
     ExitCode::from(2)
+}
+
+/// On standard error, as long as somebody listens.
+fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn client(text: &str) -> Result<Workload, String> {

@@ -1,23 +1,38 @@
 //! From paths to texts: files, directories with all below them, the standard input.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
+
+use mesh_core::config::Position;
 
 /// A file's text, or why it could not be read, under the name that findings call it by.
 #[derive(Clone, Debug)]
 pub struct File {
     pub(super) name: Arc<str>,
-    pub(super) text: Result<String, String>,
+    pub(super) text: Result<String, (Position, String)>,
 }
 
 impl File {
     /// One that was read.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: Ok(text.into()) }
+    }
+
+    /// YAML is Unicode (1.2, 5.1); here UTF-8 alone.
+    fn decoded(name: impl Into<Arc<str>>, bytes: Vec<u8>) -> Self {
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+            let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            let last = good.rsplit('\n').next().unwrap_or_default();
+            let line = count(good.matches('\n').count() + 1);
+            (Position { line, column: count(last.chars().count() + 1) }, "cannot be read: this is not UTF-8".into())
+        });
+        Self { name: name.into(), text }
     }
 }
 
@@ -30,19 +45,21 @@ pub(super) fn gather(paths: &[PathBuf]) -> Result<Vec<File>, String> {
     for path in paths {
         let refused = |error: io::Error| format!("{}: {error}", path.display());
         if path.as_os_str() == "-" {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(refused)?;
-            files.push(File::new("<stdin>", text));
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).map_err(refused)?;
+            files.push(File::decoded("<stdin>", bytes));
         } else if path.is_dir() {
             fs::read_dir(path).map_err(refused)?;
             directory(path, &mut files);
         } else {
-            let text = fs::read_to_string(path).map_err(refused)?;
-            files.push(File::new(path.display().to_string(), text));
+            files.push(File::decoded(path.display().to_string(), fs::read(path).map_err(refused)?));
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    files.retain(|file| seen.insert(Arc::clone(&file.name)));
+    let mut seen = HashSet::new();
+    // `a.yaml` and `./a.yaml` are one.
+    let plain =
+        |name: &str| Path::new(name).components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+    files.retain(|file| seen.insert(plain(&file.name)));
     Ok(files)
 }
 
@@ -59,8 +76,8 @@ fn directory(path: &Path, files: &mut Vec<File>) {
                 directory(&path, files);
             }
         } else if matches!(path.extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml" | "json")) {
-            files.push(match fs::read_to_string(&path) {
-                Ok(text) => File::new(path.display().to_string(), text),
+            files.push(match fs::read(&path) {
+                Ok(bytes) => File::decoded(path.display().to_string(), bytes),
                 Err(error) => unread(&path, &error),
             });
         }
@@ -68,7 +85,10 @@ fn directory(path: &Path, files: &mut Vec<File>) {
 }
 
 fn unread(path: &Path, error: &io::Error) -> File {
-    File { name: path.display().to_string().into(), text: Err(format!("cannot be read: {error}")) }
+    File {
+        name: path.display().to_string().into(),
+        text: Err((Position { line: 1, column: 1 }, format!("cannot be read: {error}"))),
+    }
 }
 
 /// Editors', version control's and kubelet's.
@@ -97,6 +117,21 @@ mod tests {
         // Named twice is read once, and a file that is named is read whatever it is called.
         let (a, md) = (scratch.path().join("a.yml"), scratch.path().join("readme.md"));
         assert_eq!(found(&[a, md, scratch.path().into()]).len(), 5);
+        let dotted = PathBuf::from(format!("{}/./a.yml", scratch.path().display()));
+        assert_eq!(found(&[scratch.path().into(), dotted]).len(), 4);
         assert!(gather(&[scratch.path().join("nowhere")]).unwrap_err().contains("nowhere: "));
+    }
+
+    #[test]
+    fn what_is_not_utf8_says_where() {
+        let scratch = mesh_test::Scratch::new();
+        let path = scratch.path().join("a.yaml");
+        std::fs::write(&path, b"a: 1\nb: \xc3\xa9\xff\n").unwrap();
+        for given in [path, scratch.path().into()] {
+            let files = gather(&[given]).unwrap();
+            let (position, why) = files[0].text.clone().unwrap_err();
+            assert_eq!(position, Position { line: 2, column: 5 });
+            assert!(why.contains("not UTF-8"));
+        }
     }
 }

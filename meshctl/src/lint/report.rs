@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, num::NonZero, sync::Arc, thread};
 
-use mesh_core::config::{Document, Issues, ObjectRef, Position};
+use mesh_core::config::{Document, Issues, ObjectRef};
 
 use super::{Code, File, Finding, Level, analyze, check, codes, resources::Resources, suppress::suppresses};
 
@@ -101,12 +101,12 @@ fn read_file(file: &File) -> (Vec<Finding>, Vec<Document>) {
             documents = Document::parse_all(&file.name, text, &mut issues);
             findings.extend(issues.iter().map(check::unreadable));
         }
-        Err(why) => findings.push(Finding {
+        Err((position, why)) => findings.push(Finding {
             code: &codes::NOT_READABLE,
             object: None,
             path: String::new(),
             file: Arc::clone(&file.name),
-            position: Position { line: 1, column: 1 },
+            position: *position,
             message: why.clone(),
         }),
     }

@@ -261,3 +261,34 @@ fn an_explanation_names_the_route_and_its_500() {
         "{text}"
     );
 }
+
+/// A route for one port hides, there, one for all ports (istio: "one VS per namespace/port->host").
+#[test]
+fn an_explanation_names_the_route_that_another_port_or_none_hides() {
+    let route = |name: &str, port: &str, path: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  \
+             parentRefs: [{{group: '', kind: Service, name: two{port}}}]\n  rules:\n  \
+             - {{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: b, port: 9080}}]}}\n---\n"
+        )
+    };
+    let yaml = [route("http", ", port: 80", "/x"), route("second", ", port: 81", "/x"), route("all", "", "/x/y")];
+    let (table, issues) = compile_in("default", &yaml.concat());
+    assert!(issues.is_empty(), "{issues}");
+    let told = |uri| {
+        let explanation = table.explain(&super::request(uri, &[]), None);
+        let told = explanation.rejected.iter().map(|told| {
+            let name = told.virtual_service.as_deref().unwrap_or_default();
+            format!("{name}: {}", told.because)
+        });
+        (explanation.virtual_service.as_deref().map(str::to_owned), told.collect::<Vec<_>>())
+    };
+    let hidden =
+        "default/all: host two.default.svc.cluster.local is routed by HTTPRoute default/http, which comes first";
+    let (taken, others) = told("http://two/x/y");
+    assert_eq!(taken.as_deref(), Some("default/http"));
+    assert_eq!(others, ["default/second: port: 81, found 80", hidden]);
+    let (taken, others) = told("http://two:81/x/y");
+    assert_eq!(taken.as_deref(), Some("default/second"));
+    assert!(others.contains(&"default/http: port: 80, found 81".to_owned()), "{others:?}");
+}

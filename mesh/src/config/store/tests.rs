@@ -72,6 +72,40 @@ fn a_directory_that_cannot_be_read_keeps_every_file_below_it() {
 }
 
 #[test]
+fn a_directory_may_be_given_with_its_slash() {
+    for (unread, file) in [("d/", "d/a.yaml"), ("/", "/a.yaml"), (".", "./a.yaml")] {
+        let mut issues = Issues::default();
+        let store = Store::default().update(&texts(&[(file, &entry("x", "1.1.1.1"))]), &mut issues);
+        let unreadable = Texts(vec![(Arc::from(unread), Err("cannot be read: gone".to_owned().into()))]);
+        assert_eq!(addresses(&store.update(&unreadable, &mut issues)), ["1.1.1.1"], "{unread}");
+    }
+}
+
+#[test]
+fn what_is_kept_gives_way_to_what_can_be_read() {
+    let mut issues = Issues::default();
+    // An object moves, and the file where it stood is broken.
+    let before = Store::default().update(&texts(&[("a", &entry("x", "1.1.1.1"))]), &mut issues);
+    let store = before.update(&texts(&[("a", ": ["), ("b", &entry("x", "9.9.9.9"))]), &mut issues);
+    assert_eq!(addresses(&store), ["9.9.9.9"]);
+    // It is bad where it stands now: once is enough.
+    let store = before.update(&texts(&[("a", ": ["), ("b", &entry("x", "'no host'"))]), &mut issues);
+    assert_eq!(addresses(&store), ["1.1.1.1"]);
+    // A file and a directory beside the one that cannot be read.
+    let (own, below) = (entry("x", "1.1.1.1"), entry("y", "2.2.2.2"));
+    let good = [("d/a.yaml", &*own), ("d/e/b.yaml", &below)];
+    let before = Store::default().update(&texts(&good), &mut issues);
+    let gone = || (Arc::from("d"), Err("cannot be read: gone".to_owned().into()));
+    let mut first = texts(&good);
+    first.0.insert(0, gone());
+    let mut last = texts(&good);
+    last.0.push(gone());
+    for texts in [first, last] {
+        assert_eq!(addresses(&before.update(&texts, &mut issues)), ["1.1.1.1", "2.2.2.2"]);
+    }
+}
+
+#[test]
 fn a_misspelt_security_kind_is_an_error_and_holds_the_set() {
     let mut issues = Issues::default();
     let store = Store::default().update(&texts(&[("a", &strict("one", "STRICT"))]), &mut issues);

@@ -56,11 +56,12 @@ impl Selecting {
         }
         let mut told = HashSet::new();
         for (workload, several) in order.iter().map(|key| &selecting[key]).filter(|(_, several)| several.len() > 1) {
+            let mut list = None;
             for document in several.iter().filter(|document| told.insert(std::ptr::from_ref(**document))) {
                 let message = format!(
                     "The {} {} in namespace {:?} select the same workload pod {:?}, which can lead to undefined behavior.",
                     self.plural,
-                    names(several),
+                    list.get_or_insert_with(|| names(several)),
                     &**document.namespace(),
                     &**workload.name(),
                 );

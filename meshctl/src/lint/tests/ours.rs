@@ -155,6 +155,32 @@ spec: {host: '*.org', trafficPolicy: {loadBalancer: {simple: RANDOM}}}
     assert!(unknown[0].contains("DestinationRule default/elsewhere host:"), "{unknown:?}");
 }
 
+/// istio MostSpecificHostMatch: within a namespace the rule of the closest host is the one in force; a subset that only
+/// a wildcard's has leads to 503 there.
+#[test]
+fn a_closer_rule_hides_the_subsets_of_a_wildcards() {
+    let of = |name: &str, namespace: &str, host: &str, subset: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: {name}, namespace: {namespace}}}, \
+             spec: {{host: '{host}', subsets: [{{name: {subset}, labels: {{v: x}}}}]}}}}\n---\n"
+        )
+    };
+    let route = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v}, \
+                 spec: {hosts: [a], http: [{route: [{destination: {host: a, subset: v1}}]}]}}";
+    let found = |rules: &[String]| {
+        let of_subset = |line: &String| line.contains("Referenced host+subset");
+        lines(&(rules.concat() + route), "IST0101").into_iter().filter(of_subset).count()
+    };
+    let wide = of("wide", "default", "*.default.svc.cluster.local", "v1");
+    let wider = of("wider", "default", "*.cluster.local", "v1");
+    let close = |namespace| of("close", namespace, "a.default.svc.cluster.local", "v2");
+    assert_eq!(found(std::slice::from_ref(&wide)), 0);
+    assert_eq!(found(&[wide.clone(), close("other")]), 0);
+    assert_eq!(found(&[wide.clone(), close("default")]), 1);
+    assert_eq!(found(&[wide, wider.clone()]), 0);
+    assert_eq!(found(&[wider, of("wide", "default", "*.svc.cluster.local", "v2")]), 1);
+}
+
 #[test]
 fn only_kinds_of_a_mesh_are_reported() {
     let text = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {}\n---\napiVersion: v1\nkind: \

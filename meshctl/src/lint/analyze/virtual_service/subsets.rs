@@ -1,6 +1,6 @@
 //! Routes to subsets that no DestinationRule defines: 503, cluster not found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::destinations;
 use crate::lint::{
@@ -12,17 +12,33 @@ use crate::lint::{
 };
 
 pub(in crate::lint::analyze) fn analyze(resources: &Resources<'_>, findings: &mut Findings) {
-    let mut defined: HashSet<(String, &str)> = HashSet::new();
+    let mut defined: HashMap<(String, &str), Vec<&str>> = HashMap::new();
+    let mut ruled: HashSet<(&str, String)> = HashSet::new();
     for (document, spec) in resources.specs(DESTINATION_RULE) {
-        let host = resolve(spec.text("host"), document.namespace());
-        defined.extend(spec.list("subsets").iter().map(|subset| (host.clone(), subset.text("name"))));
+        let (host, namespace) = (resolve(spec.text("host"), document.namespace()), &**document.namespace());
+        for subset in spec.list("subsets") {
+            defined.entry((host.clone(), subset.text("name"))).or_default().push(namespace);
+        }
+        ruled.insert((namespace, host));
     }
     for (document, spec) in resources.specs(VIRTUAL_SERVICE) {
         for destination in destinations(spec) {
             let (host, subset) = (destination.node.text("host"), destination.node.text("subset"));
             let resolved = resolve(host, document.namespace());
-            let by_wildcard = |suffix: &str| defined.contains(&(format!("*{suffix}"), subset));
-            if subset.is_empty() || wildcards(&resolved).any(by_wildcard) || defined.contains(&(resolved, subset)) {
+            if subset.is_empty() || defined.contains_key(&(resolved.clone(), subset)) {
+                continue;
+            }
+            // istio MostSpecificHostMatch: a wildcard's rule is not in force where its namespace has one that is closer.
+            let hosts = [resolved.clone()].into_iter().chain(wildcards(&resolved).map(|suffix| format!("*{suffix}")));
+            let mut closer: Vec<String> = Vec::new();
+            let by_wildcard = hosts.into_iter().any(|host| {
+                let key = (host, subset);
+                let mut namespaces = defined.get(&key).into_iter().flatten();
+                let found = namespaces.any(|own| !closer.iter().any(|host| ruled.contains(&(own, host.clone()))));
+                closer.push(key.0);
+                found
+            });
+            if by_wildcard {
                 continue;
             }
             let what = if destination.place.is_mirror() { "mirror" } else { "host" };
