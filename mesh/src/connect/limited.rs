@@ -10,6 +10,7 @@ use mesh_tls::Alpn;
 
 use super::{
     Dialer,
+    counted::Counted,
     pool::{Checkout, HostPool},
 };
 
@@ -30,10 +31,16 @@ pub(super) async fn connection(
         return Ok(checkout);
     }
     let Some(_pending) = cluster.wait_for_connection() else { return Err(Error::new(Reason::Overflow)) };
+    let counted = pool.counted(protocol);
+    let failed = counted.failed();
     loop {
         // Listened for before looking: nothing that comes free meanwhile is missed.
-        let (mut freed, closed) = (pin!(pool.freed.notified()), pin!(cluster.connection_closed()));
+        let (mut freed, closed) = (pin!(counted.freed.notified()), pin!(cluster.connection_closed()));
         freed.as_mut().enable();
+        // Looked at without waiting for anything: who was woken and gave up since would have taken the news with it.
+        if usable && let Some(checkout) = pool.checkout(protocol) {
+            return Ok(passed_on(checkout, counted));
+        }
         {
             // One HTTP/2 connection at a time: the others of a burst share it.
             let _connecting = match protocol {
@@ -41,11 +48,20 @@ pub(super) async fn connection(
                 Alpn::H1 => None,
             };
             if usable && let Some(checkout) = pool.checkout(protocol) {
-                return Ok(checkout);
+                return Ok(passed_on(checkout, counted));
             }
-            if let Some(place) = cluster.open_connection(pool.open() == 0) {
-                let dialled = dialer.dial(pool, protocol, timeout, Some(pool.hold(place))).await;
-                return dialled.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error));
+            // envoy ConnPoolImplBase::onConnectionEvent: "If we see a connect failure, we purge all pending streams so that
+            // calling code can determine what to do with the stream." One after the other they would wait for as many
+            // timeouts.
+            if counted.failed() != failed {
+                return Err(Error::new(Reason::ConnectFailure).with_source(FailedMeanwhile));
+            }
+            if let Some(held) = counted.hold(cluster) {
+                let dialled = dialer.dial(pool, protocol, timeout, Some(held)).await;
+                return dialled.map(|checkout| passed_on(checkout, counted)).map_err(|error| {
+                    counted.fail();
+                    Error::new(Reason::ConnectFailure).with_source(error)
+                });
             }
             if !usable {
                 // The connection that is not wanted makes room for one that is.
@@ -58,3 +74,18 @@ pub(super) async fn connection(
         }
     }
 }
+
+/// An HTTP/2 connection may have room for more than one who waits: the next one looks too.
+fn passed_on(checkout: Checkout, counted: &Counted) -> Checkout {
+    if let Checkout::H2 { .. } = checkout {
+        counted.freed.notify_one();
+    }
+    checkout
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a connection that this request waited for could not be made")]
+struct FailedMeanwhile;
+
+#[cfg(test)]
+pub(super) mod tests;
