@@ -149,20 +149,44 @@ impl Slot {
 /// The loads of one service's addresses. Kept weakly: an address that no cluster has any more, and that no
 /// request is on, is forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Loads(Mutex<HashMap<EndpointAddress, Weak<Load>>>);
+pub(crate) struct Loads(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    loads: HashMap<EndpointAddress, Weak<Load>>,
+    /// So many are kept without a look at who is used.
+    enough: usize,
+}
 
 impl Loads {
     pub(crate) fn of(&self, address: &EndpointAddress) -> Arc<Load> {
-        let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(load) = loads.get(address).and_then(Weak::upgrade) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(load) = known.loads.get(address).and_then(Weak::upgrade) {
             return load;
         }
+        if known.loads.len() >= known.enough {
+            known.forget_unused();
+        }
         let load = Arc::default();
-        loads.insert(address.clone(), Arc::downgrade(&load));
+        known.loads.insert(address.clone(), Arc::downgrade(&load));
         load
     }
 
     pub(crate) fn forget_unused(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, load| load.strong_count() > 0);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).forget_unused();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).loads.len()
+    }
+}
+
+impl Known {
+    /// Endpoints come and go between configurations too: with every doubling somebody looks.
+    fn forget_unused(&mut self) {
+        self.loads.retain(|_, load| load.strong_count() > 0);
+        self.loads.shrink_to(2 * self.loads.len());
+        self.enough = (2 * self.loads.len()).max(64);
     }
 }

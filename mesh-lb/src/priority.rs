@@ -26,9 +26,16 @@ impl LevelHealth {
         (140 * self.healthy).checked_div(self.total).unwrap_or(0).min(100)
     }
 
-    /// A place's weight less what it cannot carry.
+    /// A place's weight less what it cannot carry, in parts of 2^20: whoever has one endpoint in service has some, however
+    /// many are out.
+    ///
+    /// envoy HostSetImpl::effectiveLocalityWeight: the ratio is a fraction there, not whole percents.
     pub(crate) fn scale(self, weight: u64) -> u64 {
-        weight * self.availability()
+        let whole = 1 << 20;
+        let carries = (u128::from(self.healthy) * 140 * whole).checked_div(100 * u128::from(self.total)).unwrap_or(0);
+        let carries = carries.clamp(u128::from(self.healthy > 0), whole);
+        // A share of 2^32 fits, 4,096 times.
+        weight.saturating_mul(carries as u64)
     }
 
     fn below(self, percent: u32) -> bool {

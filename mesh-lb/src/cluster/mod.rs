@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
     ClientTlsSettings, ClusterHandle, ClusterName, Endpoint, Reason, RetryPermit, clock,
     registry::{Location, Protocol, Resolution},
@@ -78,6 +78,8 @@ struct Shared {
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: Mutex<()>,
+    /// The endpoints that ejections are counted among: requests of an earlier configuration have an older set.
+    in_force: ArcSwapOption<Snapshot>,
     /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
     ejections: AtomicU64,
     /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
@@ -106,6 +108,7 @@ impl Shared {
             ejected_until: AtomicU64::new(0),
             counting: AtomicU64::new(0),
             ejecting: Mutex::new(()),
+            in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
             changing: Mutex::new(()),
         })
@@ -171,11 +174,14 @@ impl Cluster {
         let before = before.map(|cluster| &cluster.0);
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
+        let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
+        let snapshot = Arc::new(Snapshot::new(members, &policy));
+        shared.in_force.store(Some(Arc::clone(&snapshot)));
         Self(Arc::new(Inner {
-            endpoints: ArcSwap::from_pointee(Snapshot::new(members, &policy)),
+            endpoints: ArcSwap::new(snapshot),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
-            shared: before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared)),
+            shared,
             facts,
             policy,
         }))
@@ -299,7 +305,9 @@ impl Cluster {
         let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = nanos(self.0.shared.since_epoch(clock::now()));
         let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        self.0.endpoints.store(Arc::new(Snapshot::new(members, &self.0.policy)));
+        let snapshot = Arc::new(Snapshot::new(members, &self.0.policy));
+        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
+        self.0.endpoints.store(snapshot);
     }
 
     /// Is this member ejected at `now`?
@@ -419,8 +427,9 @@ impl Cluster {
         if ended >= interval {
             return;
         }
-        let (members, now) = (self.members(), policy.end_of(ended));
-        let counted: Vec<_> = members.iter().filter(|member| !member.detector().is_ejected(now)).collect();
+        let Some(snapshot) = self.0.shared.in_force.load_full() else { return };
+        let now = policy.end_of(ended);
+        let counted: Vec<_> = snapshot.members.iter().filter(|member| !member.detector().is_ejected(now)).collect();
         for kind in 0..2 {
             let rates: Vec<_> = counted.iter().map(|member| member.detector().rates(ended)[kind]).collect();
             let rare = policy.success_rate.iter().flat_map(|rule| rule.outliers(&rates));
@@ -432,7 +441,9 @@ impl Cluster {
 
     /// The lock is held.
     fn eject(&self, policy: &OutlierDetection, member: &Member, now: Duration) {
-        let snapshot = self.0.endpoints.load();
+        let snapshot = self.0.shared.in_force.load();
+        // Who has left fails to no consequence.
+        let Some(snapshot) = snapshot.as_deref().filter(|snapshot| snapshot.has(member)) else { return };
         if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
             return;
         }

@@ -19,6 +19,11 @@ impl Snapshot {
         Self { members, levels }
     }
 
+    /// Is it, or who goes on in its place, among them?
+    pub(super) fn has(&self, member: &Member) -> bool {
+        self.members.iter().any(|known| std::ptr::eq(known.detector(), member.detector()))
+    }
+
     pub(super) fn ejected(&self, nanos: u64) -> usize {
         self.members.iter().filter(|member| member.detector().is_ejected_at(nanos)).count()
     }

@@ -654,3 +654,72 @@ fn consistent_hashing_stays_in_the_place_that_a_key_is_for() {
     }
     assert!(about(counts[0], 0.4) && about(counts[1], 0.4) && about(counts[3], 0.2), "{counts:?}");
 }
+
+/// A failure that comes in late, of a request of the configuration before, counts among the endpoints of now: the cap is
+/// theirs, and who has left is not ejected any more.
+#[test]
+fn late_failures_count_among_the_endpoints_of_now() {
+    let mut config = Config::new();
+    let yaml = |ips: &[u8]| {
+        let each: String = ips.iter().map(|ip| format!("  - {{address: 10.0.0.{ip}}}\n")).collect();
+        let (entry, _) = ENTRY.split_once("  endpoints:\n").unwrap();
+        let rule = "---\nkind: DestinationRule\nmetadata: {name: db}\nspec:\n  host: db.test\n  trafficPolicy: \
+                    {outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 50}}\n";
+        format!("{entry}  endpoints:\n{each}{rule}")
+    };
+    let old = db(&config.build(&yaml(&[1, 2, 3, 4])), None);
+    let new = db(&config.build(&yaml(&[1, 2])), None);
+    let now = clock::now();
+    old.record(&old.members()[3], Outcome::ServerError, now);
+    assert!(!old.is_ejected(&old.members()[3], now), "gone");
+    for member in old.members().iter() {
+        old.record(member, Outcome::ServerError, now);
+    }
+    assert_eq!(ejected(&new, now), 1, "one of two");
+}
+
+/// Endpoints that come and go without a change of configuration, found in DNS for instance, leave nothing behind.
+#[test]
+fn addresses_that_are_gone_are_forgotten() {
+    let cluster = Cluster::new(name(), ClusterPolicy::default(), endpoints(10));
+    for n in 0..2_000 {
+        cluster.set_endpoints((n..n + 10).map(endpoint).collect());
+    }
+    assert!(cluster.0.loads.len() <= 100, "{}", cluster.0.loads.len());
+}
+
+/// envoy HostSetImpl::effectiveLocalityWeight: a fraction, so that one endpoint in service of 200 carries something.
+#[test]
+fn the_last_one_in_service_of_a_large_place_is_found() {
+    let shares = "localityLbSetting: {distribute: [{from: eu/*, to: {eu/1: 80, us: 20}}]}";
+    let cluster = placed(&format!("loadBalancer: {{{shares}}}, {OUTLIER}"));
+    let there = "eu/1".parse().unwrap();
+    cluster.set_endpoints((0..200).map(|n| Endpoint::clone(&endpoint(n)).with_locality(&there).into()).collect());
+    let (now, mut rng) = (clock::now(), SplitMix64(7));
+    let members = cluster.members();
+    for member in &members[1..] {
+        cluster.record(member, Outcome::ServerError, now);
+    }
+    assert_eq!(ejected(&cluster, now), 199);
+    let picked = cluster.pick(now, &mut rng, &[]).expect("one is in service");
+    assert!(Arc::ptr_eq(&picked, &members[0]));
+}
+
+/// Where nobody has a weight, places have equal shares: none is not a number.
+#[test]
+fn places_without_weights_share_a_ring() {
+    let failover = "localityLbSetting: {failover: [{from: eu, to: us}]}";
+    let policy = format!("loadBalancer: {{consistentHash: {{httpHeaderName: x}}, {failover}}}, {OUTLIER}");
+    let cluster = placed(&policy);
+    let there = |n: usize| if n < 2 { "eu/1".parse().unwrap() } else { "eu/1/a".parse().unwrap() };
+    let endpoints = |weight: u32| {
+        (0..4).map(|n| Endpoint::clone(&endpoint(n)).with_locality(&there(n)).with_weight(weight).into()).collect()
+    };
+    let (now, mut rng) = (clock::now(), SplitMix64(7));
+    let mut chosen = |weight: u32| {
+        cluster.set_endpoints(endpoints(weight));
+        let mut of = |n: u64| cluster.pick_by_hash(Some(crate::hash(&n.to_le_bytes())), now, &mut rng, &[]);
+        (0..200).map(|n| of(n).unwrap().endpoint().address.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(chosen(0), chosen(1));
+}

@@ -40,9 +40,11 @@ impl Places {
     /// Of these members, as numbers and weights.
     fn shares(&self, members: impl Iterator<Item = (u32, u32)> + Clone) -> Shares {
         let all: u64 = self.shares.iter().sum();
-        Shares::of_places(self.shares.iter().enumerate().map(|(place, share)| {
+        // Nobody has a weight: then places are alike, as endpoints are.
+        let share = |share: u64| if all == 0 { 1.0 / self.shares.len() as f64 } else { share as f64 / all as f64 };
+        Shares::of_places(self.shares.iter().enumerate().map(|(place, part)| {
             let there = (0..).zip(members.clone()).filter(|(_, (member, _))| self.of[*member as usize] == place);
-            (*share as f64 / all as f64, there.map(|(host, (_, weight))| (host, weight)).collect())
+            (share(*part), there.map(|(host, (_, weight))| (host, weight)).collect())
         }))
     }
 }

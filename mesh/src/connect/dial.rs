@@ -18,8 +18,9 @@ use mesh_core::{BoxError, EndpointAddress, registry::Resolve};
 use mesh_tls::{Alpn, EgressTls, MeshTls};
 
 use super::{
+    counted::Held,
     h1::{H1, Listened},
-    pool::{Checkout, Held, HostPool},
+    pool::{Checkout, HostPool},
     security::Security,
 };
 use crate::network::{BoxIo, Connect};
@@ -56,9 +57,9 @@ impl Dialer {
         let io = self.secure(io, &pool.key.security, protocol).await?;
         match protocol {
             Alpn::H1 => {
-                let (io, heard) = Listened::new(io);
+                let (io, heard) = Listened::new(io, held);
                 let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
-                spawn_connection(connection.with_upgrades(), held);
+                spawn_connection(connection.with_upgrades(), None);
                 Ok(Checkout::H1(H1::new(sender, pool.born(), heard)))
             }
             Alpn::H2 => {

@@ -18,6 +18,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::counted::Held;
 use crate::{Body, network::BoxIo};
 
 /// What one request at a time is sent on.
@@ -54,6 +55,8 @@ pub(super) struct Heard(Arc<AtomicU64>);
 pub(super) struct Listened {
     io: BoxIo,
     heard: Heard,
+    /// As long as there are bytes to be read, an upgraded connection's included.
+    _held: Option<Held>,
 }
 
 impl H1 {
@@ -68,9 +71,9 @@ impl H1 {
 }
 
 impl Listened {
-    pub(super) fn new(io: BoxIo) -> (Self, Heard) {
+    pub(super) fn new(io: BoxIo, held: Option<Held>) -> (Self, Heard) {
         let heard = Heard::default();
-        (Self { io, heard: heard.clone() }, heard)
+        (Self { io, heard: heard.clone(), _held: held }, heard)
     }
 }
 

@@ -10,6 +10,7 @@ use mesh_tls::Alpn;
 
 use super::{
     Dialer,
+    counted::Counted,
     pool::{Checkout, HostPool},
 };
 
@@ -30,34 +31,42 @@ pub(super) async fn connection(
         return Ok(checkout);
     }
     let Some(_pending) = cluster.wait_for_connection() else { return Err(Error::new(Reason::Overflow)) };
+    let counted = pool.counted(protocol);
+    let failed = counted.failed();
     loop {
         // Listened for before looking: nothing that comes free meanwhile is missed.
-        let (mut freed, closed) = (pin!(pool.freed.notified()), pin!(cluster.connection_closed()));
+        let (mut freed, closed) = (pin!(counted.freed.notified()), pin!(cluster.connection_closed()));
         freed.as_mut().enable();
-        let once = async {
+        // Looked at without waiting for anything: who was woken and gave up since would have taken the news with it.
+        if usable && let Some(checkout) = pool.checkout(protocol) {
+            return Ok(passed_on(checkout, counted));
+        }
+        {
             // One HTTP/2 connection at a time: the others of a burst share it.
             let _connecting = match protocol {
                 Alpn::H2 => Some(pool.h2_connecting.lock().await),
                 Alpn::H1 => None,
             };
             if usable && let Some(checkout) = pool.checkout(protocol) {
-                return Some(Ok(checkout));
+                return Ok(passed_on(checkout, counted));
             }
-            if let Some(place) = cluster.open_connection(pool.open() == 0) {
-                return Some(dialer.dial(pool, protocol, timeout, Some(pool.hold(place))).await);
+            // envoy ConnPoolImplBase::onConnectionEvent: "If we see a connect failure, we purge all pending streams so that
+            // calling code can determine what to do with the stream." One after the other they would wait for as many
+            // timeouts.
+            if counted.failed() != failed {
+                return Err(Error::new(Reason::ConnectFailure).with_source(FailedMeanwhile));
+            }
+            if let Some(held) = counted.hold(cluster) {
+                let dialled = dialer.dial(pool, protocol, timeout, Some(held)).await;
+                return dialled.map(|checkout| passed_on(checkout, counted)).map_err(|error| {
+                    counted.fail();
+                    Error::new(Reason::ConnectFailure).with_source(error)
+                });
             }
             if !usable {
                 // The connection that is not wanted makes room for one that is.
                 drop(pool.checkout(protocol));
             }
-            None
-        };
-        // Waiting for the connection that somebody else makes is part of the wait for one: where nobody answers, a burst
-        // does not try one after the other.
-        let dialled =
-            tokio::time::timeout(timeout, once).await.unwrap_or_else(|_| Some(Err(Dialer::too_late(timeout))));
-        if let Some(dialled) = dialled {
-            return dialled.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error));
         }
         tokio::select! {
             () = freed => {}
@@ -65,3 +74,18 @@ pub(super) async fn connection(
         }
     }
 }
+
+/// An HTTP/2 connection may have room for more than one who waits: the next one looks too.
+fn passed_on(checkout: Checkout, counted: &Counted) -> Checkout {
+    if let Checkout::H2 { .. } = checkout {
+        counted.freed.notify_one();
+    }
+    checkout
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a connection that this request waited for could not be made")]
+struct FailedMeanwhile;
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -12,6 +12,7 @@
 //! The request body's type is erased here, once, so that one pool serves every body type.
 
 mod body;
+mod counted;
 mod dial;
 mod failure;
 mod h1;

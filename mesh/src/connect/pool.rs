@@ -11,11 +11,12 @@ use std::{
 
 use hyper::client::conn::http2;
 use mesh_core::{ClusterName, EndpointAddress, clock};
-use mesh_lb::{ConnectionLimits, ConnectionPlace};
+use mesh_lb::ConnectionLimits;
 use mesh_tls::Alpn;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
+    counted::Counted,
     h1::{H1, History},
     security::Security,
 };
@@ -139,26 +140,8 @@ pub(crate) struct HostPool {
     clock: Arc<SweepClock>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one and shares it.
     pub(super) h2_connecting: tokio::sync::Mutex<()>,
-    /// Connections that are open or being made, where they are limited.
-    open: AtomicUsize,
-    /// Where they are limited, whoever waits hears here of a connection that is free, or gone.
-    pub(super) freed: Arc<Notify>,
-}
-
-/// What a limited connection's task keeps: its end makes room for another one.
-#[derive(Debug)]
-pub(super) struct Held {
-    pool: Weak<HostPool>,
-    _place: ConnectionPlace,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.open.fetch_sub(1, Ordering::AcqRel);
-            pool.freed.notify_one();
-        }
-    }
+    /// Where connections are limited: those of HTTP/1.1 and of HTTP/2, which are no use to each other's requests.
+    counted: [Arc<Counted>; 2],
 }
 
 #[derive(Debug, Default)]
@@ -180,7 +163,7 @@ struct Shared {
     used: u64,
     history: History,
     /// Where connections are limited.
-    freed: Option<Arc<Notify>>,
+    counted: Option<Arc<Counted>>,
 }
 
 /// A connection taken from a pool, for one request.
@@ -199,14 +182,14 @@ pub(super) enum Checkout {
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     streams: Arc<AtomicUsize>,
-    freed: Option<Arc<Notify>>,
+    counted: Option<Arc<Counted>>,
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.streams.fetch_sub(1, Ordering::AcqRel);
-        if let Some(freed) = &self.freed {
-            freed.notify_one();
+        if let Some(counted) = &self.counted {
+            counted.freed.notify_one();
         }
     }
 }
@@ -222,20 +205,21 @@ impl HostPool {
             h2: Mutex::default(),
             clock,
             h2_connecting: tokio::sync::Mutex::new(()),
-            open: AtomicUsize::new(0),
-            freed: Arc::default(),
+            counted: Default::default(),
         }
     }
 
-    /// Connections that are open or being made; counted where they are limited.
-    pub(super) fn open(&self) -> usize {
-        self.open.load(Ordering::Acquire)
+    /// Its connections of one version of HTTP, where they are limited.
+    pub(super) fn counted(&self, protocol: Alpn) -> &Arc<Counted> {
+        &self.counted[usize::from(protocol == Alpn::H2)]
     }
 
-    /// Count one more.
-    pub(super) fn hold(self: &Arc<Self>, place: ConnectionPlace) -> Held {
-        self.open.fetch_add(1, Ordering::AcqRel);
-        Held { pool: Arc::downgrade(self), _place: place }
+    /// Are these the limits of its connections?
+    pub(super) fn is_limited_by(&self, limits: &ConnectionLimits) -> bool {
+        match &self.key.limits {
+            Some(mine) => mine.limits == *limits,
+            None => *limits == ConnectionLimits::default(),
+        }
     }
 
     /// The limits and the time, where there are limits.
@@ -284,9 +268,9 @@ impl HostPool {
     /// A new HTTP/2 connection, to be shared from now on.
     pub(super) fn share(&self, sender: http2::SendRequest<Body>, limit: Arc<AtomicUsize>) -> Checkout {
         let history = History { carried: 1, ..self.born() };
-        let freed = self.key.limits.is_some().then(|| Arc::clone(&self.freed));
+        let counted = self.key.limits.is_some().then(|| Arc::clone(self.counted(Alpn::H2)));
         let streams = Arc::new(AtomicUsize::new(1));
-        let shared = Shared { sender, streams, limit, used: self.now(), history, freed };
+        let shared = Shared { sender, streams, limit, used: self.now(), history, counted };
         let checkout = Checkout::H2 { sender: shared.sender.clone(), permit: shared.permit(), used: false };
         self.h2.lock().unwrap_or_else(PoisonError::into_inner).push(shared);
         checkout
@@ -320,7 +304,7 @@ impl HostPool {
             idle.connections.push((connection, self.now()));
             drop(idle);
             if self.key.limits.is_some() {
-                self.freed.notify_one();
+                self.counted(Alpn::H1).freed.notify_one();
             }
         }
     }
@@ -358,7 +342,7 @@ impl Shared {
     }
 
     fn permit(&self) -> StreamPermit {
-        StreamPermit { streams: Arc::clone(&self.streams), freed: self.freed.clone() }
+        StreamPermit { streams: Arc::clone(&self.streams), counted: self.counted.clone() }
     }
 
     /// A stream, while the peer has room for one: hyper would queue beyond it.

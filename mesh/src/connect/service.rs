@@ -195,6 +195,8 @@ impl Shared {
         if (dialled || !https)
             && let Some(chosen) = &*slot.0.load()
             && chosen.generation == generation
+            // One of the configuration before may have left its choice here since: a retry, a request that was delayed.
+            && chosen.pool.is_limited_by(picked.cluster.connection_limits())
         {
             return Ok(Arc::clone(&chosen.pool));
         }
@@ -266,4 +268,36 @@ async fn send_on(
         Some(message) => Failed::Unsent(error, Box::new(message)),
         None => Failed::Lost(error, on),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::registry::SystemResolver;
+
+    use super::*;
+    use crate::{connect::limited::tests::clusters, network::Tcp};
+
+    /// A request of the configuration before, a retry for instance, goes to the endpoint once more when the next one is in
+    /// force already: what it finds does not hold for the others.
+    #[test]
+    fn limits_are_those_of_the_requests_own_configuration() {
+        let dialer = Dialer {
+            connect: Arc::new(Tcp),
+            resolve: Arc::new(SystemResolver),
+            mesh_tls: None,
+            egress_tls: Default::default(),
+        };
+        let connector = Connector::new(dialer, None, &Workload::new("default", "client"));
+        let [before, after] = clusters(["{tcp: {connectTimeout: 9s}}", "{tcp: {maxConnections: 1}}"]);
+        assert!(Arc::ptr_eq(&before.members()[0], &after.members()[0]), "the endpoint did not change");
+        connector.set_policy(SecurityPolicy::default());
+        let limited = |cluster: &mesh_lb::Cluster| {
+            let request = Request::get("http://db.example.com/").body(Body::new(String::new())).unwrap();
+            let picked = Picked::new(request, Arc::clone(&cluster.members()[0]), cluster.clone());
+            connector.0.pool(&picked).unwrap().key.limits.is_some()
+        };
+        assert!(!limited(&before));
+        assert!(limited(&after));
+        assert!(!limited(&before));
+    }
 }

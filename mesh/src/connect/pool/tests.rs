@@ -16,7 +16,7 @@ fn mesh(generation: u64) -> Security {
 /// A connection to nobody, kept open by its other end, which is returned.
 async fn connection() -> (H1, tokio::io::DuplexStream) {
     let (near, far) = tokio::io::duplex(64);
-    let (io, heard) = Listened::new(Box::new(near));
+    let (io, heard) = Listened::new(Box::new(near), None);
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
     tokio::spawn(connection);
     sender.ready().await.unwrap();
