@@ -21,6 +21,10 @@ bench:
     cargo bench -p mesh-routing --bench routes
     cargo bench -p mesh-lb --bench hash
 
+# What each policy does, in virtual time: docs/simulation. One seed again: `just sim --seeds 3`.
+sim *args="--out docs/simulation":
+    cargo run --release -p mesh-sim -- {{ args }}
+
 # The manual, as docs.rs shows it.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features

@@ -20,8 +20,8 @@ use mesh_core::{BoxError, Deadline, Error, Progress, Reason, Routed, clock};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::{affinity::Affinity, future::Attempted, in_flight::InFlight};
-pub use self::{body::InFlightBody, future::ResponseFuture};
+use self::{affinity::Affinity, future::Attempted};
+pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight};
 use crate::{Cluster, ConsistentHash, Member, SourceIp, random::Source};
 
 /// A request and the endpoint chosen for it.
