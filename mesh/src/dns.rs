@@ -53,7 +53,11 @@ impl Dns {
         }
         while let Some(lookup) = lookups.join_next().await {
             match lookup {
-                Ok((name, Ok(addresses))) if !addresses.is_empty() => {
+                Ok((name, Ok(mut addresses))) if !addresses.is_empty() => {
+                    // envoy BaseDynamicClusterImpl::updateDynamicHostList: the same hosts in another order are no change, an
+                    // address that comes twice is one host. Servers shuffle their answers.
+                    addresses.sort_unstable();
+                    addresses.dedup();
                     self.failing.remove(&name);
                     self.known.insert(name, addresses);
                 }
@@ -102,5 +106,58 @@ fn name(endpoint: &Arc<Endpoint>) -> Option<Name> {
     match &endpoint.address {
         EndpointAddress::Name(host, port) => Some((Arc::clone(host), *port)),
         EndpointAddress::Socket(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::Pin, sync::Mutex};
+
+    use mesh_core::{
+        MeshConfig, Workload,
+        config::{Document, Issues},
+    };
+    use mesh_lb::DestinationRules;
+
+    use super::*;
+
+    /// Answers the next of these, again and again.
+    #[derive(Debug)]
+    struct Answers(Mutex<Vec<Vec<SocketAddr>>>);
+
+    impl Resolve for Answers {
+        fn resolve<'a>(
+            &'a self,
+            _: &'a str,
+            _: u16,
+        ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
+            let mut answers = self.0.lock().unwrap();
+            answers.rotate_left(1);
+            let answer = answers.last().cloned().unwrap_or_default();
+            Box::pin(async { Ok(answer) })
+        }
+    }
+
+    /// Kubernetes' DNS shuffles its answers: nothing is built anew for that, tables of hashes least of all.
+    #[tokio::test]
+    async fn the_same_addresses_in_another_order_are_no_change() {
+        let yaml = "kind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: db}\nspec:\n  hosts: \
+                    [db.test]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DNS\n";
+        let (mut issues, mesh) = (Issues::default(), MeshConfig::default());
+        let documents = Document::parse_all("db.yaml", yaml, &mut issues);
+        let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut issues);
+        let clusters = Clusters::new();
+        let set = clusters.build(&registry, &DestinationRules::new(&[]), &Workload::new("default", "client"), &mesh);
+        let cluster = set.iter().next().unwrap();
+        let [a, b] = [1, 2].map(|n| SocketAddr::from(([10, 0, 0, n], 80)));
+        let resolve: Arc<dyn Resolve> = Arc::new(Answers(Mutex::new(vec![vec![a, b], vec![b, a, b]])));
+        let mut dns = Dns::default();
+        dns.refresh(&registry, &resolve, &clusters).await;
+        let members = cluster.members();
+        assert_eq!(members.len(), 2);
+        for _ in 0..2 {
+            dns.refresh(&registry, &resolve, &clusters).await;
+            assert!(Arc::ptr_eq(&members, &cluster.members()));
+        }
     }
 }

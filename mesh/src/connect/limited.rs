@@ -44,7 +44,11 @@ pub(super) async fn connection(
         {
             // One HTTP/2 connection at a time: the others of a burst share it.
             let _connecting = match protocol {
-                Alpn::H2 => Some(pool.h2_connecting.lock().await),
+                // A stream may come free before that connection is made.
+                Alpn::H2 => tokio::select! {
+                    connecting = pool.h2_connecting.lock() => Some(connecting),
+                    () = freed.as_mut() => continue,
+                },
                 Alpn::H1 => None,
             };
             if usable && let Some(checkout) = pool.checkout(protocol) {
@@ -57,6 +61,8 @@ pub(super) async fn connection(
                 return Err(Error::new(Reason::ConnectFailure).with_source(FailedMeanwhile));
             }
             if let Some(held) = counted.hold(cluster) {
+                // Not listened any more: what comes free meanwhile is for those who wait.
+                freed.set(counted.freed.notified());
                 let dialled = dialer.dial(pool, protocol, timeout, Some(held)).await;
                 return dialled.map(|checkout| passed_on(checkout, counted)).map_err(|error| {
                     counted.fail();

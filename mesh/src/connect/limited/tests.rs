@@ -1,7 +1,9 @@
-use std::{future, io, net::SocketAddr, sync::Barrier};
+use std::{convert::Infallible, future, io, net::SocketAddr, sync::Barrier};
 
 use bytes::Bytes;
 use http::Request;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
     ClusterName, MeshConfig, Workload,
     config::{Document, Issues},
@@ -35,8 +37,10 @@ impl Connect for Network {
         Box::pin(async {
             let Some(peers) = &self.0 else { return future::pending().await };
             let (near, far) = duplex(4096);
-            peers.send(far).unwrap();
-            Ok(Box::new(near) as BoxIo)
+            match peers.send(far) {
+                Ok(()) => Ok(Box::new(near) as BoxIo),
+                Err(_) => future::pending().await,
+            }
         })
     }
 }
@@ -49,7 +53,11 @@ struct World {
 
 impl World {
     fn new(peers: Option<mpsc::UnboundedSender<DuplexStream>>) -> Arc<Self> {
-        let [cluster] = clusters(["{tcp: {maxConnections: 1}}"]);
+        Self::limited("{tcp: {maxConnections: 1}}", peers)
+    }
+
+    fn limited(pool: &str, peers: Option<mpsc::UnboundedSender<DuplexStream>>) -> Arc<Self> {
+        let [cluster] = clusters([pool]);
         let limits = Limits { cluster: Arc::clone(cluster.name()), limits: cluster.connection_limits().clone() };
         let address = cluster.endpoints()[0].address.clone();
         let key = PoolKey { address, security: Security::Plaintext, limits: Some(Arc::new(limits)) };
@@ -157,5 +165,52 @@ fn of_a_burst_one_is_the_first() {
             asked.into_iter().filter_map(|asked| asked.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(held.len(), 1);
+    }
+}
+
+/// One request makes a second connection, which takes long; another one gets the first as soon as that is free.
+#[tokio::test(start_paused = true)]
+async fn what_comes_free_is_not_for_who_makes_a_connection() {
+    for protocol in [Alpn::H1, Alpn::H2] {
+        let (peers, mut dialled) = mpsc::unbounded_channel();
+        let world = World::limited("{tcp: {maxConnections: 2}}", Some(peers));
+        let mut first = world.connection(protocol).await.unwrap();
+        let far = TokioIo::new(dialled.recv().await.unwrap());
+        // The next one takes for ever.
+        drop(dialled);
+        let answer = service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(http::Response::new(String::new())));
+        tokio::spawn(async move {
+            match protocol {
+                Alpn::H1 => future::pending().await,
+                Alpn::H2 => {
+                    let mut server = http2::Builder::new(TokioExecutor::new());
+                    let _ended = server.max_concurrent_streams(1).serve_connection(far, answer).await;
+                }
+            }
+        });
+        let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        wait(1).await;
+        // With requests the client sees how many streams there may be.
+        for _ in 0..2 {
+            if let Checkout::H2 { sender, .. } = &mut first {
+                let body = Body::new(http_body_util::Empty::<Bytes>::new());
+                sender.send_request(Request::get("http://db.example.com/").body(body).unwrap()).await.unwrap();
+            }
+        }
+        let ask = || {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.connection(protocol).await.map(drop) })
+        };
+        let making = ask();
+        wait(1).await;
+        let waiting = [ask(), ask()];
+        wait(1).await;
+        match first {
+            Checkout::H1(first) => Arc::clone(&world.pool).give_back(first),
+            stream @ Checkout::H2 { .. } => drop(stream),
+        }
+        wait(1).await;
+        assert!(waiting.iter().any(tokio::task::JoinHandle::is_finished), "{protocol:?}");
+        assert!(!making.is_finished(), "{protocol:?}");
     }
 }
