@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -44,6 +44,11 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    /// Can a request have to wait until a connection comes free?
+    pub(crate) fn has_queue(&self) -> bool {
+        self.max_connections < u32::MAX
+    }
+
     /// May a connection that carried so many requests, is so old and has been idle for so long take another request?
     ///
     /// ```
@@ -77,6 +82,24 @@ pub struct ConnectionPlace(Arc<Connections>);
 /// A place among the requests that wait for a connection, until it is dropped.
 #[derive(Debug)]
 pub struct PendingPlace(Arc<Connections>);
+
+/// Says whether a request waits for a connection to come free: as long as it does, its endpoint has nothing to answer for.
+///
+/// envoy Router::Filter::updateOutlierDetection: a request that has no connection yet has no host, and its timeout is
+/// counted against none.
+#[derive(Clone, Debug, Default)]
+pub struct Queued(Arc<AtomicBool>);
+
+impl Queued {
+    /// It waits, or no longer.
+    pub fn set(&self, waits: bool) {
+        self.0.store(waits, Ordering::Release);
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 impl Connections {
     /// envoy ConnPoolImplBase::tryCreateNewConnection: an endpoint without any connection gets one past the limit, "to

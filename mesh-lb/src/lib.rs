@@ -72,7 +72,7 @@ mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
-pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace};
+pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };

@@ -98,6 +98,11 @@ impl Server {
 
     /// A caller for whose requests to `pool.example` this connectionPool holds.
     async fn caller(&self, pool: &str) -> (Mesh, Client<Body>) {
+        self.caller_with(pool, "").await
+    }
+
+    /// The same, with more documents.
+    async fn caller_with(&self, pool: &str, more: &str) -> (Mesh, Client<Body>) {
         let (world, protocol) = (World::new(), self.protocol);
         world.write(
             "pool.yaml",
@@ -106,7 +111,7 @@ impl Server {
                  [pool.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  ports: [{{number: 80, name: {protocol}, \
                  protocol: {}}}]\n  endpoints: [{{address: {}, ports: {{{protocol}: {}}}}}]\n---\napiVersion: \
                  networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: pool}}\nspec:\n  host: pool.example\n  \
-                 trafficPolicy: {{connectionPool: {pool}}}\n",
+                 trafficPolicy: {{connectionPool: {pool}}}\n{more}",
                 self.protocol.to_uppercase(),
                 self.address.ip(),
                 self.address.port()
@@ -265,4 +270,25 @@ async fn a_burst_that_finds_nobody_waits_once() {
     let statuses = send(&mesh.client(), 5).join_all().await;
     assert_eq!(statuses, [(503, false); 5]);
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+/// envoy Router::Filter::updateOutlierDetection: who waits for a connection has no host yet. Its timeout is not the
+/// endpoint's.
+#[tokio::test]
+async fn a_timeout_while_waiting_ejects_nobody() {
+    let server = Server::start().await;
+    let pool = "{tcp: {maxConnections: 1}}, outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}";
+    let quick = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: pool}\nspec:\n  hosts: \
+                 [pool.example]\n  http:\n  - match: [{headers: {quick: {exact: 'yes'}}}]\n    timeout: 0.1s\n    \
+                 retries: {attempts: 0}\n    route: [{destination: {host: pool.example}}]\n  - route: [{destination: \
+                 {host: pool.example}}]\n";
+    let (_mesh, client) = server.caller_with(pool, quick).await;
+    let first = send(&client, 1);
+    server.until_arrived(1).await;
+    let mut waiting = get(URI);
+    waiting.headers_mut().insert("quick", "yes".parse().unwrap());
+    assert_eq!(fetch(&client, waiting).await.status(), 504);
+    server.answer(2);
+    assert_eq!(first.join_all().await, [(200, false)]);
+    assert_eq!(fetch(&client, get(URI)).await.status(), 200, "in service");
 }

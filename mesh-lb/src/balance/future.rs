@@ -11,7 +11,7 @@ use mesh_core::{BoxError, Deadline, Error, Exchange, clock};
 use pin_project_lite::pin_project;
 
 use super::{InFlightBody, in_flight::InFlight};
-use crate::{Outcome, OutlierDetection};
+use crate::{Outcome, OutlierDetection, Queued};
 
 pin_project! {
     /// The response of [`Balance`](super::Balance).
@@ -71,12 +71,18 @@ where
 pub(super) struct Attempted {
     in_flight: Option<InFlight>,
     deadline: Option<Deadline>,
+    queued: Option<Queued>,
     set_cookie: Option<Box<HeaderValue>>,
 }
 
 impl Attempted {
-    pub(super) fn new(in_flight: InFlight, deadline: Option<Deadline>, set_cookie: Option<Box<HeaderValue>>) -> Self {
-        Self { in_flight: Some(in_flight), deadline, set_cookie }
+    pub(super) fn new(
+        in_flight: InFlight,
+        deadline: Option<Deadline>,
+        queued: Option<Queued>,
+        set_cookie: Option<Box<HeaderValue>>,
+    ) -> Self {
+        Self { in_flight: Some(in_flight), deadline, queued, set_cookie }
     }
 
     fn answered<RB: Body>(&mut self, mut response: Response<RB>) -> Response<InFlightBody<RB>> {
@@ -108,6 +114,7 @@ impl Drop for Attempted {
     fn drop(&mut self) {
         if let (Some(in_flight), Some(deadline)) = (&self.in_flight, self.deadline)
             && deadline.remaining(clock::now()).is_zero()
+            && !self.queued.as_ref().is_some_and(Queued::waits)
         {
             record(in_flight, |_| Some(Outcome::NoResponse));
         }

@@ -22,7 +22,7 @@ use tower_service::Service;
 
 use self::{affinity::Affinity, future::Attempted};
 pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight};
-use crate::{Cluster, ConsistentHash, Member, SourceIp, random::Source};
+use crate::{Cluster, ConsistentHash, Member, Queued, SourceIp, random::Source};
 
 /// A request and the endpoint chosen for it.
 #[derive(Clone, Debug)]
@@ -34,17 +34,19 @@ pub struct Picked<R> {
     pub member: Arc<Member>,
     /// The cluster it was chosen from.
     pub cluster: Cluster,
+    /// Where connections are limited, whoever makes them says here while the request waits for one.
+    pub queued: Option<Queued>,
 }
 
 impl<R> Picked<R> {
     /// A request with its endpoint.
     pub fn new(request: R, member: Arc<Member>, cluster: Cluster) -> Self {
-        Self { request, member, cluster }
+        Self { request, member, cluster, queued: None }
     }
 
     /// The same choice for another form of the request.
     pub fn map_request<T>(self, map: impl FnOnce(R) -> T) -> Picked<T> {
-        Picked { request: map(self.request), member: self.member, cluster: self.cluster }
+        Picked { request: map(self.request), member: self.member, cluster: self.cluster, queued: self.queued }
     }
 }
 
@@ -147,8 +149,9 @@ where
             known.attempts = attempt.number + 1;
         });
         let deadline = request.extensions().get::<Deadline>().copied();
-        let attempted = Attempted::new(in_flight, deadline, affinity.set_cookie);
-        ResponseFuture::called(self.inner.call(Picked { request, member, cluster }), attempted)
+        let queued = cluster.connection_limits().has_queue().then(Queued::default);
+        let attempted = Attempted::new(in_flight, deadline, queued.clone(), affinity.set_cookie);
+        ResponseFuture::called(self.inner.call(Picked { request, member, cluster, queued }), attempted)
     }
 }
 

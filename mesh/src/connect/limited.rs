@@ -5,7 +5,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use mesh_core::{Error, Reason};
-use mesh_lb::Cluster;
+use mesh_lb::{Cluster, Queued};
 use mesh_tls::Alpn;
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 /// refused when too many are.
 pub(super) async fn connection(
     dialer: &Dialer,
-    cluster: &Cluster,
+    (cluster, queued): (&Cluster, Option<&Queued>),
     pool: &Arc<HostPool>,
     protocol: Alpn,
     fresh: bool,
@@ -74,10 +74,12 @@ pub(super) async fn connection(
                 drop(pool.checkout(protocol));
             }
         }
+        queued.inspect(|queued| queued.set(true));
         tokio::select! {
             () = freed => {}
             () = closed => {}
         }
+        queued.inspect(|queued| queued.set(false));
     }
 }
 

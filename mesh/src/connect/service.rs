@@ -129,7 +129,8 @@ impl Shared {
         for sent in 1..=MAX_UNSENT {
             let fresh = resent || sent == MAX_UNSENT;
             let connection = if pool.key.limits.is_some() {
-                limited::connection(&self.dialer, &picked.cluster, &pool, protocol, fresh, timeout).await?
+                let cluster = (&picked.cluster, picked.queued.as_ref());
+                limited::connection(&self.dialer, cluster, &pool, protocol, fresh, timeout).await?
             } else {
                 let connection = self.connection(&pool, protocol, fresh, timeout).await;
                 connection.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error))?

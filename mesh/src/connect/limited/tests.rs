@@ -72,7 +72,7 @@ impl World {
 
     async fn connection(&self, protocol: Alpn) -> Result<Checkout, Error> {
         let timeout = Duration::from_secs(10);
-        connection(&self.dialer, &self.cluster, &self.pool, protocol, false, timeout).await
+        connection(&self.dialer, (&self.cluster, None), &self.pool, protocol, false, timeout).await
     }
 }
 
