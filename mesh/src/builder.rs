@@ -65,7 +65,7 @@ impl Builder {
     }
 
     /// Read configuration from a file of YAML documents, or from a directory's `*.yaml`, `*.yml` and `*.json`
-    /// (subdirectories are not read). Watched: a change is in force within a moment. May be called again; files are
+    /// (subdirectories are not read; one that holds configuration is a warning). Watched: a change is in force within a moment. May be called again; files are
     /// taken in the order of the calls, and by name within a directory.
     pub fn config_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.reader.sources.push(Source::Path(path.into()));

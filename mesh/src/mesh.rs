@@ -270,7 +270,12 @@ impl Mesh {
 
 impl Inner {
     /// Put compiled configuration in force. Routes and the clusters they point at arrive in one swap.
+    /// Put a configuration in force, and say what is wrong with it: at the start, and at each change.
     fn publish(&self, compiled: Compiled, issues: Issues) {
+        for issue in &issues {
+            tracing::warn!(target: "mesh::config", "{issue}");
+        }
+        tracing::info!(target: "mesh::config", errors = issues.errors().count(), "configuration taken in");
         self.outbound.connector.set_policy(compiled.security);
         self.outbound.routes.store(compiled.routes);
         self.limits.publish(compiled.rate_limits);

@@ -23,9 +23,11 @@ pub(super) fn policy(document: &Document, issues: &mut Issues) -> Option<Authori
     let before = issues.errors().count();
     let spec: Spec = document.decode(issues)?;
     let mut reader = Reader { document, issues, rule: 0 };
-    let targeted = spec.target_ref.is_some() || !spec.target_refs.is_empty();
+    let targets = [("targetRef", spec.target_ref.is_some()), ("targetRefs", !spec.target_refs.is_empty())];
+    let targets: Vec<_> = targets.into_iter().filter_map(|(field, given)| given.then_some(field)).collect();
+    let targeted = !targets.is_empty();
     let action = reader.action(&spec);
-    let selector = reader.selector(spec.selector.as_ref(), targeted);
+    let selector = reader.selector(spec.selector.as_ref(), &targets);
     reader.dry_run();
     let rules = spec.rules.iter().enumerate().map(|(index, rule)| reader.rule(index, rule, action)).collect();
     (reader.issues.errors().count() == before).then(|| AuthorizationPolicy {
@@ -93,15 +95,16 @@ impl Reader<'_> {
         }
     }
 
-    fn selector(&mut self, selector: Option<&Selector>, targeted: bool) -> Labels {
+    /// `targets` are the fields that name what the policy is for, in the place of a selector.
+    fn selector(&mut self, selector: Option<&Selector>, targets: &[&str]) -> Labels {
         let Some(Selector { match_labels }) = selector else {
-            if targeted {
+            for field in targets {
                 let message = "targetRefs name gateways and waypoints: not in force in-process";
-                self.issues.push(self.document.warning("", message).about(Topic::NotEnforced));
+                self.issues.push(self.document.warning(*field, message).about(Topic::NotEnforced));
             }
             return Labels::default();
         };
-        if targeted {
+        if !targets.is_empty() {
             self.error("selector", "only one of targetRefs or workloadSelector can be set");
         }
         if match_labels.is_empty() {

@@ -185,8 +185,14 @@ fn warns_of_rules_that_do_not_do_what_they_seem_to() {
             "rules[0].from[0].source: allows callers without any identity too",
         ),
         ("  selector: {}", "workload selector specified without labels"),
-        ("  targetRefs: [{kind: Gateway, name: g}]", "targetRefs name gateways and waypoints: not in force in-process"),
-        ("  targetRef: {kind: Gateway, name: g}", "targetRefs name gateways and waypoints: not in force in-process"),
+        (
+            "  targetRefs: [{kind: Gateway, name: g}]",
+            "p targetRefs: targetRefs name gateways and waypoints: not in force in-process",
+        ),
+        (
+            "  targetRef: {kind: Gateway, name: g}",
+            "p targetRef: targetRefs name gateways and waypoints: not in force in-process",
+        ),
     ] {
         let (policy, issues) = read(spec);
         assert!(policy.is_some() && issues.len() == 1, "{spec}: {issues}");

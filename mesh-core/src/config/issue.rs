@@ -31,6 +31,8 @@ pub enum Topic {
     Validity,
     /// Good in Istio, and without effect in-process.
     NotEnforced,
+    /// Configuration that seems to be there, and that nobody reads.
+    NotRead,
     /// A rule that no request can reach.
     UnreachableRule,
     /// One match of a rule, out of several, that no request can reach.

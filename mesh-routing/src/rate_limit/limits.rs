@@ -66,7 +66,11 @@ impl RateLimits {
     }
 
     /// The `localRateLimit` section of a MeshPolicy; no limits when there is none, `None` after an error, which is in
-    /// `issues`. Fields of it:
+    /// `issues`.
+    ///
+    /// For `inbound` and for `outbound` separately, the limits in force are those of the narrowest scope (workload,
+    /// namespace, mesh) that has this direction's field, all from the oldest such policy of that scope; the others of the
+    /// scope get a warning. An empty list says that there are no limits, whatever wider scopes have. Fields of it:
     ///
     /// ```yaml
     /// localRateLimit:

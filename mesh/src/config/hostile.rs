@@ -73,7 +73,7 @@ impl World {
     #[must_use]
     pub fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let texts = files.into_iter().map(|(name, text)| (Arc::from(name), Ok(Arc::from(text))));
-        let texts = Texts(texts.collect());
+        let texts = Texts(texts.collect(), Vec::new());
         let workload =
             Workload::new("default", "productpage").with_labels([("app", "productpage")].into_iter().collect());
         let clusters = Clusters::new();

@@ -4,11 +4,13 @@
 //! namespace, to the mesh. It consists of sections; each is read and enforced by the crate that it is about, and this
 //! file only knows their names and whom they are for.
 
+use std::collections::BTreeMap;
+
 use mesh_core::{
     Labels, Workload,
-    config::{Document, Field, Issue, Issues, fields},
+    config::{Document, Field, Issue, Issues, Value, fields},
 };
-use mesh_routing::RateLimits;
+use mesh_routing::{RateLimits, Side};
 use serde::{Deserialize, de::IgnoredAny};
 
 /// The fields. A section is read by its owner: here it stands for its name.
@@ -30,7 +32,7 @@ struct Selector {
 pub(crate) struct MeshPolicy {
     document: Document,
     selector: Labels,
-    rate_limits: Option<RateLimits>,
+    rate_limits: RateLimits,
 }
 
 /// Whom a policy is for, the widest first.
@@ -55,10 +57,14 @@ impl MeshPolicy {
         let before = issues.errors().count();
         let selector = selector(document, spec.selector, issues);
         let rate_limits = RateLimits::from_document(document, issues);
+        let says = |side: &Side| limits(document, *side);
+        if spec.local_rate_limit.is_some() && ![Side::Inbound, Side::Outbound].iter().any(says) {
+            issues.push(document.warning(RateLimits::FIELD, "has no effect: it has neither inbound nor outbound"));
+        }
         (issues.errors().count() == before).then(|| Self {
             document: document.clone(),
             selector,
-            rate_limits: rate_limits.filter(|_| spec.local_rate_limit.is_some()),
+            rate_limits: rate_limits.unwrap_or_default(),
         })
     }
 
@@ -80,6 +86,12 @@ impl MeshPolicy {
     fn applies_to_nothing(&self, root_namespace: &str) -> bool {
         !self.selector.is_empty() && **self.document.namespace() == *root_namespace
     }
+}
+
+/// Does a policy speak of the limits of one direction? `inbound: []` does: there are none, whatever wider scopes have.
+fn limits(document: &Document, side: Side) -> bool {
+    let section = document.spec().and_then(|spec| spec.get(RateLimits::FIELD));
+    section.and_then(|section| section.get(side.as_str())).is_some_and(|limits| limits.value != Value::Null)
 }
 
 /// istio validation, workload selector.
@@ -140,9 +152,17 @@ impl<'a> MeshPolicies<'a> {
         of_workload
     }
 
-    /// Local rate limits in force.
+    /// Local rate limits in force, each direction for itself: one policy may limit what comes in, and another what goes
+    /// out.
     pub(crate) fn rate_limits(&mut self) -> RateLimits {
-        self.section(RateLimits::FIELD, |policy| policy.rate_limits.as_ref()).cloned().unwrap_or_default()
+        let mut side = |side: Side| {
+            let policy = self
+                .choose(&format!("{}.{}", RateLimits::FIELD, side.as_str()), |policy| limits(&policy.document, side));
+            policy.into_iter().flat_map(move |policy| policy.rate_limits.iter(side)).cloned()
+        };
+        let (inbound, outbound) = (side(Side::Inbound), side(Side::Outbound));
+        let limits = inbound.fold(RateLimits::default(), RateLimits::with_inbound);
+        outbound.fold(limits, RateLimits::with_outbound)
     }
 
     /// What was found on the way.
@@ -150,42 +170,36 @@ impl<'a> MeshPolicies<'a> {
         self.warnings
     }
 
-    /// A section of the narrowest scope that has it, whole; where several policies of a scope do, the oldest's, as
-    /// istio ComposePeerAuthentication has it.
-    fn section<T>(&mut self, field: &str, section: impl Fn(&'a MeshPolicy) -> Option<&'a T>) -> Option<&'a T> {
-        let mut chosen: Option<(Scope, &'a MeshPolicy, &'a T)> = None;
-        for (scope, policy) in &self.policies {
-            let Some(found) = section(policy) else { continue };
-            match chosen {
-                Some((of, first, _)) if of == *scope => {
-                    let message = format!(
-                        "not in force: MeshPolicy {} is older, and its scope is the same",
-                        first.document.name()
-                    );
-                    self.warnings.push(policy.document.warning(field, message));
-                }
-                Some((of, ..)) if of > *scope => {}
-                _ => chosen = Some((*scope, policy, found)),
+    /// The policy of the narrowest scope that has a field; where several policies of a scope do, the oldest, as istio
+    /// ComposePeerAuthentication has it. The others of a scope are told who comes first.
+    fn choose(&mut self, field: &str, has: impl Fn(&MeshPolicy) -> bool) -> Option<&'a MeshPolicy> {
+        let mut oldest: BTreeMap<Scope, &'a MeshPolicy> = BTreeMap::new();
+        for (scope, policy) in self.policies.iter().filter(|(_, policy)| has(policy)) {
+            let first = *oldest.entry(*scope).or_insert(policy);
+            if !std::ptr::eq(first, *policy) {
+                let message =
+                    format!("not in force: {} comes first, and its scope is the same", first.document.object());
+                self.warnings.push(policy.document.warning(field, message));
             }
         }
-        chosen.map(|(_, _, section)| section)
+        oldest.pop_last().map(|(_, policy)| policy)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mesh_routing::Side;
-
     use super::*;
 
-    /// Names of the limits in force for app a of namespace default, and the warnings.
+    /// Names of the limits in force for app a of namespace default, inbound and then outbound, and the warnings.
     fn in_force(policies: &[(&str, &str, &str)]) -> (Vec<String>, String) {
         let mut issues = Issues::default();
         let policies: Vec<_> = policies
             .iter()
             .map(|(name, namespace, spec)| {
                 let limit = "tokenBucket: {maxTokens: 1, fillInterval: 1s}";
-                let spec = spec.replace("LIMIT", &format!("localRateLimit: {{inbound: [{{{limit}}}]}}"));
+                let spec = spec.replace("LIMIT", "localRateLimit: {IN}");
+                let spec = spec.replace("IN", &format!("inbound: [{{{limit}}}]"));
+                let spec = spec.replace("OUT", &format!("outbound: [{{{limit}}}]"));
                 let yaml = format!(
                     "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n"
                 );
@@ -197,12 +211,13 @@ mod tests {
         let mut of_workload = MeshPolicies::of(&policies, &workload, "istio-system");
         let limits = of_workload.rate_limits();
         of_workload.into_warnings().into_iter().for_each(|warning| issues.push(warning));
-        (limits.iter(Side::Inbound).map(mesh_routing::RateLimit::name).collect(), issues.to_string())
+        let names = limits.iter(Side::Inbound).chain(limits.iter(Side::Outbound));
+        (names.map(mesh_routing::RateLimit::name).collect(), issues.to_string())
     }
 
     /// istio ComposePeerAuthentication: workload over namespace over mesh; in a scope the oldest.
     #[test]
-    fn the_narrowest_scope_that_has_a_section_gives_it_whole() {
+    fn the_narrowest_scope_that_has_limits_of_a_direction_gives_them_all() {
         const OF_A: &str = "selector: {matchLabels: {app: a}}, LIMIT";
         let mesh = ("mesh", "istio-system", "LIMIT");
         let namespace = ("namespace", "default", "LIMIT");
@@ -214,15 +229,28 @@ mod tests {
             (&[workload, mesh, namespace], "default/workload", ""),
             // One without the section leaves the wider ones in force.
             (&[mesh, ("w", "default", "selector: {matchLabels: {app: a}}")], "istio-system/mesh", ""),
-            // An empty section takes them out of force.
-            (&[mesh, ("w", "default", "localRateLimit: {}")], "", ""),
+            // An empty list takes them out of force; a section that speaks of neither direction says nothing.
+            (&[mesh, ("w", "default", "localRateLimit: {inbound: []}")], "", ""),
+            (
+                &[mesh, ("w", "default", "localRateLimit: {inbound: }")],
+                "istio-system/mesh",
+                "neither inbound nor outbound",
+            ),
+            (&[mesh, ("w", "default", "localRateLimit: {}")], "istio-system/mesh", "neither inbound nor outbound"),
             // Others' policies.
             (&[("o", "other", "LIMIT"), ("b", "default", "selector: {matchLabels: {app: b}}, LIMIT")], "", ""),
             (&[("o", "other", OF_A)], "", ""),
             (
                 &[namespace, ("second", "default", "LIMIT")],
                 "default/namespace",
-                "MeshPolicy default/second localRateLimit: not in force: MeshPolicy namespace is older",
+                "p.yaml:4:34: warning: MeshPolicy default/second localRateLimit.inbound: not in force: MeshPolicy \
+                 default/namespace comes first, and its scope is the same",
+            ),
+            // Also where a narrower scope has the limits: whichever order they stand in.
+            (
+                &[workload, namespace, ("second", "default", "LIMIT")],
+                "default/workload",
+                "second localRateLimit.inbound: not in force: MeshPolicy default/namespace comes first",
             ),
             (&[("r", "istio-system", OF_A)], "", "a selector has no effect in the root namespace"),
             (&[("e", "default", "selector: {}, LIMIT")], "default/e", "workload selector specified without labels"),
@@ -233,6 +261,40 @@ mod tests {
                 warnings.contains(warning) && warnings.is_empty() == warning.is_empty(),
                 "{policies:?}: {warnings}"
             );
+        }
+    }
+
+    /// A policy that limits one direction says nothing of the other.
+    #[test]
+    fn each_direction_has_its_own_policy() {
+        const BOTH: &str = "localRateLimit: {IN, OUT}";
+        let inbound = ("in", "default", "localRateLimit: {IN}");
+        let outbound = ("out", "default", "localRateLimit: {OUT}");
+        let of_a = ("a", "default", "selector: {matchLabels: {app: a}}, localRateLimit: {OUT}");
+        let both = ("both", "default", BOTH);
+        for (policies, expected, warnings) in [
+            (&[inbound, outbound][..], "default/in default/out", &[][..]),
+            (&[outbound, inbound], "default/in default/out", &[]),
+            (&[("mesh", "istio-system", BOTH), outbound], "istio-system/mesh default/out", &[]),
+            (&[("mesh", "istio-system", BOTH), inbound, of_a], "default/in default/a", &[]),
+            (
+                &[inbound, both],
+                "default/in default/both",
+                &["default/both localRateLimit.inbound: not in force: MeshPolicy default/in"],
+            ),
+            (
+                &[both, inbound, outbound],
+                "default/both default/both",
+                &[
+                    "default/in localRateLimit.inbound: not in force: MeshPolicy default/both",
+                    "default/out localRateLimit.outbound: not in force: MeshPolicy default/both",
+                ],
+            ),
+        ] {
+            let (found, said) = in_force(policies);
+            assert_eq!(found.join(" "), expected, "{policies:?}");
+            assert_eq!(said.lines().count(), warnings.len(), "{policies:?}: {said}");
+            assert!(warnings.iter().all(|warning| said.contains(warning)), "{policies:?}: {said}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use mesh_core::config::Position;
+use mesh_core::config::{Issue, Position, Severity, Topic};
 
 /// One origin of configuration.
 #[derive(Clone, Debug)]
@@ -48,9 +48,9 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Text {
 }
 
 /// Every file's text, in the order of the sources and of the files' names within a directory: Istio's creation
-/// order, for files.
+/// order, for files. And what is to be said of the directories themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Texts(pub(crate) Vec<(Arc<str>, Text)>);
+pub(crate) struct Texts(pub(crate) Vec<(Arc<str>, Text)>, pub(crate) Vec<Issue>);
 
 /// Reads sources.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,7 @@ impl Reader {
     /// Read everything. Blocking: small files, outside the request path.
     pub(crate) fn read(&self) -> Texts {
         let mut texts = Vec::new();
+        let mut unread: Vec<Issue> = Vec::new();
         let mut seen = BTreeSet::new();
         for source in &self.sources {
             match source {
@@ -77,11 +78,17 @@ impl Reader {
                 }
                 Source::Path(path) => {
                     // A file named twice is one file.
-                    texts.extend(read_path(path).into_iter().filter(|(name, _)| seen.insert(Arc::clone(name))));
+                    let (found, said) = self.read_path(path);
+                    texts.extend(found.into_iter().filter(|(name, _)| seen.insert(Arc::clone(name))));
+                    said.into_iter().for_each(|issue| {
+                        if !unread.contains(&issue) {
+                            unread.push(issue)
+                        }
+                    });
                 }
             }
         }
-        Texts(texts)
+        Texts(texts, unread)
     }
 
     /// The paths to watch.
@@ -93,39 +100,91 @@ impl Reader {
     }
 }
 
-fn read_path(path: &Path) -> Vec<(Arc<str>, Text)> {
-    let refused = |path: &Path, error: io::Error| (name(path), Err(format!("cannot be read: {error}").into()));
-    if !path.is_dir() {
-        return match fs::read(path) {
-            Ok(bytes) => vec![(name(path), decode(bytes))],
-            Err(error) => vec![refused(path, error)],
+impl Reader {
+    /// The files of a path, and what is to be said of it.
+    fn read_path(&self, path: &Path) -> (Vec<(Arc<str>, Text)>, Vec<Issue>) {
+        let refused = |path: &Path, error: io::Error| (name(path), Err(format!("cannot be read: {error}").into()));
+        if !path.is_dir() {
+            let text = match fs::read(path) {
+                Ok(bytes) => (name(path), decode(bytes)),
+                Err(error) => refused(path, error),
+            };
+            return (vec![text], Vec::new());
+        }
+        let entries: Vec<fs::DirEntry> = match fs::read_dir(path).and_then(Iterator::collect) {
+            Ok(entries) => entries,
+            // Half a listing would take away what it leaves out.
+            Err(error) => return (vec![refused(path, error)], Vec::new()),
         };
+        let (mut directories, mut files) = (Vec::new(), Vec::new());
+        for entry in entries.into_iter().filter(|entry| !is_hidden(&entry.path())) {
+            if is_directory(&entry) {
+                directories.push(entry.path());
+            } else if is_config(&entry.path()) {
+                files.push(entry.path());
+            }
+        }
+        directories.sort();
+        files.sort();
+        let mut said: Vec<Issue> = directories.iter().filter_map(|directory| self.unread(directory)).collect();
+        if files.is_empty() && said.is_empty() {
+            said.push(not_read(path, "the directory has no configuration: no *.yaml, *.yml or *.json".into()));
+        }
+        let read = |file: PathBuf| match fs::read(&file) {
+            Ok(bytes) => Some((name(&file), decode(bytes))),
+            // Gone between listing and reading: removed, like any other file that is not there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(refused(&file, error)),
+        };
+        (files.into_iter().filter_map(read).collect(), said)
     }
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) => return vec![refused(path, error)],
-    };
-    let entries: io::Result<Vec<fs::DirEntry>> = entries.collect();
-    let mut files: Vec<PathBuf> = match entries {
-        Ok(entries) => entries.iter().map(fs::DirEntry::path).filter(|path| is_config(path)).collect(),
-        // Half a listing would take away what it leaves out.
-        Err(error) => return vec![refused(path, error)],
-    };
-    files.sort();
-    let read = |file: PathBuf| match fs::read(&file) {
-        Ok(bytes) => Some((name(&file), decode(bytes))),
-        // Gone between listing and reading: removed, like any other file that is not there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(refused(&file, error)),
-    };
-    files.into_iter().filter_map(read).collect()
+
+    /// A warning of a subdirectory whose files nobody reads. It is listed, and nothing below it: a poll costs no more.
+    fn unread(&self, directory: &Path) -> Option<Issue> {
+        // What cannot be listed, or is a link to itself, may hold anything: nothing is said of it.
+        let entries = fs::read_dir(directory).ok()?;
+        let files = entries.flatten().filter(|entry| is_config(&entry.path()) && !is_directory(entry));
+        let files: Vec<PathBuf> = files.map(|entry| entry.path()).collect();
+        if files.is_empty() || self.names(directory) || files.iter().all(|file| self.names(file)) {
+            return None;
+        }
+        let short = directory.file_name().unwrap_or_default().display();
+        let message = format!("subdirectory {short} holds configuration that is not read: name it too");
+        Some(not_read(directory, message))
+    }
+
+    /// Is it one of the sources, however it is written there?
+    fn names(&self, path: &Path) -> bool {
+        let whole = |path: &Path| fs::canonicalize(path).ok();
+        self.paths().any(|source| source == path)
+            || whole(path).is_some_and(|path| self.paths().any(|source| whole(source).as_ref() == Some(&path)))
+    }
 }
 
-/// Configuration by its name; hidden files are editors' and kubelet's.
+/// A warning about a directory, which has no lines.
+fn not_read(directory: &Path, message: String) -> Issue {
+    let start = Position { line: 1, column: 1 };
+    Issue::new(Severity::Warning, &name(directory), start, message).about(Topic::NotRead)
+}
+
+/// Is it one, or a link to one? What the listing says of a plain file or directory is enough.
+fn is_directory(entry: &fs::DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
+        Ok(kind) => kind.is_dir(),
+        Err(_) => false,
+    }
+}
+
+/// Editors' and kubelet's.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'))
+}
+
+/// Configuration by its name.
 fn is_config(path: &Path) -> bool {
-    let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
     let extension = path.extension().and_then(|extension| extension.to_str());
-    !hidden && matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir()
+    !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 fn name(path: &Path) -> Arc<str> {
@@ -133,18 +192,4 @@ fn name(path: &Path) -> Arc<str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_utf8_says_where() {
-        for (bytes, line, column) in
-            [(&b"\xff"[..], 1, 1), (b"a: 1\nb: \xc3\xa9\xff\n", 2, 5), (b"a: \xe2\x82", 1, 4), (b"a\n\n\xfe", 3, 1)]
-        {
-            let unreadable = decode(bytes.to_vec()).unwrap_err();
-            assert_eq!(unreadable.position, Position { line, column }, "{bytes:?}");
-            assert!(unreadable.why.contains("not UTF-8"));
-        }
-        assert_eq!(&*decode(b"a: \xc3\xa9".to_vec()).unwrap(), "a: \u{e9}");
-    }
-}
+mod tests;

@@ -49,6 +49,7 @@ impl Store {
         let mut before = None;
         let mut first: HashMap<(String, ObjectRef), (Arc<str>, Position)> = HashMap::new();
         let mut security_is_whole = true;
+        texts.1.iter().for_each(|unread| issues.push(unread.clone()));
         for (name, text) in &texts.0 {
             let previous = self.files.get(name).map_or(&[][..], Vec::as_slice);
             let text = match text {

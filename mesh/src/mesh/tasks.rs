@@ -71,10 +71,6 @@ async fn follow_config(mesh: Weak<Inner>, mut watch: Watch, mut store: Store) {
             }
         };
         store = next;
-        for issue in &issues {
-            tracing::warn!(target: "mesh::config", "{issue}");
-        }
-        tracing::info!(target: "mesh::config", errors = issues.errors().count(), "configuration taken in");
         mesh.publish(compiled, issues);
     }
 }

@@ -48,6 +48,7 @@ use std::{
 
 use clap::Args;
 use mesh::{ClientView, Config, Labels, Workload, explain::Explanation};
+use mesh_core::config::{Issue, Severity, Topic};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -127,9 +128,9 @@ fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {
     let labels: Labels = arguments.labels.iter().cloned().collect();
     let client = config.client(arguments.client.clone().with_labels(labels));
     let sound = !client.issues().has_errors();
-    for error in client.issues().errors() {
-        complain(error);
-    }
+    // Warnings are lint's, but that what was named is not read changes every answer.
+    let worth_it = |issue: &&Issue| issue.severity == Severity::Error || issue.topic == Topic::NotRead;
+    client.issues().iter().filter(worth_it).for_each(complain);
     if !sound {
         complain("a mesh does not start with these errors: the objects that have them are left out here");
     }

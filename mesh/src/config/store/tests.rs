@@ -1,7 +1,7 @@
 use super::*;
 
 fn texts(files: &[(&str, &str)]) -> Texts {
-    Texts(files.iter().map(|(name, text)| (Arc::from(*name), Ok(Arc::from(*text)))).collect())
+    Texts(files.iter().map(|(name, text)| (Arc::from(*name), Ok(Arc::from(*text)))).collect(), Vec::new())
 }
 
 fn entry(name: &str, address: &str) -> String {
@@ -65,7 +65,7 @@ fn a_directory_that_cannot_be_read_keeps_every_file_below_it() {
         ("dd.yaml", &entry("z", "3.3.3.3")),
     ];
     let store = Store::default().update(&texts(&before), &mut issues);
-    let unreadable = Texts(vec![(Arc::from("d"), Err("cannot be read: gone".to_owned().into()))]);
+    let unreadable = Texts(vec![(Arc::from("d"), Err("cannot be read: gone".to_owned().into()))], Vec::new());
     let store = store.update(&unreadable, &mut issues);
     assert_eq!(issues.to_string(), "d:1:1: error: cannot be read: gone");
     assert_eq!(addresses(&store), ["1.1.1.1", "2.2.2.2"]);
@@ -76,7 +76,7 @@ fn a_directory_may_be_given_with_its_slash() {
     for (unread, file) in [("d/", "d/a.yaml"), ("/", "/a.yaml"), (".", "./a.yaml")] {
         let mut issues = Issues::default();
         let store = Store::default().update(&texts(&[(file, &entry("x", "1.1.1.1"))]), &mut issues);
-        let unreadable = Texts(vec![(Arc::from(unread), Err("cannot be read: gone".to_owned().into()))]);
+        let unreadable = Texts(vec![(Arc::from(unread), Err("cannot be read: gone".to_owned().into()))], Vec::new());
         assert_eq!(addresses(&store.update(&unreadable, &mut issues)), ["1.1.1.1"], "{unread}");
     }
 }

@@ -9,6 +9,7 @@ mod deprecation;
 mod destination_rule;
 mod gateway_routes;
 mod gateway_selector;
+mod mesh_policy;
 mod peer_authentication;
 mod selectors;
 mod service;
@@ -86,6 +87,7 @@ pub(super) const ALL: &[Analyzer] = &[
         finds: &[codes::POLICY_WITHOUT_EFFECT],
         run: peer_authentication::analyze,
     },
+    Analyzer { name: "mesh.MeshPolicyAnalyzer", finds: &[codes::POLICY_WITHOUT_EFFECT], run: mesh_policy::analyze },
     Analyzer {
         name: "destinationrule.CaCertificateAnalyzer",
         finds: &[

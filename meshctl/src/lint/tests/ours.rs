@@ -247,6 +247,33 @@ spec:
     );
 }
 
+/// Each direction's limits are those of the oldest policy of a scope that has them.
+#[test]
+fn mesh_policies_without_effect() {
+    let policy = |name: &str, namespace: &str, spec: &str| {
+        format!(
+            "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: \
+             {{{spec}}}\n---\n"
+        )
+    };
+    let limit = "[{tokenBucket: {maxTokens: 1, fillInterval: 1s}}]";
+    let inbound = format!("localRateLimit: {{inbound: {limit}}}");
+    let both = format!("localRateLimit: {{inbound: {limit}, outbound: {limit}}}");
+    let of_a = format!("selector: {{matchLabels: {{app: a}}}}, {inbound}");
+    let text =
+        policy("a", "x", &inbound) + &policy("b", "x", &both) + &policy("c", "y", &both) + &policy("d", "x", &of_a);
+    let without = lines(&text, "MESH0009");
+    assert_eq!(without.len(), 1, "{without:?}");
+    assert!(without[0].starts_with("t.yaml:9:"), "{without:?}");
+    let words =
+        "MeshPolicy x/b localRateLimit.inbound: not in force: MeshPolicy x/a comes first, for the same workloads";
+    assert!(without[0].contains(words), "{without:?}");
+    let text = policy("a", "x", &of_a) + &policy("b", "x", &of_a) + &policy("c", "istio-system", &of_a);
+    let without = lines(&text, "MESH0009");
+    assert_eq!(without.len(), 2, "{without:?}");
+    assert!(without[1].contains("selector: a selector has no effect in the root namespace"), "{without:?}");
+}
+
 /// istio PeerAuthentication: in each scope the oldest counts alone; in the root namespace a selector selects nothing.
 #[test]
 fn peer_authentications_without_effect() {
