@@ -191,6 +191,11 @@ fn a_foreign_backend_needs_a_grant() {
              (missing a ReferenceGrant?)",
         );
         assert_eq!(told, expected == "500", "{issues}");
+        let explanation = table.explain(&http::Request::get("http://a/").body(()).unwrap(), None);
+        let missing = "no ReferenceGrant in other lets HTTPRoute default/r refer to Service far";
+        assert_eq!(explanation.note.as_deref(), (expected == "500").then_some(missing));
+        let told = explanation.to_string();
+        assert_eq!(told.starts_with(&format!("unavailable: 500, {missing} (NC)\n")), expected == "500", "{told}");
     }
     // A mirror that is not allowed is left out; the request itself goes on.
     let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: far, namespace: other, port: 80}}}";
