@@ -276,6 +276,17 @@ fn a_path_without_objects_is_a_warning() {
         assert!(told.starts_with(&format!("warning: {path}: no object in it")), "{told}");
         assert!(text(&output.stdout).contains("pass through: the host is not in the registry (ALLOW_ANY)"));
     }
+    // A trailing slash and `./` are the same path; what can be read only once is read once.
+    for path in ["mesh/", "./mesh", "/dev/stdin"].iter().take(if cfg!(target_os = "linux") { 3 } else { 2 }) {
+        let arguments = ["--config", path, "--as", "default/x", "GET", "http://reviews:9080/"];
+        let output = meshctl(scratch.path(), &arguments, CONFIG.as_bytes());
+        assert_eq!(text(&output.stderr), "", "{path}");
+        assert!(text(&output.stdout).contains("forward"), "{path}");
+    }
+    // What is no YAML is an error, and no warning beside it.
+    scratch.write("bad.yaml", "kind: [");
+    let output = meshctl(scratch.path(), &["--config", "bad.yaml", "--as", "default/x", "GET", "http://a/"], b"");
+    assert!(!text(&output.stderr).contains("no object in it"), "{}", text(&output.stderr));
 }
 
 #[test]

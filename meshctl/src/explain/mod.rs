@@ -43,7 +43,7 @@ mod request;
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -113,12 +113,6 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Does a path hold no object at all? What cannot be read, or is no YAML, is told as an error of its own.
-fn is_empty(path: &Path) -> bool {
-    let config = Config::read([path]);
-    config.issues().is_empty() && config.documents().is_empty()
-}
-
 /// What is asked.
 enum Asked {
     Batch,
@@ -151,7 +145,7 @@ fn asked(mut arguments: Arguments) -> Result<(Arguments, Asked), String> {
 
 fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {
     let config = Config::read(&arguments.config);
-    for path in arguments.config.iter().filter(|path| is_empty(path)) {
+    for path in arguments.config.iter().filter(|path| !config.has_documents(path)) {
         complain(format_args!("warning: {}: no object in it; directories below are not read", path.display()));
     }
     let labels: Labels = arguments.labels.iter().cloned().collect();
