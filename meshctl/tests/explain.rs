@@ -42,7 +42,7 @@ spec:
 ";
 
 /// Every key of an answer, in its order.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "id",
     "outcome",
     "virtual_service",
@@ -67,6 +67,7 @@ const KEYS: [&str; 24] = [
     "mirrors",
     "rejected",
     "unreachable",
+    "note",
 ];
 
 fn meshctl(directory: &Path, arguments: &[&str], input: &[u8]) -> Output {
@@ -236,6 +237,65 @@ fn an_id_comes_back_as_it_was_written() {
     let output = meshctl(scratch.path(), &[&AS[..], &["--batch"]].concat(), list);
     assert_eq!(output.status.code(), Some(1));
     assert!(lines(&output)[0]["error"].as_str().unwrap().contains("is an object"));
+}
+
+/// A slip of the pen is not a request without headers.
+#[test]
+fn an_unknown_key_of_a_line_is_an_error() {
+    let line = b"{\"id\": 1, \"method\": \"GET\", \"url\": \"http://reviews:9080/\", \"header\": [[\"a\", \"b\"]]}\n";
+    let output = meshctl(scratch().path(), &[&AS[..], &["--batch"]].concat(), line);
+    assert_eq!(output.status.code(), Some(1));
+    let answer = &lines(&output)[0];
+    assert_eq!((&answer["id"], &answer["line"]), (&json!(1), &json!(1)));
+    assert!(answer["error"].as_str().unwrap().contains("unknown field `header`"), "{answer}");
+}
+
+#[test]
+fn help_says_what_a_script_needs() {
+    let output = run(&["--help"]);
+    let help = text(&output.stdout);
+    assert!(KEYS.iter().all(|key| help.contains(key)), "{help}");
+    for words in
+        ["Examples:", "\"headers\": [[", "--batch <", "Exit status:", "May be repeated", "subdirectories are not"]
+    {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+}
+
+#[test]
+fn a_path_without_objects_is_a_warning() {
+    let scratch = scratch();
+    let _ = scratch.dir("parent/below");
+    scratch.write("parent/below/a.yaml", CONFIG);
+    scratch.write("empty.yaml", "# nothing\n");
+    for (path, code) in [("parent", 0), ("empty.yaml", 0)] {
+        let arguments = ["--config", path, "--as", "default/x", "GET", "http://reviews:9080/"];
+        let output = meshctl(scratch.path(), &arguments, b"");
+        let told = text(&output.stderr);
+        assert_eq!((output.status.code(), told.lines().count()), (Some(code), 1), "{told}");
+        assert!(told.starts_with(&format!("warning: {path}: no object in it")), "{told}");
+        assert!(text(&output.stdout).contains("pass through: the host is not in the registry (ALLOW_ANY)"));
+    }
+    // A trailing slash and `./` are the same path; what can be read only once is read once.
+    for path in ["mesh/", "./mesh", "/dev/stdin"].iter().take(if cfg!(target_os = "linux") { 3 } else { 2 }) {
+        let arguments = ["--config", path, "--as", "default/x", "GET", "http://reviews:9080/"];
+        let output = meshctl(scratch.path(), &arguments, CONFIG.as_bytes());
+        assert_eq!(text(&output.stderr), "", "{path}");
+        assert!(text(&output.stdout).contains("forward"), "{path}");
+    }
+    // What is no YAML is an error, and no warning beside it.
+    scratch.write("bad.yaml", "kind: [");
+    let output = meshctl(scratch.path(), &["--config", "bad.yaml", "--as", "default/x", "GET", "http://a/"], b"");
+    assert!(!text(&output.stderr).contains("no object in it"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_host_on_another_port_is_not_told_to_be_missing() {
+    let output = run(&["--json", "GET", "http://reviews/"]);
+    let note = "the service reviews.default.svc.cluster.local has no port 80: it has 9080";
+    assert_eq!(lines(&output)[0]["note"], note);
+    let person = run(&["GET", "http://reviews/"]);
+    assert!(text(&person.stdout).contains(&format!("pass through: {note} (ALLOW_ANY)")));
 }
 
 /// Where standard error is a full disk, the exit status still says what was found.

@@ -90,6 +90,17 @@ fn exits_with_2_for_usage() {
     }
 }
 
+/// One missing path does not hide what is wrong with the others.
+#[test]
+fn a_missing_path_is_told_beside_the_others() {
+    let scratch = Scratch::new();
+    let path = scratch.write("bad.yaml", BAD);
+    let output = lint(&["/there/is/no/such/path", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stdout).contains("bad.yaml:9:"), "{output:?}");
+    assert!(text(&output.stderr).contains("/there/is/no/such/path: "), "{output:?}");
+}
+
 #[test]
 fn json_is_one_array() {
     let scratch = Scratch::new();

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use mesh_core::{ClusterHandle, Error, LocalReply, Reason, ResponseFlag, ResponseFlags};
 
 use super::{
-    Destination, Explanation, Fault, Mirror, Operation, Outcome, Retries, Upstream, draw::Draw, rejected::Search,
+    Destination, Explanation, Fault, Mirror, Operation, Outcome, Retries, Upstream, draw::Draw, note, rejected::Search,
 };
 use crate::{
     FaultDecision, Redirect, RequestHead, RoutePolicy, RouteTable,
@@ -41,6 +41,9 @@ pub(super) fn explain<C: ClusterHandle>(table: &RouteTable<C>, request: &Request
     let search = Search { table, head: &asked.head, host, chosen };
     explanation.rejected = search.rejected();
     explanation.unreachable = search.unreachable();
+    if host.is_none() {
+        explanation.note = note::elsewhere(table, &asked.head);
+    }
     explanation
 }
 
@@ -143,6 +146,8 @@ impl<C: ClusterHandle> Asked<'_, C> {
         };
         explanation.cluster = drawn.map(|drawn| drawn.name().to_string());
         explanation.destinations = known.collect();
+        let possible = drawn.into_iter().chain(all.iter().map(|(_, each)| *each).filter(|_| drawn.is_none()));
+        explanation.note = possible.filter_map(table::Destination::refused).next().map(ToString::to_string);
         self.named(policy, explanation)
     }
 
@@ -309,5 +314,6 @@ fn empty(outcome: Outcome) -> Explanation {
         mirrors: Vec::new(),
         rejected: Vec::new(),
         unreachable: Vec::new(),
+        note: None,
     }
 }

@@ -24,23 +24,34 @@ impl Explanation {
         let status = self.status.unwrap_or_default();
         match self.outcome {
             Outcome::Forward => f.write_str("forward")?,
-            Outcome::Passthrough => f.write_str("pass through: the host is not in the registry (ALLOW_ANY)")?,
+            Outcome::Passthrough => {
+                write!(f, "pass through: {} (ALLOW_ANY)", self.note_or("the host is not in the registry"))?;
+            }
             Outcome::Redirect => {
                 write!(f, "redirect: {status} to {}", self.location.as_deref().unwrap_or_default())?;
             }
             Outcome::DirectResponse => write!(f, "direct response: {status}")?,
             Outcome::Abort => write!(f, "abort: {status}, an injected fault")?,
             Outcome::NoRoute => write!(f, "no route: {status}, no rule of the host matches")?,
-            Outcome::Unavailable => write!(f, "unavailable: {status}, the cluster is not defined")?,
+            Outcome::Unavailable => {
+                write!(f, "unavailable: {status}, {}", self.note_or("the cluster is not defined"))?;
+            }
             Outcome::Blocked if self.cluster.as_deref() == Some(BLACK_HOLE) => {
-                write!(f, "blocked: {status}, the host is not in the registry (REGISTRY_ONLY)")?;
+                let why = self.note_or("the host is not in the registry");
+                write!(f, "blocked: {status}, {why} (REGISTRY_ONLY)")?;
             }
             Outcome::Blocked => write!(f, "blocked: {status}, the path cannot be sent")?,
         }
         match &self.response_flags {
-            Some(flags) => writeln!(f, " ({flags})"),
-            None => writeln!(f),
+            Some(flags) => writeln!(f, " ({flags})")?,
+            None => writeln!(f)?,
         }
+        let told = matches!(self.outcome, Outcome::Passthrough | Outcome::Unavailable | Outcome::Blocked);
+        self.note.iter().filter(|_| !told).try_for_each(|note| line(f, "note", format_args!("{note}")))
+    }
+
+    fn note_or<'a>(&'a self, reason: &'a str) -> &'a str {
+        self.note.as_deref().unwrap_or(reason)
     }
 
     fn rule(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -55,6 +55,9 @@ pub struct Explanation {
     pub rejected: Vec<Rejection>,
     /// Rules that no request of this host reaches.
     pub unreachable: Vec<Rejection>,
+    /// What is likely to be wrong: a port that the service does not have, a short name of another namespace, a backend
+    /// that no ReferenceGrant lets the route use.
+    pub note: Option<String>,
 }
 
 /// What becomes of a request.

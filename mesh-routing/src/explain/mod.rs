@@ -70,6 +70,7 @@
 //! | `mirrors` | `[{"cluster", "percent"}]`: with `roll` those that get a copy, without it those that may |
 //! | `rejected` | `[{"virtual_service", "kind", "delegate", "route", "rule_index", "match_index", "source", "because"}]`: each match entry before the one that took the request (all where none did), with the first condition that does not hold; then VirtualServices that name the host and are not in force for this client (`rule_index` is `null`) |
 //! | `unreachable` | the same of match entries behind a rule that takes every request |
+//! | `note` | a sentence, where something is likely to be wrong beside the rules: a host that is in the registry without the port asked for, a short name that only other namespaces have, a backend that may not be used (which ReferenceGrant is missing) |
 //!
 //! # One draw
 //!
@@ -85,6 +86,7 @@ mod decide;
 mod display;
 mod draw;
 mod explanation;
+mod note;
 mod rejected;
 
 pub use explanation::{Destination, Explanation, Fault, Mirror, Operation, Outcome, Rejection, Retries, Upstream};

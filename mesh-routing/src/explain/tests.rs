@@ -588,3 +588,36 @@ fn is_json_with_every_key_and_readable_on_a_terminal() {
     }
     assert!(!text.contains('\u{1b}'));
 }
+
+/// A host that is there, but not on that port or for that namespace, is not told to be missing.
+#[test]
+fn what_is_near_is_named() {
+    let explain = |yaml: &str, namespace: &str, policy, uri: &str| {
+        let mut mesh = MeshConfig::default();
+        mesh.outbound_traffic_policy = policy;
+        compile_for(&Workload::new(namespace, "me"), &mesh, yaml).explain(&get(uri), None)
+    };
+    let (any, only) = (OutboundTrafficPolicy::AllowAny, OutboundTrafficPolicy::RegistryOnly);
+    let port = "the service a.default.svc.cluster.local has no port 82: it has 80, 81";
+    let cart = "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {ports: [{port: 80}]}}";
+    for (namespace, uri, note) in [
+        ("default", "http://a:82/", Some(port)),
+        ("other", "http://A.default:82/", Some(port)),
+        ("other", "http://cart/", Some("namespace other has no service cart: there is cart.shop")),
+        ("other", "http://elsewhere.com/", None),
+        ("other", "http://car/", None),
+        ("shop", "http://cart/", None),
+    ] {
+        let told = explain(cart, namespace, any, uri);
+        assert_eq!(told.note.as_deref(), note, "{uri}");
+        if let Some(note) = note {
+            assert!(told.to_string().starts_with(&format!("pass through: {note} (ALLOW_ANY)\n")), "{told}");
+            let blocked = explain(cart, namespace, only, uri).to_string();
+            assert!(blocked.starts_with(&format!("blocked: 502, {note} (REGISTRY_ONLY)")), "{blocked}");
+        }
+    }
+    // A name that VirtualServices alone have is no service.
+    let rules = "{kind: VirtualService, metadata: {name: b}, spec: {hosts: [b.com], http: [{match: [{port: 81}], \
+                 redirect: {uri: /}}]}}";
+    assert_eq!(explain(rules, "default", any, "http://b.com:82/").note, None);
+}

@@ -74,6 +74,7 @@ impl Parser<'_> {
                 let what = format!("referencing unsupported backendRef: group {group:?} kind {kind:?}");
                 self.warning(format!("{at}.kind"), format!("{what}: its requests are answered with 500"));
                 backend.invalid = true;
+                backend.refused = Some(what.into());
                 spec.name.as_str().into()
             }
             Referent::Host { host, namespace } => {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     VirtualService,
-    virtual_service::{Action, Destination, Host, Rule, Semantics},
+    virtual_service::{Action, Destination, Foreign, Host, Rule, Semantics},
 };
 
 /// The rules of one namespace's routes for one host. istio: "for mesh routes, build one VS per namespace/port->host".
@@ -211,6 +211,7 @@ impl Translator<'_> {
             return;
         }
         backend.invalid = true;
+        backend.refused = Some(refusal(&route.object, target));
         if self.warned.insert(place.id()) {
             let (name, to) = (&target.name, &target.namespace);
             let ObjectRef { kind, namespace, .. } = &route.object;
@@ -231,4 +232,14 @@ impl Translator<'_> {
         });
         translated.collect()
     }
+}
+
+/// The grant that is missing.
+fn refusal(route: &ObjectRef, target: &Foreign) -> Arc<str> {
+    let Foreign { kind, namespace, name, .. } = target;
+    format!(
+        "no ReferenceGrant in {namespace} lets {} {}/{} refer to {kind} {name}",
+        route.kind, route.namespace, route.name
+    )
+    .into()
 }

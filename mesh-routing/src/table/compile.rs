@@ -107,6 +107,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             let candidates = owners.of(service, &http);
             for port in service.ports.iter().map(|port| port.number) {
                 let about = About::new(service.pattern.clone(), Some(port), http.contains(&port));
+                let about = About { service: true, ..about };
                 let (order, host) = self.service_host(service, port, &candidates, about);
                 hosts.insert(&service.pattern, Some(port), Arc::clone(&host));
                 let rank = order.map_or(usize::MAX, |order| 2 * order + 1);
@@ -272,6 +273,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
             destination.redirect = own.and_then(|own| own.redirect.as_ref()).map(|r| Box::new(r.matched(uri)));
             if own.is_some_and(|own| own.invalid) {
                 destination.cluster = None;
+                destination.refused = own.and_then(|own| own.refused.clone());
             } else if destination.redirect.is_none() {
                 self.check(spec, &destination.name, destination.cluster.is_some(), consequence);
             }
@@ -366,7 +368,7 @@ impl<'a, C: ClusterHandle> Compiler<'a, C> {
     fn destination(&mut self, name: ClusterName, policy: Arc<RoutePolicy<C>>) -> Destination<C> {
         let cluster = (self.clusters)(&name);
         let name = self.names.entry(name).or_insert_with_key(|name| Arc::new(name.clone()));
-        Destination { name: Arc::clone(name), cluster, policy, redirect: None }
+        Destination { name: Arc::clone(name), cluster, policy, redirect: None, refused: None }
     }
 
     /// Warn about what nobody defines. The rule stays: a later file may define it.

@@ -77,6 +77,11 @@ impl<C> RouteTable<C> {
         self.hosts.ports_of(host).map(|host| &**host)
     }
 
+    /// All virtual hosts, in no order and with repetitions.
+    pub(crate) fn virtual_hosts(&self) -> impl Iterator<Item = &VirtualHost<C>> {
+        self.hosts.values().map(|host| &**host)
+    }
+
     /// VirtualServices that name a host and do not route it.
     pub(crate) fn bystanders(&self, host: &HostPattern) -> impl Iterator<Item = &Bystander> {
         self.bystanders.of(host)

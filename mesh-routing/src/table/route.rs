@@ -40,6 +40,8 @@ pub(crate) struct About {
     pub(crate) port: Option<u16>,
     /// Is HTTP spoken there?
     pub(crate) http: bool,
+    /// Is it a service of the registry, and not only a name of VirtualServices?
+    pub(crate) service: bool,
     /// The VirtualService that names the host.
     pub(crate) owner: Option<Arc<VirtualService>>,
     /// Others that come before it, and have no rule for the port.
@@ -48,7 +50,7 @@ pub(crate) struct About {
 
 impl About {
     pub(super) fn new(host: HostPattern, port: Option<u16>, http: bool) -> Self {
-        Self { host, port, http, owner: None, passed: Vec::new() }
+        Self { host, port, http, service: false, owner: None, passed: Vec::new() }
     }
 
     /// Of those that were asked for rules the last one has them.
@@ -129,6 +131,8 @@ pub struct Destination<C> {
     pub(super) policy: Arc<RoutePolicy<C>>,
     /// What its share of the requests is told instead of being sent.
     pub(super) redirect: Option<Box<Redirect>>,
+    /// Why it may not be used, where something forbids it: for those who ask.
+    pub(super) refused: Option<Arc<str>>,
 }
 
 impl<C> Route<C> {
@@ -225,6 +229,11 @@ impl<C> Destinations<C> {
 }
 
 impl<C> Destination<C> {
+    /// Why it may not be used, where something forbids it.
+    pub(crate) fn refused(&self) -> Option<&Arc<str>> {
+        self.refused.as_ref()
+    }
+
     /// The cluster's name.
     #[must_use]
     pub fn name(&self) -> &Arc<ClusterName> {

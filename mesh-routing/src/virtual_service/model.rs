@@ -167,6 +167,8 @@ pub(crate) struct Destination {
 pub(crate) struct Backend {
     /// It may not be used: its share is answered.
     pub(crate) invalid: bool,
+    /// Why it may not be, for those who ask.
+    pub(crate) refused: Option<Arc<str>>,
     /// Its namespace, where it is another one than the route's: a ReferenceGrant is to let the route in.
     pub(crate) foreign: Option<Foreign>,
     pub(crate) redirect: Option<RedirectRule>,

@@ -1,6 +1,9 @@
 //! Configuration without a running mesh: for tools, and for teams that test their rules.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::Request;
 use mesh_core::{
@@ -74,6 +77,18 @@ impl Config {
         let mut known = Issues::default();
         let readable = self.texts.0.iter().filter_map(|(name, text)| Some((name, text.as_ref().ok()?)));
         readable.flat_map(|(name, text)| Document::parse_all(name, text, &mut known)).collect()
+    }
+
+    /// Does a path that was read, a file or a directory, hold a document? One that cannot be read or parsed counts:
+    /// it has an issue of its own.
+    #[must_use]
+    pub fn has_documents(&self, path: impl AsRef<Path>) -> bool {
+        let mut below = self.texts.0.iter().filter(|(name, _)| Path::new(&**name).starts_with(path.as_ref()));
+        below.any(|(name, text)| {
+            let mut issues = Issues::default();
+            text.as_ref()
+                .map_or(true, |text| !Document::parse_all(name, text, &mut issues).is_empty() || !issues.is_empty())
+        })
     }
 
     /// Every kind that a mesh reads, with the fields that its YAML has.

@@ -11,7 +11,7 @@ use super::{Answer, explain, request};
 const BUFFER: usize = 1 << 16;
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
+#[serde(expecting = "an object", deny_unknown_fields)]
 struct Line<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,

@@ -10,7 +10,8 @@
 //!   …
 //! ```
 //!
-//! `--config` takes files and directories, several after one another or several times. `--as` says who asks: the
+//! `--config` takes files and directories, several after one another or several times; directories below one are not
+//! read. A path without a single object is a warning on standard error. `--as` says who asks: the
 //! namespace and the name of the workload; `--label` gives it labels, for rules with `sourceLabels`. The URL is
 //! absolute, or a path with a `Host` header.
 //!
@@ -22,8 +23,8 @@
 //! {"id": 1, "method": "GET", "url": "http://reviews:9080/reviews/0", "headers": [["end-user", "jason"]], "roll": 0.25}
 //! ```
 //!
-//! `id` is any JSON value and comes back as it is; it, `headers` and `roll` may be left out. Other keys are not looked
-//! at. An answer is `{"id": …}` with the keys of an explanation, all of which are always there: see
+//! `id` is any JSON value and comes back as it is; it, `headers` and `roll` may be left out. Another key is an error,
+//! so that a slip of the pen is not taken for a request without headers. An answer is `{"id": …}` with the keys of an explanation, all of which are always there: see
 //! [`mesh::explain`] for each of them, and for `roll`. Text is UTF-8 in both directions. A line that is no request is
 //! answered by `{"id": …, "line": 7, "error": "…"}`, the `id` being null where it cannot be read, and the run goes on.
 //! Empty lines are skipped.
@@ -52,16 +53,36 @@ use mesh_core::config::{Issue, Severity, Topic};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+/// What `--help` ends with.
+const HELP: &str = r#"Examples:
+  meshctl explain --config mesh/ --as default/productpage GET http://reviews:9080/reviews/0 -H 'end-user: jason'
+  meshctl explain --config mesh/ --as default/productpage --batch < requests.jsonl > answers.jsonl
+
+A line of a batch (id, headers and roll may be left out; another key is an error):
+  {"id": 1, "method": "GET", "url": "http://reviews:9080/", "headers": [["end-user", "jason"]], "roll": 0.25}
+
+The keys of an answer, all of which are always there, null where there is nothing:
+  id, outcome, virtual_service, kind, delegate, route, rule_index, match_index, source, cluster, destinations,
+  request, status, location, body, response_headers, response_operations, response_flags, timeout_ms, retries,
+  fault, mirrors, rejected, unreachable, note
+A line that is no request is answered by {"id", "line", "error"}.
+
+Exit status:
+  0  everything was answered
+  1  a line of a batch was no request, or the configuration has errors (on standard error)
+  2  usage: an unknown option, a URL or header that is none, a path that does not exist"#;
+
 /// What becomes of a request, and why.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
 pub struct Arguments {
-    /// Files and directories of configuration.
+    /// Files and directories of configuration; subdirectories are not read. May be repeated.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     config: Vec<PathBuf>,
     /// Who asks.
     #[arg(long = "as", value_name = "NAMESPACE/WORKLOAD", value_parser = client)]
     client: Workload,
-    /// A label of who asks.
+    /// A label of who asks. May be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
     /// One JSON object instead of text.
@@ -73,7 +94,7 @@ pub struct Arguments {
     /// A number from 0 up to 1 in the place of every random draw.
     #[arg(long, value_parser = request::roll_of_text)]
     roll: Option<f64>,
-    /// A header of the request.
+    /// A header of the request. May be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = request::header)]
     headers: Vec<(String, String)>,
     /// The request's method.
@@ -125,6 +146,9 @@ fn asked(mut arguments: Arguments) -> Result<(Arguments, Asked), String> {
 
 fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {
     let config = Config::read(&arguments.config);
+    for path in arguments.config.iter().filter(|path| !config.has_documents(path)) {
+        complain(format_args!("warning: {}: no object in it; directories below are not read", path.display()));
+    }
     let labels: Labels = arguments.labels.iter().cloned().collect();
     let client = config.client(arguments.client.clone().with_labels(labels));
     let sound = !client.issues().has_errors();

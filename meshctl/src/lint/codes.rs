@@ -56,4 +56,5 @@ codes! {
     WEIGHTS_ARE_NO_PERCENTAGES = "MESH0007" WeightsAreNoPercentages Info;
     NOT_SUPPORTED = "MESH0008" NotSupported Error;
     POLICY_WITHOUT_EFFECT = "MESH0009" PolicyWithoutEffect Warning;
+    REFERENCE_NOT_GRANTED = "MESH0010" ReferenceNotGranted Error;
 }

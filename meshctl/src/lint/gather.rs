@@ -36,23 +36,13 @@ impl File {
     }
 }
 
-/// Every file of the paths, each once, those of a directory by name.
-///
-/// # Errors
-/// When a path itself cannot be read. What cannot be read inside a directory is a finding.
-pub(super) fn gather(paths: &[PathBuf]) -> Result<Vec<File>, String> {
-    let mut files = Vec::new();
+/// Every file of the paths, each once, those of a directory by name; and why paths themselves could not be read. What
+/// cannot be read inside a directory is a finding.
+pub(super) fn gather(paths: &[PathBuf]) -> (Vec<File>, Vec<String>) {
+    let (mut files, mut refused) = (Vec::new(), Vec::new());
     for path in paths {
-        let refused = |error: io::Error| format!("{}: {error}", path.display());
-        if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).map_err(refused)?;
-            files.push(File::decoded("<stdin>", bytes));
-        } else if path.is_dir() {
-            fs::read_dir(path).map_err(refused)?;
-            directory(path, &mut files);
-        } else {
-            files.push(File::decoded(path.display().to_string(), fs::read(path).map_err(refused)?));
+        if let Err(error) = one(path, &mut files) {
+            refused.push(format!("{}: {error}", path.display()));
         }
     }
     let mut seen = HashSet::new();
@@ -60,7 +50,21 @@ pub(super) fn gather(paths: &[PathBuf]) -> Result<Vec<File>, String> {
     let plain =
         |name: &str| Path::new(name).components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
     files.retain(|file| seen.insert(plain(&file.name)));
-    Ok(files)
+    (files, refused)
+}
+
+fn one(path: &Path, files: &mut Vec<File>) -> io::Result<()> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes)?;
+        files.push(File::decoded("<stdin>", bytes));
+    } else if path.is_dir() {
+        fs::read_dir(path)?;
+        directory(path, files);
+    } else {
+        files.push(File::decoded(path.display().to_string(), fs::read(path)?));
+    }
+    Ok(())
 }
 
 fn directory(path: &Path, files: &mut Vec<File>) {
@@ -108,7 +112,8 @@ mod tests {
             scratch.write(name, "");
         }
         let found = |paths: &[PathBuf]| -> Vec<String> {
-            let files = gather(paths).unwrap();
+            let (files, refused) = gather(paths);
+            assert!(refused.is_empty(), "{refused:?}");
             let name = |file: &File| file.name.strip_prefix(scratch.path().to_str().unwrap()).map(str::to_owned);
             files.iter().filter_map(name).collect()
         };
@@ -119,7 +124,10 @@ mod tests {
         assert_eq!(found(&[a, md, scratch.path().into()]).len(), 5);
         let dotted = PathBuf::from(format!("{}/./a.yml", scratch.path().display()));
         assert_eq!(found(&[scratch.path().into(), dotted]).len(), 4);
-        assert!(gather(&[scratch.path().join("nowhere")]).unwrap_err().contains("nowhere: "));
+        // One that is missing does not hide the others.
+        let (files, refused) = gather(&[scratch.path().join("nowhere"), scratch.path().into()]);
+        assert_eq!((files.len(), refused.len()), (4, 1));
+        assert!(refused[0].contains("nowhere: "));
     }
 
     #[test]
@@ -128,7 +136,7 @@ mod tests {
         let path = scratch.path().join("a.yaml");
         std::fs::write(&path, b"a: 1\nb: \xc3\xa9\xff\n").unwrap();
         for given in [path, scratch.path().into()] {
-            let files = gather(&[given]).unwrap();
+            let (files, _) = gather(&[given]);
             let (position, why) = files[0].text.clone().unwrap_err();
             assert_eq!(position, Position { line: 2, column: 5 });
             assert!(why.contains("not UTF-8"));

@@ -75,16 +75,18 @@ pub struct Arguments {
     fail_on: Level,
 }
 
-/// Run it. Exits with 0 when there are no errors, 1 when there are, 2 when a path cannot be read.
+/// Run it. Exits with 0 when there are no errors, 1 when there are, 2 when a path cannot be read; the others are
+/// looked at all the same.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let files = match gather::gather(&arguments.paths) {
-        Ok(files) => files,
-        Err(error) => {
-            complain(&format!("meshctl lint: {error}"));
-            return ExitCode::from(2);
-        }
-    };
+    let (files, refused) = gather::gather(&arguments.paths);
+    for error in &refused {
+        complain(&format!("meshctl lint: {error}"));
+    }
+    // Somebody may read an empty report as a good one.
+    if files.is_empty() && !refused.is_empty() {
+        return ExitCode::from(2);
+    }
     let report = lint(files);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = arguments.output.write(&report, &mut out).and_then(|()| out.flush());
@@ -95,6 +97,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         return ExitCode::from(2);
     }
     complain(&report.summary());
+    if !refused.is_empty() {
+        return ExitCode::from(2);
+    }
     ExitCode::from(u8::from(report.worst().is_some_and(|level| level >= arguments.fail_on)))
 }
 

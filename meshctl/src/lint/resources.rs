@@ -28,6 +28,7 @@ pub(super) const KUBERNETES_GATEWAY: Kind = ("gateway.networking.k8s.io", "Gatew
 pub(super) const HTTP_ROUTE: Kind = ("gateway.networking.k8s.io", "HTTPRoute");
 pub(super) const GRPC_ROUTE: Kind = ("gateway.networking.k8s.io", "GRPCRoute");
 pub(super) const MESH_POLICY: Kind = ("mesh.rs", "MeshPolicy");
+pub(super) const REFERENCE_GRANT: Kind = ("gateway.networking.k8s.io", "ReferenceGrant");
 pub(super) const SERVICE: Kind = ("", "Service");
 pub(super) const POD: Kind = ("", "Pod");
 pub(super) const NODE: Kind = ("", "Node");

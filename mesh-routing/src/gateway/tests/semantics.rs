@@ -191,6 +191,11 @@ fn a_foreign_backend_needs_a_grant() {
              (missing a ReferenceGrant?)",
         );
         assert_eq!(told, expected == "500", "{issues}");
+        let explanation = table.explain(&http::Request::get("http://a/").body(()).unwrap(), None);
+        let missing = "no ReferenceGrant in other lets HTTPRoute default/r refer to Service far";
+        assert_eq!(explanation.note.as_deref(), (expected == "500").then_some(missing));
+        let told = explanation.to_string();
+        assert_eq!(told.starts_with(&format!("unavailable: 500, {missing} (NC)\n")), expected == "500", "{told}");
     }
     // A mirror that is not allowed is left out; the request itself goes on.
     let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: far, namespace: other, port: 80}}}";
@@ -307,4 +312,21 @@ fn grpc_methods_are_paths() {
     }
     let both = "{method: {service: p.S}, headers: [{name: version, value: two}]}";
     assert!(hit(both, "/p.S/M", &[("version", "two")]) && !hit(both, "/p.S/M", &[("version", "one")]));
+}
+
+/// istio.md 1.10: "timeouts.backendRequest => perTryTimeout if retry set, else timeout": with a retry both are kept, and
+/// both are told.
+#[test]
+fn both_timeouts_are_explained() {
+    let told = |retry: &str| {
+        let rule = format!(
+            "{{timeouts: {{request: 3s, backendRequest: 500ms}}, {retry}backendRefs: [{{name: b, port: 9080}}]}}"
+        );
+        let request = http::Request::get("http://a/").body(()).unwrap();
+        compile(&http("r", &rule)).explain(&request, None).to_string()
+    };
+    let both = told("retry: {attempts: 2}, ");
+    assert!(both.contains("timeout   3000 ms\n") && both.contains(" 500 ms for each try, "), "{both}");
+    let alone = told("");
+    assert!(alone.contains("timeout   500 ms\n") && !alone.contains("each try"), "{alone}");
 }

@@ -8,8 +8,8 @@ use mesh_core::{
 use crate::lint::{
     codes,
     report::Findings,
-    resources::{GRPC_ROUTE, HTTP_ROUTE, Resources},
-    view::View as _,
+    resources::{GRPC_ROUTE, HTTP_ROUTE, REFERENCE_GRANT, Resources},
+    view::{View as _, spec},
 };
 
 pub(super) fn analyze(resources: &Resources<'_>, findings: &mut Findings) {
@@ -66,5 +66,45 @@ fn reference(
     if let Some(port) = node.int("port").filter(|port| !has(port)) {
         let message = format!("Referenced host:port not found: {:?}", format!("{host}:{port}"));
         findings.add(&codes::REFERENCED_RESOURCE_NOT_FOUND, document, format!("{path}.port"), message);
+    }
+    if what == "backendRef" && group.is_empty() && namespace != own {
+        granted(resources, document, (namespace, node.text("name")), format!("{path}.namespace"), findings);
+    }
+}
+
+/// gateway API BackendObjectReference.namespace: "when a namespace different than the local namespace is specified, a
+/// ReferenceGrant object is required in the referent namespace". Not for the namespace of the service that the route is
+/// for (GEP-1426, consumer routes). The words are those of `meshctl explain`.
+fn granted(
+    resources: &Resources<'_>,
+    document: &Document,
+    (namespace, name): (&str, &str),
+    path: String,
+    findings: &mut Findings,
+) {
+    let (kind, own): (&str, &str) = (document.kind(), document.namespace());
+    let is_target = |parent: &Node| {
+        let parents = parent.text("namespace");
+        parent.text("kind") == "Service" && (if parents.is_empty() { own } else { parents }) == namespace
+    };
+    if spec(document).list("parentRefs").iter().all(is_target) {
+        return;
+    }
+    let from =
+        |from: &Node| (from.text("group"), from.text("kind"), from.text("namespace")) == (document.group(), kind, own);
+    let to = |to: &Node| {
+        to.text("group").is_empty() && to.text("kind") == "Service" && ["", name].contains(&to.text("name"))
+    };
+    let lets = |(grant, spec): (&Document, &Node)| {
+        let namespaces: &str = grant.namespace();
+        namespaces == namespace && spec.list("from").iter().any(from) && spec.list("to").iter().any(to)
+    };
+    if !resources.specs(REFERENCE_GRANT).any(lets) {
+        let message = format!(
+            "no ReferenceGrant in {namespace} lets {kind} {own}/{} refer to Service {name}: its requests are answered with \
+             500, and nothing is mirrored there",
+            document.name(),
+        );
+        findings.add(&codes::REFERENCE_NOT_GRANTED, document, path, message);
     }
 }

@@ -79,7 +79,7 @@ pub(super) const ALL: &[Analyzer] = &[
     },
     Analyzer {
         name: "mesh.GatewayRouteAnalyzer",
-        finds: &[codes::REFERENCED_RESOURCE_NOT_FOUND],
+        finds: &[codes::REFERENCED_RESOURCE_NOT_FOUND, codes::REFERENCE_NOT_GRANTED],
         run: gateway_routes::analyze,
     },
     Analyzer {

@@ -361,3 +361,40 @@ fn layer_four_routes_are_checked() {
         assert!(errors.iter().any(|line| line.contains(message)), "{spec}: {errors:?}");
     }
 }
+
+/// gateway API BackendObjectReference.namespace: "a ReferenceGrant object is required in the referent namespace".
+#[test]
+fn backends_of_other_namespaces_need_a_grant() {
+    let text = |grant: &str, parent: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: cart, namespace: shop}}, spec: {{ports: [{{name: http, port: \
+             80}}]}}}}\n---\n{{apiVersion: v1, kind: Service, metadata: {{name: db, namespace: data}}, spec: {{ports: [{{name: \
+             http, port: 80}}]}}}}\n---\n{grant}apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: \
+             cart, namespace: shop}}\nspec:\n  parentRefs: [{{group: '', kind: Service, {parent}}}]\n  rules: [{{backendRefs: \
+             [{{name: db, namespace: data, port: 80}}, {{name: cart, port: 80}}]}}]\n"
+        )
+    };
+    let grant = |namespace: &str, from: &str, to: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {{name: g, namespace: \
+             {namespace}}}, spec: {{from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: {from}}}], to: \
+             [{{group: '', kind: Service{to}}}]}}}}\n---\n"
+        )
+    };
+    for (grant, parent, good) in [
+        (String::new(), "name: cart", false),
+        (grant("data", "shop", ""), "name: cart", true),
+        (grant("data", "shop", ", name: db"), "name: cart", true),
+        (grant("data", "shop", ", name: other"), "name: cart", false),
+        (grant("data", "other", ""), "name: cart", false),
+        (grant("shop", "shop", ""), "name: cart", false),
+        // Who calls a service may say how.
+        (String::new(), "name: db, namespace: data", true),
+    ] {
+        let lines = lines(&text(&grant, parent), "MESH0010");
+        assert_eq!(lines.is_empty(), good, "{grant} {parent}: {lines:?}");
+        let missing =
+            "rules[0].backendRefs[0].namespace: no ReferenceGrant in data lets HTTPRoute shop/cart refer to Service db";
+        assert!(lines.iter().all(|line| line.contains(missing)), "{lines:?}");
+    }
+}
