@@ -390,3 +390,22 @@ fn bookinfo_is_explained() {
     let weights = split["destinations"].as_array().unwrap().iter().map(|to| &to["weight"]);
     assert_eq!(weights.collect::<Vec<_>>(), [&json!(90), &json!(10)]);
 }
+
+/// Rules in a subdirectory are not in force: an answer without them is not to pass for one with them.
+#[test]
+fn configuration_that_is_not_read_is_told_on_standard_error() {
+    let scratch = scratch();
+    let _ = (scratch.dir("mesh/prod"), scratch.dir("empty"));
+    scratch.write("mesh/prod/rules.yaml", CONFIG);
+    let ask = |config: &[&str]| {
+        let arguments = [&["--as", "default/a", "--config"], config, &["GET", "http://reviews:9080/"]].concat();
+        let output = meshctl(scratch.path(), &arguments, b"");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text(&output.stderr).to_owned()
+    };
+    let unread = "mesh/prod:1:1: warning: subdirectory prod holds configuration that is not read: name it too\n";
+    assert!(ask(&["mesh"]).ends_with(unread), "{}", ask(&["mesh"]));
+    let nothing = "empty:1:1: warning: the directory has no configuration: no *.yaml, *.yml or *.json\n";
+    assert!(ask(&["mesh/reviews.yaml", "empty"]).ends_with(nothing));
+    assert_eq!(ask(&["mesh/reviews.yaml"]), "");
+}

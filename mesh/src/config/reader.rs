@@ -141,7 +141,7 @@ impl Reader {
 
     /// A warning of a subdirectory whose files nobody reads. It is listed, and nothing below it: a poll costs no more.
     fn unread(&self, directory: &Path) -> Option<Issue> {
-        // What cannot be listed, or is a link to itself, may hold anything: nothing is said of it.
+        // What cannot be listed may hold anything, and nothing is said of it.
         let entries = fs::read_dir(directory).ok()?;
         let files = entries.flatten().filter(|entry| is_config(&entry.path()) && !is_directory(entry));
         let files: Vec<PathBuf> = files.map(|entry| entry.path()).collect();
