@@ -43,7 +43,7 @@ mod request;
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -146,8 +146,10 @@ fn asked(mut arguments: Arguments) -> Result<(Arguments, Asked), String> {
 
 fn answer(arguments: &Arguments, asked: Asked) -> ExitCode {
     let config = Config::read(&arguments.config);
-    for path in arguments.config.iter().filter(|path| !config.has_documents(path)) {
-        complain(format_args!("warning: {}: no object in it; directories below are not read", path.display()));
+    // Where a directory is said not to be read, that is why.
+    let explained = |path: &Path| config.issues().iter().any(|issue| Path::new(&*issue.source).starts_with(path));
+    for path in arguments.config.iter().filter(|path| !config.has_documents(path) && !explained(path)) {
+        complain(format_args!("warning: {}: no object in it", path.display()));
     }
     let labels: Labels = arguments.labels.iter().cloned().collect();
     let client = config.client(arguments.client.clone().with_labels(labels));
