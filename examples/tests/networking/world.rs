@@ -72,8 +72,7 @@ impl World {
             };
             let mut issues = mesh.issues();
             issues.sort_by_key(|issue| (issue.source.clone(), issue.position.line));
-            // Of a directory that is empty so far it is said that it is: that is no object's.
-            issues.iter().filter(|issue| issue.object.is_some()).map(shown).collect()
+            issues.iter().map(shown).collect()
         };
         let first = of(self.running.services[0].mesh());
         for service in &self.running.services {

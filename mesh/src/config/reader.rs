@@ -126,10 +126,8 @@ impl Reader {
         }
         directories.sort();
         files.sort();
-        let mut said: Vec<Issue> = directories.iter().filter_map(|directory| self.unread(directory)).collect();
-        if files.is_empty() && said.is_empty() {
-            said.push(not_read(path, "the directory has no configuration: no *.yaml, *.yml or *.json".into()));
-        }
+        // Nothing is said of an empty one: workloads may be about to register there.
+        let said: Vec<Issue> = directories.iter().filter_map(|directory| self.unread(directory)).collect();
         let read = |file: PathBuf| match fs::read(&file) {
             Ok(bytes) => Some((name(&file), decode(bytes))),
             // Gone between listing and reading: removed, like any other file that is not there.
