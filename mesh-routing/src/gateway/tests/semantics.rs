@@ -314,8 +314,8 @@ fn grpc_methods_are_paths() {
     assert!(hit(both, "/p.S/M", &[("version", "two")]) && !hit(both, "/p.S/M", &[("version", "one")]));
 }
 
-/// istio.md 1.10: "timeouts.backendRequest => perTryTimeout if retry set, else timeout": with a retry both are kept, and
-/// both are told.
+// istio.md 1.10: "timeouts.backendRequest ⇒ perTryTimeout if retry set, else timeout; 0 = none"
+// With a retry both are kept, and both are told.
 #[test]
 fn both_timeouts_are_explained() {
     let told = |retry: &str| {
