@@ -2,6 +2,7 @@
 
 mod istio_table;
 mod scratch;
+mod seed;
 mod shared;
 mod tool;
 
@@ -9,6 +10,7 @@ use std::io::Write as _;
 
 pub use istio_table::{IstioTable, istio_tables};
 pub use scratch::Scratch;
+pub use seed::seed;
 pub use serde_json::Value;
 pub use shared::shared;
 pub use tool::tool;

@@ -332,8 +332,7 @@ fn the_cap_holds_when_all_threads_eject_at_once() {
 #[test]
 fn endpoints_come_and_go_under_concurrent_picks() {
     const CHANGES: usize = 100_000;
-    let seed: u64 = rand::random();
-    println!("seed {seed:#x}");
+    let seed = mesh_test::seed();
     let hash = ConsistentHash::new(HashTable::Ring { minimum_size: 64 });
     for policy in [LoadBalancer::LeastRequest, LoadBalancer::RoundRobin, hash.into()] {
         let all = endpoints(8);
@@ -457,8 +456,7 @@ const OUTLIER: &str = "outlierDetection: {consecutive5xxErrors: 1, maxEjectionPe
 
 /// How many of 2,000 picks each endpoint gets.
 fn picks(cluster: &Cluster, now: Instant, tried: &[Arc<Endpoint>]) -> Vec<usize> {
-    let seed: u64 = rand::random();
-    println!("seed {seed:#x}");
+    let seed = mesh_test::seed();
     let (members, mut rng) = (cluster.members(), SplitMix64(seed));
     let mut counts = vec![0; members.len()];
     for _ in 0..2000 {

@@ -30,9 +30,7 @@ fn members(weights: &[u32]) -> Arc<[Arc<Member>]> {
 }
 
 fn seed() -> u64 {
-    let seed = rand::random();
-    println!("seed {seed:#x}");
-    seed
+    mesh_test::seed()
 }
 
 /// How often each member is picked.

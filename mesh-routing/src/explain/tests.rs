@@ -464,7 +464,7 @@ fn sorted(headers: &HeaderMap) -> Vec<(String, String)> {
 #[test]
 fn agrees_with_the_layers() {
     let cases = u32::try_from(setting("MESH_ROUTE_TABLES", 96)).unwrap();
-    let seed = setting("MESH_ROUTE_SEED", rand::random());
+    let seed = setting("MESH_ROUTE_SEED", 1);
     println!("MESH_ROUTE_SEED={seed} MESH_ROUTE_TABLES={cases}");
     let config = Config { cases, rng_seed: RngSeed::Fixed(seed), source_file: Some(file!()), ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -255,9 +255,7 @@ async fn waits_are_drawn_below_the_measured_bounds() {
     service.oneshot(routed(Empty::new(), policy(2, "5xx"))).await.unwrap();
     assert!((49..=52).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     // backoff.py: U[0, min(base * 2^(n-1), 10 * base)): means 12.5, 25, 50, 100, 125
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
+    let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(mesh_test::seed());
     for (retry, mean) in [(1, 12.5), (2, 25.0), (3, 50.0), (4, 100.0), (5, 125.0), (9, 125.0)] {
         let draws =
             (0..20_000).map(|_| BackOff::default().wait(retry, rand::Rng::next_u64(&mut rng)).as_secs_f64() * 1e3);

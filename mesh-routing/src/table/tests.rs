@@ -333,9 +333,7 @@ fn weights() {
     ));
     let request = request("http://a/", &[]);
     let head = RequestHead::new(&request, table.path_normalization()).unwrap();
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(mesh_test::seed());
     let mut counts = std::collections::HashMap::new();
     const N: u32 = 70_000;
     for _ in 0..N {

@@ -7,9 +7,7 @@ use crate::trace::headers::new_request_id;
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn rng() -> StdRng {
-    let seed = rand::random();
-    println!("seed {seed}");
-    StdRng::seed_from_u64(seed)
+    StdRng::seed_from_u64(mesh_test::seed())
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

@@ -26,9 +26,7 @@ const ORDER: [(&str, &str); 10] = [
 #[test]
 fn the_more_specific_match_comes_first() {
     // istio.md 1.10: "order: Exact>Prefix>Regex, longer path, method set, more headers, more query params"
-    let seed = rand::random();
-    println!("seed={seed}");
-    let rng = &mut StdRng::seed_from_u64(seed);
+    let rng = &mut StdRng::seed_from_u64(mesh_test::seed());
     for _ in 0..50 {
         let mut rules = ORDER;
         rules.shuffle(rng);

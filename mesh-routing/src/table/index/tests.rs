@@ -320,7 +320,7 @@ pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
 fn agrees_with_a_scan_from_the_top() {
     let cases = u32::try_from(setting("MESH_ROUTE_TABLES", 64)).unwrap();
     let requests = usize::try_from(setting("MESH_ROUTE_REQUESTS", 500)).unwrap();
-    let seed = setting("MESH_ROUTE_SEED", rand::random());
+    let seed = setting("MESH_ROUTE_SEED", 1);
     println!("MESH_ROUTE_SEED={seed} MESH_ROUTE_TABLES={cases} MESH_ROUTE_REQUESTS={requests}");
     let config = Config { cases, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
     let config = Config { source_file: Some(file!()), ..config };
