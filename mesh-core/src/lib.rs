@@ -15,6 +15,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod discover;
 pub mod identity;
 pub mod path;
 pub mod registry;
