@@ -58,6 +58,8 @@ mod balance;
 mod cluster;
 mod connections;
 mod hash;
+mod health;
+mod load_balancing;
 mod locality;
 mod member;
 mod outlier;
@@ -76,6 +78,8 @@ pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };
+pub use health::{CheckResult, Checkup, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Statuses};
+pub use load_balancing::LoadBalancing;
 pub use locality::LocalityPolicy;
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
