@@ -80,7 +80,8 @@ impl Shared {
         };
         // New members that wait for their first check get no request before it...
         mark();
-        let snapshot = Arc::new(Snapshot::new(Arc::clone(&members), policy));
+        let snapshot = Snapshot::new(Arc::clone(&members), policy).with_pools(&self.pools, policy);
+        let snapshot = Arc::new(snapshot);
         self.in_force.store(Some(Arc::clone(&snapshot)));
         // ...and those that others' results have changed meanwhile do.
         mark();

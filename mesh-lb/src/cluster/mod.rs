@@ -1,5 +1,6 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
+mod aware;
 mod checks;
 mod dialled;
 mod levels;
@@ -37,6 +38,7 @@ use crate::{
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
+    prequal::Pools,
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
@@ -88,6 +90,8 @@ struct Shared {
     changing: Mutex<()>,
     /// Told of new endpoints: whoever checks them.
     changed: Notify,
+    /// What endpoints answered to probes.
+    pools: Pools,
 }
 
 impl Inner {
@@ -115,6 +119,7 @@ impl Shared {
             ejections: AtomicU64::new(0),
             changing: Mutex::new(()),
             changed: Notify::new(),
+            pools: Pools::default(),
         })
     }
 
@@ -380,7 +385,7 @@ impl Cluster {
         };
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
-        let filter = Filter { ejected_at: None, tried, leaving, warmup, by };
+        let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
         self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 
