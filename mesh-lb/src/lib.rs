@@ -72,10 +72,11 @@ mod priority;
 mod random;
 mod rule;
 mod rules;
+mod subsetting;
 mod to_endpoint;
 mod warmup;
 
-pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture};
+pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded};
 pub use cluster::{Cluster, ClusterSet, Clusters};
 pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
 pub use ewma::PeakEwma;
@@ -95,5 +96,6 @@ pub use prequal::{
 pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
+pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
 pub use warmup::Warmup;
