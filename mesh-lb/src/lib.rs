@@ -59,7 +59,9 @@ mod cluster;
 mod connections;
 mod ewma;
 mod hash;
+mod health;
 mod latency;
+mod load_balancing;
 mod locality;
 mod member;
 mod outlier;
@@ -81,7 +83,9 @@ pub use ewma::PeakEwma;
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };
+pub use health::{CheckResult, Checkup, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Statuses};
 pub use latency::Ended;
+pub use load_balancing::LoadBalancing;
 pub use locality::LocalityPolicy;
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};

@@ -45,6 +45,7 @@ mod builder;
 mod config;
 mod connect;
 mod dns;
+mod health;
 mod held;
 mod identity;
 mod inbound;

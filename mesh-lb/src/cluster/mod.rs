@@ -1,6 +1,7 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod aware;
+mod checks;
 mod dialled;
 mod levels;
 mod set;
@@ -21,7 +22,7 @@ use mesh_core::{
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 pub use self::set::{ClusterSet, Clusters};
 use self::{
@@ -87,6 +88,8 @@ struct Shared {
     /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
     /// not the lock that an ejection takes: that is part of a request.
     changing: Mutex<()>,
+    /// Told of new endpoints: whoever checks them.
+    changed: Notify,
     /// What endpoints answered to probes.
     pools: Pools,
 }
@@ -115,6 +118,7 @@ impl Shared {
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
             changing: Mutex::new(()),
+            changed: Notify::new(),
             pools: Pools::default(),
         })
     }
@@ -180,8 +184,9 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
-        let snapshot = Arc::new(Snapshot::new(members, &policy).with_pools(&shared.pools, &policy));
-        shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
+        let marks = checked.then_some(policy.health_check.is_some());
+        let snapshot = shared.mark_and_publish(marks, members, &policy);
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
             dialled: dials.then(|| kept.unwrap_or_default()),
@@ -317,9 +322,8 @@ impl Cluster {
         let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = nanos(self.0.shared.since_epoch(clock::now()));
         let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let snapshot = Snapshot::new(members, &self.0.policy).with_pools(&self.0.shared.pools, &self.0.policy);
-        let snapshot = Arc::new(snapshot);
-        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let marks = self.0.policy.health_check.as_ref().map(|_| true);
+        let snapshot = self.0.shared.mark_and_publish(marks, members, &self.0.policy);
         self.0.endpoints.store(snapshot);
     }
 
@@ -405,13 +409,13 @@ impl Cluster {
 
     /// `None` while nobody is ejected: most picks look no further.
     fn ejections(&self, now: Instant) -> Option<Ejections> {
-        let policy = self.0.policy.outlier_detection.as_ref()?;
+        let panic_threshold = self.0.policy.panic_threshold()?;
         let until = self.0.shared.ejected_until.load(Ordering::Acquire);
         let now = nanos(self.0.shared.since_epoch(now));
         (now < until).then(|| Ejections {
             now,
             generation: self.0.shared.ejections.load(Ordering::Acquire),
-            panic_threshold: policy.min_health_percent,
+            panic_threshold,
         })
     }
 
@@ -457,7 +461,7 @@ impl Cluster {
         let snapshot = self.0.shared.in_force.load();
         // Who has left fails to no consequence.
         let Some(snapshot) = snapshot.as_deref().filter(|snapshot| snapshot.has(member)) else { return };
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(now), snapshot.levels.len()) {
             return;
         }
         let until = member.detector().eject(policy, now);

@@ -152,12 +152,13 @@ impl Clusters {
                     let (of_rule, of_subset) =
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
                     let mut policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
+                    rules.load_balancing().apply(host, &mut policy);
                     policy.locality = LocalityPolicy::effective(
                         &client,
                         policy.locality_setting.as_ref(),
                         service.traffic_distribution,
                         &mesh.locality,
-                        policy.outlier_detection.is_some(),
+                        policy.outlier_detection.is_some() || policy.health_check.is_some(),
                     );
                     let name = Arc::clone(&facts.name);
                     let chosen = some.choose(select(endpoints, subset), &policy);

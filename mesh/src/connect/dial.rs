@@ -21,7 +21,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::{
     counted::Held,
     h1::{H1, Listened},
-    pool::{Checkout, HostPool},
+    pool::{Checkout, HostPool, PoolKey},
     security::Security,
 };
 use crate::network::{BoxIo, Connect};
@@ -112,6 +112,12 @@ impl Dialer {
                 Ok(pool.share(sender, limit))
             }
         }
+    }
+
+    /// Connect and secure, for nothing but to know that it can be done.
+    pub(super) async fn reach(&self, key: &PoolKey, protocol: Alpn) -> Result<(), BoxError> {
+        let io = self.connect(&key.address).await?;
+        self.secure(io, &key.security, protocol).await.map(drop)
     }
 
     async fn connect(&self, address: &EndpointAddress) -> io::Result<BoxIo> {
