@@ -44,6 +44,7 @@ mod body;
 mod builder;
 mod config;
 mod connect;
+mod discovery;
 mod dns;
 mod health;
 mod held;
@@ -69,8 +70,10 @@ pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
 pub use mesh::Mesh;
 pub use mesh_core::{
-    BoxError, Connection, Endpoint, Exchange, InvalidLocality, Labels, Locality, ResponseFlag, ResponseFlags, Workload,
+    BoxError, Connection, Endpoint, EndpointAddress, Exchange, InvalidLocality, Labels, Locality, ResponseFlag,
+    ResponseFlags, Workload,
     config::{Issue, Severity},
+    discover::{Discover, Published},
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Resolve, SystemResolver},
 };
