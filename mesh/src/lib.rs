@@ -67,11 +67,13 @@ pub use connect::{ConnectionBody, Connector};
 pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
 pub use mesh::Mesh;
+#[cfg(feature = "dns")]
+pub use mesh_core::registry::HickoryResolver;
 pub use mesh_core::{
     BoxError, Connection, Endpoint, Exchange, InvalidLocality, Labels, Locality, ResponseFlag, ResponseFlags, Workload,
     config::{Issue, Severity},
     identity::{PeerIdentity, SpiffeId, TrustDomain},
-    registry::{Resolve, SystemResolver},
+    registry::{Answer, Found, Place, Resolve, SystemResolver},
 };
 pub use mesh_lb::SourceIp;
 pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket, explain};
