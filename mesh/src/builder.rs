@@ -55,7 +55,7 @@ impl Builder {
                 roots: certs.join("root-cert.pem"),
             },
             connect: Arc::new(Tcp),
-            resolve: Arc::new(SystemResolver),
+            resolve: default_resolver(),
             discovery: Discovery::default(),
             egress_roots: Vec::new(),
             linger: Duration::from_secs(5),
@@ -116,7 +116,8 @@ impl Builder {
         self
     }
 
-    /// How names are looked up. Default [`SystemResolver`].
+    /// How names are looked up. Default: with DNS itself, as the operating system's settings say (`HickoryResolver`, feature
+    /// `dns`); [`SystemResolver`] without that feature, or where there are no such settings.
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
         self.resolve = Arc::new(resolve);
         self
@@ -211,6 +212,16 @@ impl Builder {
     pub async fn start(self) -> Result<Mesh, StartError> {
         Mesh::start(self).await
     }
+}
+
+/// DNS itself, where the operating system says whom to ask.
+fn default_resolver() -> Arc<dyn Resolve> {
+    #[cfg(feature = "dns")]
+    match mesh_core::registry::HickoryResolver::from_system() {
+        Ok(resolver) => return Arc::new(resolver),
+        Err(error) => tracing::info!(target: "mesh::dns", %error, "names are looked up by the operating system"),
+    }
+    Arc::new(SystemResolver)
 }
 
 /// Switches that weaken a default, by name.
