@@ -77,7 +77,7 @@ pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };
-pub use locality::LocalityPolicy;
+pub use locality::{Callers, LocalityPolicy};
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};

@@ -501,3 +501,5 @@ impl fmt::Debug for Cluster {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zone_tests;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{Cluster, Facts};
 use crate::{
-    ClusterPolicy, DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, SubsetClient, Subsetting,
-    TrafficPolicy, member::Loads,
+    Callers, ClusterPolicy, DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, SubsetClient,
+    Subsetting, TrafficPolicy, member::Loads,
 };
 
 /// Where clusters live from one configuration to the next. Clones are the same.
@@ -130,6 +130,7 @@ impl Clusters {
         mesh: &MeshConfig,
     ) -> ClusterSet {
         let client = Arc::new(workload.clone());
+        let callers = Arc::new(Callers::of(workload, registry));
         let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
         let some = Subsetted { by: state.subsetting, client: self.0.client };
@@ -152,11 +153,12 @@ impl Clusters {
                     let (of_rule, of_subset) =
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
                     let mut policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
-                    policy.locality = LocalityPolicy::effective(
+                    policy.locality = LocalityPolicy::in_force(
                         &client,
-                        policy.locality_setting.as_ref(),
+                        (policy.locality_setting.as_ref(), policy.zone_setting.as_ref()),
                         service.traffic_distribution,
-                        &mesh.locality,
+                        (&mesh.locality, mesh.zone_aware.as_ref()),
+                        &callers,
                         policy.outlier_detection.is_some(),
                     );
                     let name = Arc::clone(&facts.name);
