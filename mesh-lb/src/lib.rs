@@ -71,7 +71,7 @@ mod subsetting;
 mod to_endpoint;
 mod warmup;
 
-pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture};
+pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded};
 pub use cluster::{Cluster, ClusterSet, Clusters};
 pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
 pub use hash::{

@@ -79,6 +79,9 @@ fn clusters(mesh: &Inner) -> String {
     let now = clock::now();
     for cluster in clusters {
         let name = cluster.name();
+        let (connections, pending) = cluster.connections();
+        let _ = writeln!(page, "{name}::cx_active::{connections}");
+        let _ = writeln!(page, "{name}::rq_pending_active::{pending}");
         let _ = writeln!(page, "{name}::rq_active::{}", cluster.in_flight());
         for member in &*cluster.members() {
             let endpoint = member.endpoint();

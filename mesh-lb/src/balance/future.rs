@@ -5,12 +5,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Response, header::SET_COOKIE};
+use http::{HeaderValue, Response, StatusCode, header::SET_COOKIE};
 use http_body::Body;
 use mesh_core::{BoxError, Deadline, Error, Exchange, clock};
 use pin_project_lite::pin_project;
 
-use super::{InFlightBody, in_flight::InFlight};
+use super::{InFlightBody, Upgraded, in_flight::InFlight};
 use crate::{Outcome, OutlierDetection, Queued};
 
 pin_project! {
@@ -93,7 +93,13 @@ impl Attempted {
         if let Some(cookie) = self.set_cookie.take() {
             response.headers_mut().append(SET_COOKIE, *cookie);
         }
-        let in_flight = self.in_flight.take();
+        let mut in_flight = self.in_flight.take();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(upgraded) = response.extensions_mut().remove::<Upgraded>()
+            && let Some(in_flight) = in_flight.take()
+        {
+            upgraded.keep(in_flight);
+        }
         response.map(|body| InFlightBody::new(body, in_flight))
     }
 

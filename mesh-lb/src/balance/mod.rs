@@ -8,6 +8,7 @@ mod affinity;
 mod body;
 mod future;
 mod in_flight;
+mod upgraded;
 
 use std::{
     net::IpAddr,
@@ -21,7 +22,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::{affinity::Affinity, future::Attempted};
-pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight};
+pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight, upgraded::Upgraded};
 use crate::{Cluster, ConsistentHash, Member, Queued, SourceIp, random::Source};
 
 /// A request and the endpoint chosen for it.

@@ -268,6 +268,13 @@ impl Cluster {
         self.0.shared.connections.wait(self.connection_limits())
     }
 
+    /// Connections that are open or being made, and requests that wait for one. Counted where `connectionPool` limits
+    /// connections; elsewhere both are 0.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        self.0.shared.connections.counts()
+    }
+
     /// Ready when one of its connections closes after this call.
     pub fn connection_closed(&self) -> impl Future<Output = ()> + Send {
         self.0.shared.connections.closed()

@@ -45,6 +45,7 @@ fn ranks(policy: &LocalityPolicy, endpoints: &[Line<'_>]) -> Vec<Vec<usize>> {
 }
 
 /// istio applyLocalityFailover: subzone, zone, region, elsewhere, and without gaps.
+/// istio.md 1.4: "same subzone 0, zone 1, region 2, other 3 (4 if failover.to !=) then compacted"
 #[test]
 fn the_nearest_come_first() {
     let here = client("r1/z1/s1", &[]);
@@ -59,6 +60,7 @@ fn the_nearest_come_first() {
 }
 
 /// istio: "Failover needs outlier detection, otherwise Envoy will never drop down to a lower priority."
+/// istio.md 1.4: "failover/priority only with outlierDetection (or forced)"
 #[test]
 fn without_outlier_detection_only_a_services_own_distribution_ranks() {
     let (here, mesh) = (client("r1/z1", &[]), setting("{}"));
@@ -74,6 +76,7 @@ fn without_outlier_detection_only_a_services_own_distribution_ranks() {
 }
 
 /// Labels that Istio adds to every workload (labelutil.AugmentLabels) can be named as any other.
+/// istio.md 1.4: "failoverPriority` labels (prefix match; `key=value` fixed)"
 #[test]
 fn places_and_clusters_are_labels_too() {
     let here = client("r1/z1", &[("team", "a")]);
@@ -87,6 +90,7 @@ fn places_and_clusters_are_labels_too() {
 
 /// istio applyLocalityWeights: the first `from` that matches; "localities that are not specified get nothing"; what a
 /// pattern matches shares its percents by weight.
+/// istio.md 1.4: "unmatched localities get nothing, wildcards terminal only"
 #[test]
 fn shares_are_for_places_that_are_named() {
     let rules = setting(
@@ -119,6 +123,7 @@ const LEFT_OUT: [(&str, &str); 1] = [
     ("not match the first n label", "contradicts the proto's note, and itself"),
 ];
 
+/// istio.md 1.4: "DR > Service trafficDistribution > mesh (default enabled), **no merge**"
 #[test]
 fn istios_locality_tables() {
     let Some(path) = mesh_test::shared(TABLE) else { return };

@@ -35,7 +35,7 @@ pub struct Connector(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     pools: Pools,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     policy: ArcSwap<SecurityPolicy>,
     identity: Option<IdentityHandle>,
     metadata: PeerMetadata,
@@ -58,6 +58,7 @@ const MAX_UNSENT: usize = 4;
 impl Connector {
     pub(crate) fn new(dialer: Dialer, identity: Option<IdentityHandle>, workload: &Workload) -> Self {
         let metadata = PeerMetadata::of(workload);
+        let dialer = Arc::new(dialer);
         let shared = Shared { pools: Pools::default(), dialer, policy: ArcSwap::default(), identity, metadata };
         Self(Arc::new(shared))
     }
@@ -171,13 +172,13 @@ impl Shared {
             return Ok(checkout);
         }
         if protocol == Alpn::H1 {
-            return self.dialer.dial(pool, protocol, timeout, None).await;
+            return self.dialer.dial(pool, protocol, timeout, None, None).await;
         }
         let shared = async {
-            let _connecting = pool.h2_connecting.lock().await;
+            let connecting = Arc::clone(&pool.h2_connecting).lock_owned().await;
             match pool.checkout(protocol) {
                 Some(checkout) => Ok(checkout),
-                None => self.dialer.dial(pool, protocol, timeout, None).await,
+                None => self.dialer.dial(pool, protocol, timeout, None, Some(connecting)).await,
             }
         };
         // Waiting for somebody else's connection is part of the wait for one.
@@ -247,9 +248,12 @@ async fn send_on(
         Checkout::H1(mut connection) => {
             let before = connection.heard();
             match connection.sender.try_send_request(message).await {
-                Ok(response) => {
+                Ok(mut response) => {
                     // After a switch of protocols the connection is no longer HTTP's.
                     let reusable = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
+                    if !reusable {
+                        response.extensions_mut().insert(connection.upgraded());
+                    }
                     let lease = reusable.then(|| Lease::H1(Arc::clone(pool), connection));
                     return Ok(response.map(|incoming| ConnectionBody::new(incoming, lease)));
                 }
