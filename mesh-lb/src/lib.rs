@@ -86,7 +86,7 @@ pub use hash::{
 pub use health::{CheckResult, Checkup, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Statuses};
 pub use latency::Ended;
 pub use load_balancing::LoadBalancing;
-pub use locality::LocalityPolicy;
+pub use locality::{Callers, LocalityPolicy};
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
+use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
 use crate::{
     ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
@@ -143,6 +143,7 @@ pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
     /// Parts of the block above: they come and go together.
     pub(crate) locality: Option<Arc<LocalitySetting>>,
+    pub(crate) zone_aware: Option<Arc<ZoneAwareSetting>>,
     pub(crate) warmup: Option<Warmup>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
@@ -218,6 +219,7 @@ impl Blocks {
         }
         if over.load_balancer.is_some() {
             self.locality.clone_from(&over.locality);
+            self.zone_aware.clone_from(&over.zone_aware);
             self.warmup.clone_from(&over.warmup);
         }
         given(&mut self.load_balancer, &over.load_balancer);
@@ -239,6 +241,8 @@ pub struct ClusterPolicy {
     pub warmup: Option<Warmup>,
     /// `localityLbSetting` of the rule, where it has one.
     pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
+    /// `zoneAwareLbSetting`, likewise.
+    pub(crate) zone_setting: Option<Arc<ZoneAwareSetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
     pub outlier_detection: Option<OutlierDetection>,
     /// Active health checks; `None`: nobody is asked. From a MeshPolicy or code: Istio has no field for it.
@@ -269,6 +273,7 @@ impl ClusterPolicy {
             locality: None,
             warmup: blocks.warmup,
             locality_setting: blocks.locality,
+            zone_setting: blocks.zone_aware,
             outlier_detection: blocks.outlier_detection,
             health_check: None,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),

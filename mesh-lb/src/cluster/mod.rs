@@ -555,3 +555,5 @@ impl fmt::Debug for Cluster {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zone_tests;

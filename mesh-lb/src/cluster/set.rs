@@ -17,8 +17,8 @@ use super::{
     discovered::{Found, Key, Origin, Sources, Want, Wants},
 };
 use crate::{
-    ClusterPolicy, DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, SubsetClient, Subsetting,
-    TrafficPolicy, member::Loads,
+    Callers, ClusterPolicy, DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, SubsetClient,
+    Subsetting, TrafficPolicy, member::Loads,
 };
 
 /// Where clusters live from one configuration to the next. Clones are the same.
@@ -144,6 +144,7 @@ impl Clusters {
         mesh: &MeshConfig,
     ) -> ClusterSet {
         let client = Arc::new(workload.clone());
+        let callers = Arc::new(Callers::of(workload, registry));
         let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
         let some = Subsetted { by: state.subsetting, client: self.0.client };
@@ -174,11 +175,12 @@ impl Clusters {
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
                     let mut policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
                     rules.load_balancing().apply(host, &mut policy);
-                    policy.locality = LocalityPolicy::effective(
+                    policy.locality = LocalityPolicy::in_force(
                         &client,
-                        policy.locality_setting.as_ref(),
+                        (policy.locality_setting.as_ref(), policy.zone_setting.as_ref()),
                         service.traffic_distribution,
-                        &mesh.locality,
+                        (&mesh.locality, mesh.zone_aware.as_ref()),
+                        &callers,
                         policy.outlier_detection.is_some() || policy.health_check.is_some(),
                     );
                     let name = Arc::clone(&facts.name);
