@@ -48,6 +48,8 @@
 mod select;
 mod spec;
 
+pub(crate) use self::spec::Section as SubsettingSpec;
+
 use std::{num::NonZeroU32, sync::Arc};
 
 use mesh_core::Endpoint;

@@ -12,6 +12,7 @@ use crate::{
     dns::{self, Dns},
     health,
     identity::OpenIdentity,
+    prequal,
 };
 
 /// Running tasks; dropping this ends them.
@@ -37,6 +38,7 @@ pub(super) fn spawn(
         tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
+        tokio::spawn(prequal::keep_probing(Arc::downgrade(mesh))).abort_handle(),
     ];
     if reader.paths().next().is_some() {
         let watch = config::watch(reader, texts);
