@@ -60,6 +60,7 @@ mod connections;
 mod hash;
 mod locality;
 mod member;
+mod members;
 mod outlier;
 mod pick;
 mod policy;

@@ -1,6 +1,8 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
+mod change;
 mod dialled;
+mod index;
 mod levels;
 mod set;
 mod snapshot;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 pub use self::set::{ClusterSet, Clusters};
 use self::{
     dialled::Dialled,
+    index::Index,
     levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
 };
@@ -48,6 +51,9 @@ struct Inner {
     facts: Facts,
     policy: ClusterPolicy,
     endpoints: ArcSwap<Snapshot>,
+    /// Where each endpoint is in the list, once somebody asked. Who changes the endpoints has it: none overwrites what it
+    /// has not seen. Not the lock that an ejection takes, which is part of a request.
+    index: Mutex<Option<Index>>,
     /// For clusters whose endpoint is the address that a request names.
     dialled: Option<Arc<Dialled>>,
     loads: Arc<Loads>,
@@ -82,9 +88,6 @@ struct Shared {
     in_force: ArcSwapOption<Snapshot>,
     /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
     ejections: AtomicU64,
-    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
-    /// not the lock that an ejection takes: that is part of a request.
-    changing: Mutex<()>,
 }
 
 impl Inner {
@@ -110,7 +113,6 @@ impl Shared {
             ejecting: Mutex::new(()),
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
-            changing: Mutex::new(()),
         })
     }
 
@@ -160,7 +162,7 @@ impl Cluster {
         epoch: Instant,
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
-        let known = before.map(Self::members).unwrap_or_default();
+        let known = before.map(|cluster| cluster.0.endpoints.load().members.clone()).unwrap_or_default();
         let epoch = before.map_or(epoch, |cluster| cluster.0.shared.epoch);
         let now = nanos(clock::now().saturating_duration_since(epoch));
         let members = join(&known, same_peers, endpoints, loads, now);
@@ -179,6 +181,7 @@ impl Cluster {
         shared.in_force.store(Some(Arc::clone(&snapshot)));
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
+            index: Mutex::default(),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
             shared,
@@ -286,28 +289,16 @@ impl Cluster {
         self.0.shared.active.load(Ordering::Relaxed)
     }
 
-    /// Its members now.
+    /// Its members now: a copy of the list, for people and for tests.
     #[must_use]
     pub fn members(&self) -> Arc<[Arc<Member>]> {
-        Arc::clone(&self.0.endpoints.load().members)
+        self.0.endpoints.load().members.iter().cloned().collect()
     }
 
     /// Its endpoints now.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.0.endpoints.load().members.iter().map(|member| Arc::clone(member.endpoint())).collect()
-    }
-
-    /// Replace its endpoints. Members that stay keep their state; picks go on meanwhile.
-    ///
-    /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
-    pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = nanos(self.0.shared.since_epoch(clock::now()));
-        let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let snapshot = Arc::new(Snapshot::new(members, &self.0.policy));
-        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
-        self.0.endpoints.store(snapshot);
     }
 
     /// Is this member ejected at `now`?
