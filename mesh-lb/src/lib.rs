@@ -64,6 +64,7 @@ mod latency;
 mod load_balancing;
 mod locality;
 mod member;
+mod members;
 mod outlier;
 mod pick;
 mod policy;
