@@ -34,6 +34,7 @@
 //! A simulator says nothing until it has been right about something known: [`supermarket`].
 
 pub mod events;
+pub mod machine;
 pub mod one_slow;
 pub mod plot;
 pub mod random;
@@ -41,4 +42,4 @@ pub mod run;
 pub mod statistics;
 pub mod supermarket;
 
-pub use run::{Capacity, Ended, Fault, Run};
+pub use run::{Balancer, Capacity, Demand, End, Ended, Fault, Phase, Run, Symptom};

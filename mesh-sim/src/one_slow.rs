@@ -11,7 +11,7 @@ use std::{ops::Range, time::Duration};
 use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection};
 
 use crate::{
-    Capacity, Fault, Run,
+    Balancer, Capacity, Demand, End, Fault, Phase, Run, Symptom,
     statistics::{Estimate, percentile},
 };
 
@@ -82,14 +82,15 @@ impl Variant {
         };
         Run {
             seed,
-            policy,
+            balancer: Balancer::Shipped(policy),
+            clients: 1,
             servers: SERVERS,
+            subsets: None,
             capacity: Capacity::Unlimited,
-            interval: Duration::from_millis(1),
-            demand: Duration::from_millis(10),
-            fault: Some(Fault { server: 0, during: SLOW, takes: Duration::from_secs(2) }),
+            arrivals: vec![Phase { interval: Duration::from_millis(1), until: END }],
+            demand: Demand::Exponential(Duration::from_millis(10)),
+            fault: Some(Fault { servers: 0..1, during: SLOW, takes: Duration::from_secs(2), symptom: Symptom::Slow }),
             patience: self.gives_up.then_some(IN_TIME),
-            end: END,
         }
     }
 
@@ -101,7 +102,7 @@ impl Variant {
         for &seed in seeds {
             let (mut all, mut good, mut slow) = (0_u64, 0_u64, 0_u64);
             self.run(seed).observe(|ended| {
-                let success = ended.answered && ended.took <= IN_TIME;
+                let success = ended.end == End::Answered && ended.took <= IN_TIME;
                 let second = &mut seconds[ended.arrived.as_secs() as usize];
                 *second = (second.0 + u64::from(success), second.1 + 1);
                 if SLOW.contains(&ended.arrived) {
