@@ -37,9 +37,11 @@ pub mod events;
 pub mod machine;
 pub mod one_slow;
 pub mod plot;
+pub mod ramp;
 pub mod random;
 pub mod run;
 pub mod statistics;
+pub mod storm;
 pub mod supermarket;
 
-pub use run::{Balancer, Capacity, Demand, End, Ended, Fault, Phase, Run, Symptom};
+pub use run::{Balancer, Capacity, Demand, End, Ended, Fault, Phase, Run, Symptom, Ties};

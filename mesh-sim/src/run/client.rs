@@ -17,9 +17,8 @@ use super::{
 pub enum Balancer {
     /// As a cluster that ships does.
     Shipped(ClusterPolicy),
-    /// Baseline, exists in the simulator only: of all servers the one to which this client has the fewest requests in
-    /// flight; of several, the first one from a random place.
-    LeastLoaded,
+    /// Baseline, exists in the simulator only: of all servers one to which this client has the fewest requests in flight.
+    LeastLoaded(Ties),
     /// Baseline, exists in the simulator only: a round robin in which servers have turns in proportion to `q/u`, requests
     /// answered in the last second over core seconds used for them, which all clients are told every second.
     Weighted,
@@ -30,6 +29,15 @@ pub enum Balancer {
         /// In which time a peak is forgotten.
         decay: Duration,
     },
+}
+
+/// Which of several least loaded servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ties {
+    /// The next one after that chosen last: "tried in turn", as NGINX's `least_conn` has it.
+    Next,
+    /// The first one from a random place.
+    Random,
 }
 
 impl From<LoadBalancer> for Balancer {
@@ -61,7 +69,7 @@ pub(super) struct Client {
 
 enum Chooser {
     Cluster(Cluster),
-    LeastLoaded(Cluster, Arc<[Arc<Member>]>),
+    LeastLoaded { cluster: Cluster, members: Arc<[Arc<Member>]>, ties: Ties, last: usize },
     Weighted(Cluster, Arc<[Arc<Member>]>, Turns),
     Peer(Peer),
 }
@@ -69,7 +77,7 @@ enum Chooser {
 /// What a member is called here.
 pub(super) struct Server(usize);
 
-pub(super) fn server(member: &Member) -> usize {
+pub(crate) fn server(member: &Member) -> usize {
     member.attachment::<Server>(|| unreachable!("every member was given a number")).0
 }
 
@@ -79,9 +87,15 @@ pub(crate) fn endpoint(server: usize) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(EndpointAddress::new(&address, 80)))
 }
 
-pub(crate) fn cluster(policy: &ClusterPolicy, endpoints: Vec<Arc<Endpoint>>) -> Cluster {
+/// A cluster of these servers of all.
+pub(crate) fn cluster(policy: &ClusterPolicy, servers: &[Arc<Endpoint>], known: &[usize]) -> Cluster {
     let service = ServiceName::of_host("service.default.svc.cluster.local", "default");
-    Cluster::new(ClusterName { service, port: 80, subset: None }, policy.clone(), endpoints)
+    let endpoints = known.iter().map(|server| Arc::clone(&servers[*server])).collect();
+    let cluster = Cluster::new(ClusterName { service, port: 80, subset: None }, policy.clone(), endpoints);
+    for (member, server) in cluster.members().iter().zip(known) {
+        member.attachment(|| Arc::new(Server(*server)));
+    }
+    cluster
 }
 
 impl Client {
@@ -91,13 +105,7 @@ impl Client {
             Some(subsets) => subsets[index].clone(),
             None => (0..servers.len()).collect(),
         };
-        let of = |policy: &ClusterPolicy| {
-            let cluster = cluster(policy, known.iter().map(|server| Arc::clone(&servers[*server])).collect());
-            for (member, server) in cluster.members().iter().zip(&known) {
-                member.attachment(|| Arc::new(Server(*server)));
-            }
-            cluster
-        };
+        let of = |policy: &ClusterPolicy| cluster(policy, servers, &known);
         let chooser = match &run.balancer {
             Balancer::Shipped(policy) => {
                 let cluster = of(policy);
@@ -108,10 +116,11 @@ impl Client {
                 }
                 Chooser::Cluster(cluster)
             }
-            Balancer::LeastLoaded => {
+            Balancer::LeastLoaded(ties) => {
                 let cluster = of(&ClusterPolicy::default());
                 let members = cluster.members();
-                Chooser::LeastLoaded(cluster, members)
+                let last = rng.random_range(0..members.len());
+                Chooser::LeastLoaded { cluster, members, ties: *ties, last }
             }
             Balancer::Weighted => {
                 let cluster = of(&ClusterPolicy::default());
@@ -132,11 +141,14 @@ impl Client {
                 let member = cluster.pick(now, rng, &[]).expect("a cluster with endpoints has one to choose");
                 (cluster, member)
             }
-            Chooser::LeastLoaded(cluster, members) => {
-                let first = rng.random_range(0..members.len());
-                let all = members[first..].iter().chain(&members[..first]);
-                let member = all.min_by_key(|member| member.in_flight()).expect("there are servers");
-                (cluster, Arc::clone(member))
+            Chooser::LeastLoaded { cluster, members, ties, last } => {
+                let first = match ties {
+                    Ties::Next => *last + 1,
+                    Ties::Random => rng.random_range(0..members.len()),
+                };
+                let places = (first..first + members.len()).map(|place| place % members.len());
+                *last = places.min_by_key(|place| members[*place].in_flight()).expect("there are servers");
+                (cluster, Arc::clone(&members[*last]))
             }
             Chooser::Weighted(cluster, members, turns) => (cluster, Arc::clone(&members[turns.next()])),
             Chooser::Peer(peer) => {
@@ -175,7 +187,7 @@ impl Client {
     #[cfg(test)]
     pub(super) fn in_flight(&self) -> (u32, u32) {
         match &self.chooser {
-            Chooser::Cluster(cluster) | Chooser::LeastLoaded(cluster, _) | Chooser::Weighted(cluster, ..) => {
+            Chooser::Cluster(cluster) | Chooser::LeastLoaded { cluster, .. } | Chooser::Weighted(cluster, ..) => {
                 (cluster.in_flight(), cluster.members().iter().map(|member| member.in_flight()).sum())
             }
             Chooser::Peer(_) => (0, 0),

@@ -10,9 +10,9 @@ use mesh_core::clock;
 use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 use tokio::{runtime::Runtime, time::Instant};
 
-pub(crate) use self::client::endpoint;
+pub(crate) use self::client::{cluster, endpoint, server};
 pub use self::{
-    client::{Balancer, End},
+    client::{Balancer, End, Ties},
     servers::{Capacity, Fault, Symptom},
 };
 use self::{
