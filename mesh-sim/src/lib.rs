@@ -40,8 +40,11 @@ pub mod plot;
 pub mod ramp;
 pub mod random;
 pub mod run;
+pub mod scale;
 pub mod statistics;
 pub mod storm;
+pub mod subsets;
 pub mod supermarket;
+pub mod twenty;
 
 pub use run::{Balancer, Capacity, Demand, End, Ended, Fault, Phase, Run, Symptom, Ties};

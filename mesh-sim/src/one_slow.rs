@@ -24,6 +24,9 @@ pub const SLOW: Range<Duration> = Duration::from_secs(10)..Duration::from_secs(4
 /// What counts as success.
 pub const IN_TIME: Duration = Duration::from_secs(1);
 
+/// The share of success that latency-aware policies have to reach alone.
+pub const TARGET: f64 = 0.9995;
+
 /// A policy and what a client does beside it.
 #[derive(Clone, Debug)]
 pub struct Variant {
@@ -31,6 +34,8 @@ pub struct Variant {
     pub name: &'static str,
     /// The policy.
     pub load_balancer: LoadBalancer,
+    /// Does it learn from latencies?
+    pub learns: bool,
     /// Does the client give up after a second, rather than wait?
     pub gives_up: bool,
     /// Istio's defaults, where it is on.
@@ -42,18 +47,26 @@ pub struct Variant {
 #[must_use]
 pub fn variants() -> Vec<Variant> {
     let policies = [
-        ("ROUND_ROBIN", LoadBalancer::RoundRobin),
-        ("RANDOM", LoadBalancer::Random),
-        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
+        ("ROUND_ROBIN", LoadBalancer::RoundRobin, false),
+        ("RANDOM", LoadBalancer::Random, false),
+        ("LEAST_REQUEST", LoadBalancer::LeastRequest, false),
     ];
     let kinds = [(false, false), (true, false), (true, true)];
-    let variant = |(name, load_balancer): (&'static str, LoadBalancer)| {
+    let variant = |(name, load_balancer, learns): (&'static str, LoadBalancer, bool)| {
         kinds.map(|(gives_up, outlier_detection)| {
             let load_balancer = load_balancer.clone();
-            Variant { name, load_balancer, gives_up, outlier_detection }
+            Variant { name, load_balancer, learns, gives_up, outlier_detection }
         })
     };
     policies.into_iter().flat_map(variant).collect()
+}
+
+impl Variant {
+    /// Is it one of those that have to reach [`TARGET`]?
+    #[must_use]
+    pub fn is_target(&self) -> bool {
+        self.learns && self.gives_up && !self.outlier_detection
+    }
 }
 
 /// What a variant came to, over all seeds.

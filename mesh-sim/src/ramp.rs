@@ -37,6 +37,9 @@ pub const STEP: Duration = Duration::from_secs(10);
 /// A load of the comparison.
 pub const MEASURED: Duration = Duration::from_secs(30);
 
+/// What p99.9 of Prequal may be at the last step.
+pub const LIMIT: Duration = Duration::from_millis(700);
+
 /// How large, and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -104,6 +107,12 @@ pub struct Part {
 }
 
 impl Contender {
+    /// Is it held to the ramp's targets?
+    #[must_use]
+    pub fn is_prequal(&self) -> bool {
+        self.group == Some(Group::Probing)
+    }
+
     fn run(&self, seed: u64, fleet: usize, arrivals: Vec<Phase>) -> Run {
         Run {
             seed,

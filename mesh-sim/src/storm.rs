@@ -93,12 +93,13 @@ pub struct Variant {
     pub header: bool,
 }
 
-/// Both outages; what ships first, then without its parts, then without any.
+/// Both outages; what ships first, then without its parts, then without any. The header says nothing to those who time
+/// out: a leaf that hangs is all or nothing.
 #[must_use]
 pub fn variants() -> Vec<Variant> {
-    let protected = [(true, true), (true, false), (false, true), (false, false)];
-    let of = |outage| protected.map(|(budget, header)| Variant { outage, budget, header });
-    [Outage::Refuses, Outage::Hangs].into_iter().flat_map(of).collect()
+    let of = |outage| move |(budget, header)| Variant { outage, budget, header };
+    let refuses = [(true, true), (true, false), (false, true), (false, false)].map(of(Outage::Refuses));
+    refuses.into_iter().chain([(true, true), (false, false)].map(of(Outage::Hangs))).collect()
 }
 
 /// How long.
@@ -113,9 +114,9 @@ pub struct Size {
 }
 
 /// All of it.
-pub const FULL: Size = Size { from: 10, to: 20, end: 60 };
+pub const FULL: Size = Size { from: 10, to: 20, end: 40 };
 /// What a test can afford.
-pub const REDUCED: Size = Size { from: 2, to: 12, end: 20 };
+pub const REDUCED: Size = Size { from: 1, to: 3, end: 9 };
 
 /// One second of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,6 +146,17 @@ impl Result {
     pub fn attempts(&self) -> f64 {
         let outside = |(second, _): &(usize, &Second)| !(self.size.from..self.size.to).contains(second);
         self.worst(|seconds| ratio(seconds.iter().enumerate().filter(outside).map(|(_, second)| second)))
+    }
+
+    /// The same of the worst second outside of it.
+    #[must_use]
+    pub fn worst_second(&self) -> f64 {
+        let outside = |(second, _): &(usize, &Second)| !(self.size.from..self.size.to).contains(second);
+        let each = |seconds: &[Second]| {
+            let outside = seconds.iter().enumerate().filter(outside);
+            outside.map(|(_, second)| ratio([second])).fold(0.0, f64::max)
+        };
+        self.worst(each)
     }
 
     /// The same during the outage.
@@ -189,6 +201,12 @@ fn ratio<'a>(seconds: impl IntoIterator<Item = &'a Second>) -> f64 {
 }
 
 impl Variant {
+    /// Is it what ships?
+    #[must_use]
+    pub fn ships(&self) -> bool {
+        self.budget && self.header
+    }
+
     /// Run it with each of the seeds.
     #[must_use]
     pub fn measure(self, seeds: &[u64], size: Size) -> Result {
