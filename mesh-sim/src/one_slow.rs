@@ -8,7 +8,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection};
+use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection, PeakEwma, Prequal};
 
 use crate::{
     Balancer, Capacity, Demand, End, Fault, Phase, Run, Symptom,
@@ -50,6 +50,8 @@ pub fn variants() -> Vec<Variant> {
         ("ROUND_ROBIN", LoadBalancer::RoundRobin, false),
         ("RANDOM", LoadBalancer::Random, false),
         ("LEAST_REQUEST", LoadBalancer::LeastRequest, false),
+        ("PEAK_EWMA", PeakEwma::default().into(), true),
+        ("PREQUAL", Prequal::default().into(), true),
     ];
     let kinds = [(false, false), (true, false), (true, true)];
     let variant = |(name, load_balancer, learns): (&'static str, LoadBalancer, bool)| {

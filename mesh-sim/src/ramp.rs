@@ -18,7 +18,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use mesh_lb::LoadBalancer;
+use mesh_lb::{ClusterPolicy, LoadBalancer, PeakEwma, Prequal};
 
 use crate::{Balancer, Capacity, Demand, Phase, Run, Ties, machine::ALLOCATED, run::each, statistics::Waits};
 
@@ -84,6 +84,7 @@ pub struct Contender {
 #[must_use]
 pub fn contenders() -> Vec<Contender> {
     let of = |name, balancer, group| Contender { name, balancer, group: Some(group) };
+    let prequal = ClusterPolicy::default().with_load_balancer(Prequal::default().into());
     let beside = |name, balancer| Contender { name, balancer, group: None };
     vec![
         of("ROUND_ROBIN", LoadBalancer::RoundRobin.into(), Group::Blind),
@@ -92,6 +93,9 @@ pub fn contenders() -> Vec<Contender> {
         of("least loaded, ties in turn (simulator only)", Balancer::LeastLoaded(Ties::Next), Group::LeastLoaded),
         beside("least loaded, ties at random (simulator only)", Balancer::LeastLoaded(Ties::Random)),
         of("LEAST_REQUEST", LoadBalancer::LeastRequest.into(), Group::OfTwo),
+        beside("PEAK_EWMA", LoadBalancer::from(PeakEwma::default()).into()),
+        of("PREQUAL", LoadBalancer::from(Prequal::default()).into(), Group::Probing),
+        of("PREQUAL, loads ride on responses", Balancer::Told(prequal), Group::Probing),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::{convert::Infallible, num::NonZeroU32, sync::Arc, time::Duration};
 
 use allocation_counter::measure;
 use mesh_core::{Endpoint, clock};
-use mesh_lb::{ClusterPolicy, InFlight, LoadBalancer, SubsetClient, Subsetting};
+use mesh_lb::{ClusterPolicy, InFlight, LoadBalancer, PeakEwma, Prequal, SubsetClient, Subsetting};
 use rand::{Rng as _, rand_core::TryRng, rngs::Xoshiro256PlusPlus};
 
 use crate::{
@@ -42,7 +42,11 @@ const DECISIONS: u32 = 100_000;
 /// Policies and their names.
 #[must_use]
 pub fn contenders() -> Vec<(&'static str, LoadBalancer)> {
-    vec![("LEAST_REQUEST", LoadBalancer::LeastRequest)]
+    vec![
+        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
+        ("PEAK_EWMA", PeakEwma::default().into()),
+        ("PREQUAL", Prequal::default().into()),
+    ]
 }
 
 /// What one fleet came to.

@@ -16,7 +16,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use mesh_lb::LoadBalancer;
+use mesh_lb::{ClusterPolicy, LoadBalancer, PeakEwma, Prequal};
 
 use crate::{Balancer, Capacity, Demand, End, Fault, Phase, Run, Symptom, run::each, statistics::Waits};
 
@@ -52,6 +52,8 @@ pub struct Contender {
 #[must_use]
 pub fn contenders() -> Vec<Contender> {
     let of = |name, balancer| Contender { name, balancer, ours: true, prequal: false };
+    let prequal = |name, balancer| Contender { name, balancer, ours: true, prequal: true };
+    let told = ClusterPolicy::default().with_load_balancer(Prequal::default().into());
     let tower = |name, seconds| {
         let (default_rtt, decay) = (Duration::from_millis(30), Duration::from_secs(seconds));
         Contender { name, balancer: Balancer::Tower { default_rtt, decay }, ours: false, prequal: false }
@@ -61,6 +63,9 @@ pub fn contenders() -> Vec<Contender> {
         tower("tower P2C, peak EWMA, 1 s", 1),
         of("RANDOM", LoadBalancer::Random.into()),
         of("LEAST_REQUEST", LoadBalancer::LeastRequest.into()),
+        of("PEAK_EWMA", LoadBalancer::from(PeakEwma::default()).into()),
+        prequal("PREQUAL", LoadBalancer::from(Prequal::default()).into()),
+        prequal("PREQUAL, loads ride on responses", Balancer::Told(told)),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
-use mesh_lb::{Cluster, ClusterPolicy, InFlight, LoadBalancer, Member, Outcome};
+use mesh_lb::{Cluster, ClusterPolicy, Ended, InFlight, LoadBalancer, LoadReport, Member, Outcome, ProbeTargets};
 use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ use super::{
 pub enum Balancer {
     /// As a cluster that ships does.
     Shipped(ClusterPolicy),
+    /// The same, and servers tell their load with every response.
+    Told(ClusterPolicy),
     /// Baseline, exists in the simulator only: of all servers one to which this client has the fewest requests in flight.
     LeastLoaded(Ties),
     /// Baseline, exists in the simulator only: a round robin in which servers have turns in proportion to `q/u`, requests
@@ -55,6 +57,16 @@ pub enum End {
     Failed,
     /// Without a response, when the client had waited long enough.
     GivenUp,
+}
+
+impl Balancer {
+    /// Do clients ask servers for their load?
+    pub(super) fn probes(&self) -> bool {
+        match self {
+            Self::Shipped(policy) | Self::Told(policy) => matches!(policy.load_balancer, LoadBalancer::Prequal(_)),
+            _ => false,
+        }
+    }
 }
 
 /// What a client keeps of a request while it is in flight.
@@ -107,7 +119,7 @@ impl Client {
         };
         let of = |policy: &ClusterPolicy| cluster(policy, servers, &known);
         let chooser = match &run.balancer {
-            Balancer::Shipped(policy) => {
+            Balancer::Shipped(policy) | Balancer::Told(policy) => {
                 let cluster = of(policy);
                 if policy.load_balancer == LoadBalancer::RoundRobin {
                     // Where it starts is drawn from the system; the seed says it here.
@@ -156,23 +168,42 @@ impl Client {
                 return (Ticket::Peer(call), server);
             }
         };
-        let in_flight = InFlight::enter(cluster, &member).expect("the runs set no limit on requests");
+        let in_flight = InFlight::enter(cluster, &member).expect("the runs set no limit on requests").sent_at(now);
         let server = server(&member);
         (Ticket::Counted(in_flight), server)
     }
 
     /// A request has ended.
-    pub(super) fn end(&mut self, ticket: Ticket, end: End, now: Instant) {
+    pub(super) fn end(&mut self, ticket: Ticket, end: End, report: Option<LoadReport>, now: Instant) {
         match ticket {
-            Ticket::Counted(in_flight) => {
-                let outcome = match end {
-                    End::Answered => Outcome::Success,
-                    End::Failed => Outcome::GatewayError,
-                    End::GivenUp => Outcome::NoResponse,
+            Ticket::Counted(mut in_flight) => {
+                if let Some(report) = report {
+                    self.report(in_flight.member(), report, now);
+                }
+                let (outcome, ended) = match end {
+                    End::Answered => (Outcome::Success, Ended::Answered),
+                    End::Failed => (Outcome::GatewayError, Ended::Failed),
+                    End::GivenUp => (Outcome::NoResponse, Ended::TimedOut),
                 };
+                in_flight.ended(now, ended);
                 in_flight.cluster().record(in_flight.member(), outcome, now);
             }
             Ticket::Peer(call) => call.end(end),
+        }
+    }
+
+    /// Servers that it wants to ask now.
+    pub(super) fn probes(&self, now: Instant, rng: &mut Xoshiro256PlusPlus) -> ProbeTargets {
+        match &self.chooser {
+            Chooser::Cluster(cluster) => cluster.probes_due(now, rng),
+            _ => ProbeTargets::default(),
+        }
+    }
+
+    /// A server told its load.
+    pub(super) fn report(&self, member: &Arc<Member>, report: LoadReport, now: Instant) {
+        if let Chooser::Cluster(cluster) = &self.chooser {
+            cluster.report(member, report, now);
         }
     }
 

@@ -7,6 +7,7 @@ mod servers;
 use std::{sync::Arc, time::Duration};
 
 use mesh_core::clock;
+use mesh_lb::{InHand, LoadReport, Member};
 use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 use tokio::{runtime::Runtime, time::Instant};
 
@@ -16,7 +17,7 @@ pub use self::{
     servers::{Capacity, Fault, Symptom},
 };
 use self::{
-    client::{Client, Ticket},
+    client::{Client, Ticket, server as number},
     servers::Servers,
 };
 use crate::{
@@ -129,11 +130,12 @@ impl Run {
         let mut hosts = Stream::Servers.of(self.seed);
         let endpoints: Vec<_> = (0..self.servers).map(endpoint).collect();
         let mut events = Events::default();
+        let clock = Clock::new(&runtime, matches!(self.balancer, Balancer::Tower { .. }));
         Simulation {
             run: self,
-            clock: Clock::new(&runtime, matches!(self.balancer, Balancer::Tower { .. })),
             clients: (0..self.clients).map(|index| Client::new(self, index, &endpoints, &mut policy)).collect(),
-            servers: Servers::new(self, &mut hosts),
+            servers: Servers::new(self, clock.start, &mut hosts),
+            clock,
             policy,
             hosts,
             arrivals: Stream::Arrivals.of(self.seed),
@@ -141,6 +143,8 @@ impl Run {
             arrives_at: Stream::Clients.of(self.seed),
             phase: 0,
             gives_up: self.patience.map(|patience| events.delay(patience)),
+            on_the_way: events.delay(ON_THE_WAY),
+            looks: events.delay(LOOK),
             events,
             requests: Vec::new(),
             free: Vec::new(),
@@ -199,6 +203,12 @@ enum Event {
     Turns(usize),
     /// Servers say what they can do.
     Tells,
+    /// A client looks whether it wants to ask servers, though it has no request.
+    Looks(usize),
+    /// A probe is with its server.
+    Asked(usize, Arc<Member>),
+    /// Its answer is with the client.
+    Heard(usize, Arc<Member>, LoadReport),
 }
 
 struct Request {
@@ -208,6 +218,8 @@ struct Request {
     server: usize,
     /// Until the client has a response or gives up.
     ticket: Option<Ticket>,
+    /// Until the server is done with it.
+    in_hand: Option<InHand>,
     fails: bool,
     /// Has it been taken off its machine?
     stopped: bool,
@@ -227,6 +239,8 @@ struct Simulation<'a, F> {
     arrives_at: Xoshiro256PlusPlus,
     phase: usize,
     gives_up: Option<Delay>,
+    on_the_way: Delay,
+    looks: Delay,
     events: Events<Event>,
     requests: Vec<Request>,
     free: Vec<usize>,
@@ -234,6 +248,10 @@ struct Simulation<'a, F> {
     observe: F,
 }
 
+/// How long a probe travels, and its answer.
+const ON_THE_WAY: Duration = Duration::from_micros(250);
+/// How often a client without requests looks whether it wants to ask.
+const LOOK: Duration = Duration::from_millis(250);
 /// How often servers say what they can do.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -247,6 +265,9 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
         }
         if matches!(self.run.balancer, Balancer::Weighted) {
             self.events.plan(TELL, Event::Tells);
+        }
+        if self.run.balancer.probes() {
+            (0..self.run.clients).for_each(|client| self.events.plan_after(self.looks, Duration::ZERO, Event::Looks(client)));
         }
         while let Some((now, event)) = self.events.next() {
             match event {
@@ -266,6 +287,19 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
                         self.events.plan(now + holds, Event::Turns(server));
                     }
                     self.settle(server, now);
+                }
+                Event::Looks(client) => {
+                    self.probe(client, now);
+                    if self.goes_on(now) {
+                        self.events.plan_after(self.looks, now, Event::Looks(client));
+                    }
+                }
+                Event::Asked(client, member) => {
+                    let report = self.servers.report(number(&member), self.clock.at(now));
+                    self.events.plan_after(self.on_the_way, now, Event::Heard(client, member, report));
+                }
+                Event::Heard(client, member, report) => {
+                    self.clients[client].report(&member, report, self.clock.at(now));
                 }
                 Event::Tells => {
                     let weights = self.servers.weights(now);
@@ -306,10 +340,14 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
         };
         let instant = self.clock.at(now);
         let (ticket, server) = self.clients[client].send(instant, &mut self.policy);
+        let in_hand = self.servers.begin(server, instant);
+        if self.run.balancer.probes() {
+            self.probe(client, now);
+        }
         let named = 1 + u8::from(self.gives_up.is_some());
         let ticket = Some(ticket);
         let request =
-            self.store(Request { arrived: now, demand, client, server, ticket, fails: false, stopped: false, named });
+            self.store(Request { arrived: now, demand, client, server, ticket, in_hand, fails: false, stopped: false, named });
         if let Some(delay) = self.gives_up {
             self.events.plan_after(delay, now, Event::GivenUp(request));
         }
@@ -331,6 +369,13 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
                 self.servers.machine(server).begin(now, request, demand);
                 self.settle(server, now);
             }
+        }
+    }
+
+    fn probe(&mut self, client: usize, now: Duration) {
+        let instant = self.clock.at(now);
+        for member in self.clients[client].probes(instant, &mut self.policy) {
+            self.events.plan_after(self.on_the_way, now, Event::Asked(client, member));
         }
     }
 
@@ -377,10 +422,17 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
 
     /// The client has a response, or gives up; what comes later changes nothing for it.
     fn end(&mut self, request: usize, now: Duration, end: End) {
-        let Request { arrived, client, server, ticket, .. } = &mut self.requests[request];
+        let Request { arrived, client, server, ticket, in_hand, .. } = &mut self.requests[request];
         let Some(ticket) = ticket.take() else { return };
         let instant = self.clock.at(now);
-        self.clients[*client].end(ticket, end, instant);
+        match in_hand.take() {
+            Some(in_hand) if end == End::GivenUp => in_hand.abandoned(instant),
+            Some(in_hand) => in_hand.answered(instant),
+            None => {}
+        }
+        let tells = end != End::GivenUp && matches!(self.run.balancer, Balancer::Told(_));
+        let report = tells.then(|| self.servers.report(*server, instant));
+        self.clients[*client].end(ticket, end, report, instant);
         self.servers.ended(*server, end);
         self.ended += 1;
         (self.observe)(Ended { arrived: *arrived, took: now - *arrived, server: *server, end });

@@ -1,8 +1,10 @@
 //! Servers: how long a request takes where it was sent.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
+use mesh_lb::{InHand, LoadEstimator, LoadReport};
 use rand::rngs::Xoshiro256PlusPlus;
+use tokio::time::Instant;
 
 use super::{End, Run};
 use crate::machine::{ALLOCATED, Antagonists, Machine};
@@ -58,10 +60,12 @@ pub(super) struct Servers {
     told: Vec<(u64, f64)>,
     answered: Vec<u64>,
     weights: Vec<f64>,
+    /// What each knows of its load, where clients ask.
+    loads: Vec<Arc<LoadEstimator>>,
 }
 
 impl Servers {
-    pub(super) fn new(run: &Run, rng: &mut Xoshiro256PlusPlus) -> Self {
+    pub(super) fn new(run: &Run, epoch: Instant, rng: &mut Xoshiro256PlusPlus) -> Self {
         let each = |all: bool| if all { run.servers } else { 0 };
         let antagonists: Vec<_> = (0..each(run.capacity == Capacity::Shared)).map(|_| Antagonists::draw(rng)).collect();
         let machines = match run.capacity {
@@ -75,6 +79,7 @@ impl Servers {
             told: vec![(0, 0.0); run.servers],
             answered: vec![0; run.servers],
             weights: vec![1.0; run.servers],
+            loads: (0..each(run.balancer.probes())).map(|_| Arc::new(LoadEstimator::new(epoch))).collect(),
         }
     }
 
@@ -84,6 +89,16 @@ impl Servers {
 
     pub(super) fn machine(&mut self, server: usize) -> &mut Machine {
         &mut self.machines[server]
+    }
+
+    /// A request arrives.
+    pub(super) fn begin(&self, server: usize, now: Instant) -> Option<InHand> {
+        self.loads.get(server).map(|load| load.begin(now))
+    }
+
+    /// What it says when asked.
+    pub(super) fn report(&self, server: usize, now: Instant) -> LoadReport {
+        self.loads[server].report(now)
     }
 
     /// Other antagonists; how long they stay as they are.
