@@ -57,12 +57,15 @@
 mod balance;
 mod cluster;
 mod connections;
+mod ewma;
 mod hash;
+mod latency;
 mod locality;
 mod member;
 mod outlier;
 mod pick;
 mod policy;
+mod prequal;
 mod priority;
 mod random;
 mod rule;
@@ -74,13 +77,18 @@ mod warmup;
 pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture};
 pub use cluster::{Cluster, ClusterSet, Clusters};
 pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
+pub use ewma::PeakEwma;
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };
+pub use latency::Ended;
 pub use locality::LocalityPolicy;
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
+pub use prequal::{
+    InHand, InvalidPrequal, LoadEstimator, LoadReport, PeakEwmaSpec, Prequal, PrequalSpec, ProbeTargets,
+};
 pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};

@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
 
-use crate::{ConnectionLimits, ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, Warmup};
+use crate::{
+    ConnectionLimits, ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, PeakEwma, Prequal, Warmup,
+};
 
-/// `loadBalancer.simple` or `loadBalancer.consistentHash`.
+/// `loadBalancer.simple` or `loadBalancer.consistentHash`; the last two are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadBalancer {
@@ -21,6 +23,10 @@ pub enum LoadBalancer {
     Passthrough,
     /// By a key of the request.
     ConsistentHash(Arc<ConsistentHash>),
+    /// The lower of two by latency and requests in flight.
+    PeakEwma(PeakEwma),
+    /// By what endpoints answer to probes.
+    Prequal(Arc<Prequal>),
 }
 
 impl LoadBalancer {
@@ -31,6 +37,27 @@ impl LoadBalancer {
             Self::ConsistentHash(hash) => Some(hash),
             _ => None,
         }
+    }
+
+    /// The time constant of what is learnt from latencies, in nanoseconds, where the policy learns from them.
+    pub(crate) fn learns(&self) -> Option<f64> {
+        match self {
+            Self::PeakEwma(settings) => Some(settings.tau()),
+            Self::Prequal(_) => Some(PeakEwma::default().tau()),
+            _ => None,
+        }
+    }
+}
+
+impl From<PeakEwma> for LoadBalancer {
+    fn from(settings: PeakEwma) -> Self {
+        Self::PeakEwma(settings)
+    }
+}
+
+impl From<Prequal> for LoadBalancer {
+    fn from(settings: Prequal) -> Self {
+        Self::Prequal(Arc::new(settings))
     }
 }
 

@@ -9,9 +9,8 @@ const SEEDS: [u64; 2] = [1, 2];
 #[test]
 fn groups_of_policies_are_in_the_papers_order() {
     for load in LOADS {
-        let waited = |contender: &Contender| {
-            (contender.group, contender.at(load, &SEEDS, REDUCED).all.percentile(0.99))
-        };
+        let waited =
+            |contender: &Contender| (contender.group, contender.at(load, &SEEDS, REDUCED).all.percentile(0.99));
         let results: Vec<_> = contenders().iter().filter(|contender| contender.group.is_some()).map(waited).collect();
         assert!(ordered(&results), "{load}: {results:?}, seeds {SEEDS:?}");
     }

@@ -122,6 +122,7 @@ where
     fn call(&mut self, routed: Routed<Request<B>, Cluster, P>) -> Self::Future {
         let Routed { request, cluster, attempt, .. } = routed;
         let mut affinity = Affinity::default();
+        let now = clock::now();
         let member = if cluster.is_passthrough() {
             cluster.member_of(request.uri(), request.headers())
         } else {
@@ -133,7 +134,7 @@ where
             // istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts
             // during retries", unless the route says so.
             let tried = if key.is_none() || attempt.insists { &attempt.tried[..] } else { &[] };
-            cluster.pick_leaving(affinity.hash, clock::now(), &mut rng, tried, &attempt.leaving)
+            cluster.pick_leaving(affinity.hash, now, &mut rng, tried, &attempt.leaving)
         };
         let Some(member) = member else {
             return ResponseFuture::refused(Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name()));
@@ -143,6 +144,7 @@ where
             error.exchange_mut().endpoint = Some(Arc::clone(member.endpoint()));
             return ResponseFuture::refused(error);
         };
+        let in_flight = in_flight.sent_at(now);
         Progress::note(request.extensions(), |known| {
             known.endpoint = Some(Arc::clone(member.endpoint()));
             known.mutual_tls = false;

@@ -1,5 +1,6 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
+mod aware;
 mod dialled;
 mod levels;
 mod set;
@@ -36,6 +37,7 @@ use crate::{
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
+    prequal::Pools,
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
@@ -85,6 +87,8 @@ struct Shared {
     /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
     /// not the lock that an ejection takes: that is part of a request.
     changing: Mutex<()>,
+    /// What endpoints answered to probes.
+    pools: Pools,
 }
 
 impl Inner {
@@ -111,6 +115,7 @@ impl Shared {
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
             changing: Mutex::new(()),
+            pools: Pools::default(),
         })
     }
 
@@ -175,7 +180,7 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
-        let snapshot = Arc::new(Snapshot::new(members, &policy));
+        let snapshot = Arc::new(Snapshot::new(members, &policy).with_pools(&shared.pools, &policy));
         shared.in_force.store(Some(Arc::clone(&snapshot)));
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
@@ -305,7 +310,8 @@ impl Cluster {
         let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = nanos(self.0.shared.since_epoch(clock::now()));
         let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let snapshot = Arc::new(Snapshot::new(members, &self.0.policy));
+        let snapshot = Snapshot::new(members, &self.0.policy).with_pools(&self.0.shared.pools, &self.0.policy);
+        let snapshot = Arc::new(snapshot);
         self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
         self.0.endpoints.store(snapshot);
     }
@@ -375,7 +381,7 @@ impl Cluster {
         };
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
-        let filter = Filter { ejected_at: None, tried, leaving, warmup, by };
+        let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
         self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use mesh_core::{Endpoint, EndpointAddress};
 
 use super::levels::Levels;
-use crate::{ClusterPolicy, Member, member::Loads};
+use crate::{ClusterPolicy, LoadBalancer, Member, member::Loads, prequal::Pools};
 
 /// The endpoints at one moment, with what is worked out from them.
 pub(super) struct Snapshot {
@@ -17,6 +17,14 @@ impl Snapshot {
     pub(super) fn new(members: Arc<[Arc<Member>]>, policy: &ClusterPolicy) -> Self {
         let levels = Levels::new(&members, policy);
         Self { members, levels }
+    }
+
+    /// Go on with what the one before has learnt from probes.
+    pub(super) fn with_pools(mut self, pools: &Pools, policy: &ClusterPolicy) -> Self {
+        if let LoadBalancer::Prequal(settings) = &policy.load_balancer {
+            self.levels = self.levels.with_pools(pools, settings);
+        }
+        self
     }
 
     /// Is it, or who goes on in its place, among them?

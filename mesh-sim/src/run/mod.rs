@@ -267,7 +267,8 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
             self.events.plan(TELL, Event::Tells);
         }
         if self.run.balancer.probes() {
-            (0..self.run.clients).for_each(|client| self.events.plan_after(self.looks, Duration::ZERO, Event::Looks(client)));
+            (0..self.run.clients)
+                .for_each(|client| self.events.plan_after(self.looks, Duration::ZERO, Event::Looks(client)));
         }
         while let Some((now, event)) = self.events.next() {
             match event {
@@ -346,8 +347,17 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
         }
         let named = 1 + u8::from(self.gives_up.is_some());
         let ticket = Some(ticket);
-        let request =
-            self.store(Request { arrived: now, demand, client, server, ticket, in_hand, fails: false, stopped: false, named });
+        let request = self.store(Request {
+            arrived: now,
+            demand,
+            client,
+            server,
+            ticket,
+            in_hand,
+            fails: false,
+            stopped: false,
+            named,
+        });
         if let Some(delay) = self.gives_up {
             self.events.plan_after(delay, now, Event::GivenUp(request));
         }
