@@ -45,7 +45,8 @@ impl Picker {
             let (index, latency) = (self.position(member)?, member.latency());
             let usable = allowed(member) && !latency.is_avoided(at);
             // The cast saturates.
-            Some(Candidate { index, usable, silence: latency.silence(at.now, tau) as u64 })
+            let silence = latency.silence(at.now, tau) as u64;
+            Some(Candidate { index, usable, silence, in_flight: member.in_flight() })
         };
         pool.choose(at.now, know)
             .or_else(|| self.better_of_two(allowed, at, rng, |member, weight| f64::from(member.in_flight()) / weight))
