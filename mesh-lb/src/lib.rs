@@ -67,6 +67,7 @@ mod priority;
 mod random;
 mod rule;
 mod rules;
+mod subsetting;
 mod to_endpoint;
 mod warmup;
 
@@ -83,5 +84,6 @@ pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
 pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
+pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
 pub use warmup::Warmup;

@@ -20,7 +20,7 @@ use mesh_core::{
     config::{Issue, Issues},
     registry::{Registry, Resolve},
 };
-use mesh_lb::{ClusterSet, Clusters};
+use mesh_lb::{ClusterSet, Clusters, SubsetClient};
 use mesh_routing::Explanation;
 use mesh_tls::{Acceptor, IdentityHandle};
 use tower::Layer as _;
@@ -82,7 +82,8 @@ impl Mesh {
         let store = Store::default().update(&texts, &mut issues);
         let models = store.models();
         let workload = Arc::new(builder.workload);
-        let clusters = Clusters::new();
+        let clusters =
+            builder.client_index.map_or_else(Clusters::new, |index| Clusters::of_client(SubsetClient::Index(index)));
         let compiled = config::compile(&models, &workload, &clusters, &mut issues);
         if issues.has_errors() {
             return Err(StartError::Config(issues));

@@ -12,7 +12,10 @@ use mesh_core::{
 use tokio::time::Instant;
 
 use super::{Cluster, Facts};
-use crate::{DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, TrafficPolicy, member::Loads};
+use crate::{
+    ClusterPolicy, DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, SubsetClient, Subsetting,
+    TrafficPolicy, member::Loads,
+};
 
 /// Where clusters live from one configuration to the next. Clones are the same.
 ///
@@ -55,11 +58,13 @@ pub struct Clusters(Arc<Shared>);
 struct Shared {
     epoch: Instant,
     passthrough: Cluster,
+    client: SubsetClient,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    subsetting: Option<Subsetting>,
     clusters: HashMap<Arc<ClusterName>, Entry>,
     resolved: HashMap<(Arc<str>, u16), Resolved>,
     loads: HashMap<Arc<str>, Arc<Loads>>,
@@ -95,8 +100,21 @@ impl Clusters {
     /// None yet. Outlier detection counts its sweeps from now.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_client(SubsetClient::Seed(rand::random()))
+    }
+
+    /// The same for a client that knows which one of its fleet it is: where there is [`Subsetting`], it is by that.
+    #[must_use]
+    pub fn of_client(client: SubsetClient) -> Self {
         let epoch = clock::now();
-        Self(Arc::new(Shared { epoch, passthrough: Cluster::passthrough(epoch), state: Mutex::default() }))
+        let state = Mutex::default();
+        Self(Arc::new(Shared { epoch, passthrough: Cluster::passthrough(epoch), client, state }))
+    }
+
+    /// From the next configuration that is [built](Self::build) on, clusters have some of their endpoints only; `None`, as
+    /// it is in the beginning: all. Clusters with consistent hashing always have all.
+    pub fn set_subsetting(&self, subsetting: Option<Subsetting>) {
+        self.state().subsetting = subsetting;
     }
 
     /// One cluster for each service and port, and one for each subset of the rule in force.
@@ -114,6 +132,7 @@ impl Clusters {
         let client = Arc::new(workload.clone());
         let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
+        let some = Subsetted { by: state.subsetting, client: self.0.client };
         let mut clusters = HashMap::with_capacity(state.clusters.len());
         let mut resolved = HashMap::with_capacity(state.resolved.len());
         for service in registry.services() {
@@ -141,7 +160,7 @@ impl Clusters {
                         policy.outlier_detection.is_some(),
                     );
                     let name = Arc::clone(&facts.name);
-                    let chosen = select(endpoints, subset);
+                    let chosen = some.choose(select(endpoints, subset), &policy);
                     let cluster = Cluster::succeeding(before, facts, policy, chosen, &loads, self.0.epoch);
                     clusters.insert(name, Entry { cluster, subset: subset.cloned() });
                 }
@@ -170,9 +189,11 @@ impl Clusters {
         if resolved.named != named || resolved.endpoints.as_ref() == Some(&endpoints) {
             return;
         }
+        let some = Subsetted { by: state.subsetting, client: self.0.client };
         for (name, entry) in &state.clusters {
             if name.port == port && *name.service.host == *host {
-                entry.cluster.set_endpoints(select(&endpoints, entry.subset.as_ref()));
+                let chosen = select(&endpoints, entry.subset.as_ref());
+                entry.cluster.set_endpoints(some.choose(chosen, entry.cluster.policy()));
             }
         }
         resolved.endpoints = Some(endpoints);
@@ -198,6 +219,24 @@ fn facts(service: &Service, port: &ServicePort, subset: Option<&Arc<Subset>>) ->
 fn select(endpoints: &[Arc<Endpoint>], subset: Option<&Arc<Subset>>) -> Vec<Arc<Endpoint>> {
     let within = |endpoint: &&Arc<Endpoint>| subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels));
     endpoints.iter().filter(within).cloned().collect()
+}
+
+/// Subsetting, where it is asked for.
+#[derive(Clone, Copy)]
+struct Subsetted {
+    by: Option<Subsetting>,
+    client: SubsetClient,
+}
+
+impl Subsetted {
+    /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
+    fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
+        let by = self.by.filter(|_| policy.load_balancer.consistent_hash().is_none());
+        match by {
+            Some(subsetting) => subsetting.choose(self.client, endpoints),
+            None => endpoints,
+        }
+    }
 }
 
 impl ClusterSet {
