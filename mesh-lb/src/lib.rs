@@ -60,6 +60,8 @@ mod connections;
 mod hash;
 mod locality;
 mod member;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod outlier;
 mod pick;
 mod policy;
@@ -68,6 +70,7 @@ mod random;
 mod rule;
 mod rules;
 mod subsetting;
+mod sync;
 mod to_endpoint;
 mod warmup;
 
