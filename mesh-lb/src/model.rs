@@ -25,7 +25,8 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
 fn both<A: 'static, B: 'static>(one: impl FnOnce() -> A + 'static, other: impl FnOnce() -> B + 'static) -> (A, B) {
     let one = thread::spawn(one);
     let other = thread::spawn(other);
-    (one.join().unwrap(), other.join().unwrap())
+    let done = "what a thread asserts, the model reports";
+    (one.join().expect(done), other.join().expect(done))
 }
 
 fn cluster(endpoints: u8, policy: ClusterPolicy) -> Cluster {
