@@ -14,14 +14,17 @@ use std::{
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{BoxError, EndpointAddress, registry::Resolve};
+use mesh_core::{
+    BoxError, EndpointAddress,
+    registry::{Resolve, addresses_to_dial},
+};
 use mesh_tls::{Alpn, EgressTls, MeshTls};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
     counted::Held,
     h1::{H1, Listened},
-    pool::{Checkout, HostPool},
+    pool::{Checkout, HostPool, PoolKey},
     security::Security,
 };
 use crate::network::{BoxIo, Connect};
@@ -114,10 +117,19 @@ impl Dialer {
         }
     }
 
+    /// Connect and secure, for nothing but to know that it can be done.
+    pub(super) async fn reach(&self, key: &PoolKey, protocol: Alpn) -> Result<(), BoxError> {
+        let io = self.connect(&key.address).await?;
+        self.secure(io, &key.security, protocol).await.map(drop)
+    }
+
     async fn connect(&self, address: &EndpointAddress) -> io::Result<BoxIo> {
         match address {
             EndpointAddress::Socket(address) => self.connect.connect(*address).await,
-            EndpointAddress::Name(host, port) => self.connect_any(self.resolve.resolve(host, *port).await?, host).await,
+            EndpointAddress::Name(host, port) => {
+                let addresses = addresses_to_dial(&*self.resolve, host, *port).await?;
+                self.connect_any(addresses, host).await
+            }
         }
     }
 
