@@ -65,6 +65,8 @@ mod load_balancing;
 mod locality;
 mod member;
 mod members;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod outlier;
 mod pick;
 mod policy;
@@ -74,6 +76,7 @@ mod random;
 mod rule;
 mod rules;
 mod subsetting;
+mod sync;
 mod to_endpoint;
 mod warmup;
 

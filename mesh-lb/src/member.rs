@@ -4,10 +4,7 @@ use std::{
     any::Any,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use mesh_core::{Endpoint, EndpointAddress};
@@ -15,6 +12,7 @@ use mesh_core::{Endpoint, EndpointAddress};
 use crate::{
     OutlierDetector,
     latency::{Latency, Outcomes},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// An endpoint of a cluster. The same member serves as long as the endpoint stays, through every change of

@@ -12,10 +12,7 @@ mod snapshot;
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -50,6 +47,10 @@ use crate::{
     outlier::nanos,
     pick::{By, Filter},
     prequal::Pools,
+    sync::{
+        self,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
@@ -87,16 +88,16 @@ struct Facts {
 struct Shared {
     epoch: Instant,
     active: AtomicU32,
-    retries: Arc<AtomicU32>,
+    retries: Arc<std::sync::atomic::AtomicU32>,
     /// Requests between two attempts.
-    waiting: Arc<AtomicU32>,
+    waiting: Arc<std::sync::atomic::AtomicU32>,
     connections: Arc<Connections>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
-    ejecting: Mutex<()>,
+    ejecting: sync::Mutex<()>,
     /// The endpoints that ejections are counted among: requests of an earlier configuration have an older set.
     in_force: ArcSwapOption<Snapshot>,
     /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
@@ -127,7 +128,7 @@ impl Shared {
             connections: Arc::default(),
             ejected_until: AtomicU64::new(0),
             counting: AtomicU64::new(0),
-            ejecting: Mutex::new(()),
+            ejecting: sync::Mutex::new(()),
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
             changed: Notify::new(),
@@ -433,6 +434,12 @@ impl Cluster {
     pub fn member_of(&self, uri: &http::Uri, headers: &http::HeaderMap) -> Option<Arc<Member>> {
         let by_header = !self.name().is_passthrough();
         self.0.dialled.as_ref()?.member(uri, headers, by_header, &self.0.loads)
+    }
+
+    /// How many ejections a pick knows of now.
+    #[cfg(all(test, feature = "loom"))]
+    pub(crate) fn known_ejections(&self, now: Instant) -> Option<u64> {
+        self.ejections(now).map(|ejections| ejections.generation)
     }
 
     /// `None` while nobody is ejected: most picks look no further.
