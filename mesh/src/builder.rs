@@ -40,6 +40,7 @@ pub struct Builder {
     pub(crate) egress_roots: Vec<Vec<u8>>,
     pub(crate) linger: Duration,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) client_index: Option<u32>,
 }
 
 impl Builder {
@@ -54,11 +55,12 @@ impl Builder {
                 roots: certs.join("root-cert.pem"),
             },
             connect: Arc::new(Tcp),
-            resolve: Arc::new(SystemResolver),
+            resolve: default_resolver(),
             discovery: Discovery::default(),
             egress_roots: Vec::new(),
             linger: Duration::from_secs(5),
             rate_limits: RateLimits::default(),
+            client_index: None,
         }
     }
 
@@ -114,7 +116,8 @@ impl Builder {
         self
     }
 
-    /// How names are looked up. Default [`SystemResolver`].
+    /// How names are looked up. Default: with DNS itself, as the operating system's settings say (`HickoryResolver`, feature
+    /// `dns`); [`SystemResolver`] without that feature, or where there are no such settings.
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
         self.resolve = Arc::new(resolve);
         self
@@ -188,6 +191,14 @@ impl Builder {
         self
     }
 
+    /// Which one of its fleet this process is, counted from 0 without gaps: a StatefulSet's ordinal, for instance. Where a
+    /// MeshPolicy has `subsetting`, clients with an index share out the endpoints of large services evenly (see
+    /// [`mesh_lb::Subsetting`]); without one the fullest endpoint may have twice the mean.
+    pub fn client_index(mut self, index: u32) -> Self {
+        self.client_index = Some(index);
+        self
+    }
+
     /// Switches that weaken a default.
     pub fn dangerous(self) -> Dangerous {
         Dangerous(self)
@@ -201,6 +212,16 @@ impl Builder {
     pub async fn start(self) -> Result<Mesh, StartError> {
         Mesh::start(self).await
     }
+}
+
+/// DNS itself, where the operating system says whom to ask.
+fn default_resolver() -> Arc<dyn Resolve> {
+    #[cfg(feature = "dns")]
+    match mesh_core::registry::HickoryResolver::from_system() {
+        Ok(resolver) => return Arc::new(resolver),
+        Err(error) => tracing::info!(target: "mesh::dns", %error, "names are looked up by the operating system"),
+    }
+    Arc::new(SystemResolver)
 }
 
 /// Switches that weaken a default, by name.

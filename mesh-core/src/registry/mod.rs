@@ -25,6 +25,8 @@
 //! ```
 
 mod endpoint_slice;
+#[cfg(feature = "dns")]
+mod hickory;
 mod kubernetes;
 mod pod;
 mod resolve;
@@ -37,9 +39,11 @@ mod workloads;
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 pub use endpoint_slice::EndpointSlice;
+#[cfg(feature = "dns")]
+pub use hickory::HickoryResolver;
 pub use kubernetes::KubernetesService;
 pub use pod::Pod;
-pub use resolve::{Resolve, SystemResolver};
+pub use resolve::{Answer, Found, Place, Resolve, SystemResolver, addresses_to_dial, is_service_record};
 pub use service::{Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility};
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;

@@ -10,6 +10,7 @@ use crate::{
     config::{self, Models, Reader, Store, Watch},
     connect::SWEEP,
     dns::{self, Dns},
+    health,
     identity::OpenIdentity,
 };
 
@@ -37,6 +38,7 @@ pub(super) fn spawn(
         tokio::spawn(discovery).abort_handle(),
         tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
+        tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
     ];
     if reader.paths().next().is_some() {
         let watch = config::watch(reader, texts);
