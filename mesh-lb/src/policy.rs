@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
+use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
 use crate::{
     ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
@@ -60,6 +60,11 @@ impl LoadBalancer {
             Self::Prequal(_) => Some(PeakEwma::default().tau()),
             _ => None,
         }
+    }
+
+    /// Does it matter which endpoint is listed before which? Envoy's round robin goes by the list, and a ring's rounding.
+    pub(crate) fn is_ordered(&self) -> bool {
+        matches!(self, Self::RoundRobin | Self::ConsistentHash(_))
     }
 }
 
@@ -143,6 +148,7 @@ pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
     /// Parts of the block above: they come and go together.
     pub(crate) locality: Option<Arc<LocalitySetting>>,
+    pub(crate) zone_aware: Option<Arc<ZoneAwareSetting>>,
     pub(crate) warmup: Option<Warmup>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
@@ -218,6 +224,7 @@ impl Blocks {
         }
         if over.load_balancer.is_some() {
             self.locality.clone_from(&over.locality);
+            self.zone_aware.clone_from(&over.zone_aware);
             self.warmup.clone_from(&over.warmup);
         }
         given(&mut self.load_balancer, &over.load_balancer);
@@ -241,6 +248,8 @@ pub struct ClusterPolicy {
     pub warmup: Option<Warmup>,
     /// `localityLbSetting` of the rule, where it has one.
     pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
+    /// `zoneAwareLbSetting`, likewise.
+    pub(crate) zone_setting: Option<Arc<ZoneAwareSetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
     pub outlier_detection: Option<OutlierDetection>,
     /// Active health checks; `None`: nobody is asked. From a MeshPolicy or code: Istio has no field for it.
@@ -272,6 +281,7 @@ impl ClusterPolicy {
             locality: None,
             warmup: blocks.warmup,
             locality_setting: blocks.locality,
+            zone_setting: blocks.zone_aware,
             outlier_detection: blocks.outlier_detection,
             health_check: None,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),

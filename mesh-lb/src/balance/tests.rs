@@ -13,6 +13,8 @@ use super::*;
 use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, ToEndpoint};
 
 mod hash;
+mod latency;
+mod waiting;
 
 fn cluster(policy: ClusterPolicy, ips: &[&str]) -> Cluster {
     let service = ServiceName::of_host("reviews.default.svc.cluster.local", "default");

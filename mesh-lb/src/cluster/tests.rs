@@ -27,7 +27,7 @@ fn endpoints(n: usize) -> Vec<Arc<Endpoint>> {
     (0..n).map(endpoint).collect()
 }
 
-fn detecting(max_ejection_percent: u32, min_health_percent: u32) -> ClusterPolicy {
+pub(super) fn detecting(max_ejection_percent: u32, min_health_percent: u32) -> ClusterPolicy {
     ClusterPolicy::default().with_outlier_detection(OutlierDetection {
         consecutive_5xx: 1,
         max_ejection_percent,

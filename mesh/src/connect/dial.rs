@@ -14,7 +14,10 @@ use std::{
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{BoxError, EndpointAddress, registry::Resolve};
+use mesh_core::{
+    BoxError, EndpointAddress,
+    registry::{Resolve, addresses_to_dial},
+};
 use mesh_tls::{Alpn, EgressTls, MeshTls};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
@@ -123,7 +126,10 @@ impl Dialer {
     async fn connect(&self, address: &EndpointAddress) -> io::Result<BoxIo> {
         match address {
             EndpointAddress::Socket(address) => self.connect.connect(*address).await,
-            EndpointAddress::Name(host, port) => self.connect_any(self.resolve.resolve(host, *port).await?, host).await,
+            EndpointAddress::Name(host, port) => {
+                let addresses = addresses_to_dial(&*self.resolve, host, *port).await?;
+                self.connect_any(addresses, host).await
+            }
         }
     }
 

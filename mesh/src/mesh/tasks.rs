@@ -33,8 +33,10 @@ pub(super) fn spawn(
     texts: config::Texts,
     store: Store,
     identity: Option<OpenIdentity>,
+    discovery: impl Future<Output = ()> + Send + 'static,
 ) -> Tasks {
     let mut tasks = vec![
+        tokio::spawn(discovery).abort_handle(),
         tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
