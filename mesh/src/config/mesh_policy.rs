@@ -331,6 +331,45 @@ mod tests {
         }
     }
 
+    /// As with limits: the narrowest scope that has the section gives all of it, and in a scope the oldest policy.
+    #[test]
+    fn one_policy_says_how_endpoints_are_chosen() {
+        const CHECKED: &str = "loadBalancing: [{healthCheck: {tcp: {}}}]";
+        for (policies, expected, warning) in [
+            (&[][..], None, ""),
+            (&[("mesh", "istio-system", CHECKED)], Some("mesh"), ""),
+            (&[("mesh", "istio-system", CHECKED), ("ns", "default", CHECKED)], Some("ns"), ""),
+            (&[("mesh", "istio-system", CHECKED), ("ns", "default", "loadBalancing: []")], Some("ns"), ""),
+            (&[("mesh", "istio-system", CHECKED), ("ns", "default", "loadBalancing: ")], Some("mesh"), ""),
+            (&[("other", "other", CHECKED)], None, ""),
+            (
+                &[("a", "default", CHECKED), ("b", "default", CHECKED)],
+                Some("a"),
+                "p.yaml:4:23: warning: MeshPolicy default/b loadBalancing: not in force: MeshPolicy default/a comes first",
+            ),
+        ] {
+            let mut issues = Issues::default();
+            let policies: Vec<_> = policies
+                .iter()
+                .map(|(name, namespace, spec)| {
+                    let yaml = format!(
+                        "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {{name: {name}, namespace: \
+                         {namespace}}}\nspec: {{{spec}}}\n"
+                    );
+                    let documents = Document::parse_all("p.yaml", &yaml, &mut issues);
+                    MeshPolicy::from_document(&documents[0], &mut issues).expect("no errors")
+                })
+                .collect();
+            let workload = Workload::new("default", "a-v1");
+            let mut of_workload = MeshPolicies::of(&policies, &workload, "istio-system");
+            let chosen = of_workload.load_balancing().map(|chosen| chosen.document.name().to_string());
+            assert_eq!(chosen.as_deref(), expected);
+            of_workload.into_warnings().into_iter().for_each(|warning| issues.push(warning));
+            let said = issues.to_string();
+            assert!(said.contains(warning) && said.is_empty() == warning.is_empty(), "{said}");
+        }
+    }
+
     #[test]
     fn unknown_fields_and_bad_selectors_are_errors_with_a_place() {
         for (spec, expected) in [
@@ -338,6 +377,7 @@ mod tests {
             ("{selector: {labels: {}}}", "MeshPolicy default/p selector: unknown field `labels`"),
             ("{selector: {matchLabels: {\"\": a}}}", "selector.matchLabels: empty key is not supported"),
             ("{selector: {matchLabels: {app: 'a*'}}}", "wildcard is not supported in selector: \"app=a*\""),
+            ("{loadBalancing: [{hosts: ['']}]}", "loadBalancing[0].hosts[0]: a host must not be empty"),
             ("{localRateLimit: {inbound: [{}]}}", "localRateLimit.inbound[0].tokenBucket: a limit needs a tokenBucket"),
         ] {
             let mut issues = Issues::default();
