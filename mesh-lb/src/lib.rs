@@ -20,8 +20,8 @@
 //! [`PriorityLoad`]. An endpoint that keeps failing is ejected ([`OutlierDetector`]), a new one starts slowly
 //! ([`Warmup`]), and what connections there may be is counted here for whoever makes them ([`ConnectionLimits`]).
 //!
-//! It is not a connection pool and opens no sockets, does not resolve names (it is told, through
-//! [`Clusters::set_endpoints`]), and knows nothing of routes.
+//! It is not a connection pool and opens no sockets, does not follow sources of endpoints (it is told, through
+//! [`Clusters::tell`], and says which services requests want), and knows nothing of routes.
 //!
 //! Alone, in front of any HTTP client:
 //!
@@ -70,8 +70,8 @@ mod rules;
 mod to_endpoint;
 mod warmup;
 
-pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture};
-pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Waiting};
+pub use cluster::{Cluster, ClusterSet, Clusters, Origin, Want, Wants};
 pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,

@@ -44,7 +44,7 @@ mod body;
 mod builder;
 mod config;
 mod connect;
-mod dns;
+mod discovery;
 mod held;
 mod identity;
 mod inbound;
@@ -70,8 +70,10 @@ pub use mesh::Mesh;
 #[cfg(feature = "dns")]
 pub use mesh_core::registry::HickoryResolver;
 pub use mesh_core::{
-    BoxError, Connection, Endpoint, Exchange, InvalidLocality, Labels, Locality, ResponseFlag, ResponseFlags, Workload,
+    BoxError, Connection, Endpoint, EndpointAddress, Exchange, InvalidLocality, Labels, Locality, ResponseFlag,
+    ResponseFlags, Workload,
     config::{Issue, Severity},
+    discover::{Discover, Published},
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Answer, Found, Place, Resolve, SystemResolver},
 };

@@ -6,10 +6,22 @@
 
 pub mod dns;
 
+mod interest;
+mod merge;
+mod ordered;
+mod published;
+mod subscriptions;
+
 use std::{fmt, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 
+pub use self::{
+    interest::Interest,
+    merge::Merged,
+    published::Published,
+    subscriptions::{IDLE, Subscription},
+};
 use crate::{Endpoint, EndpointAddress};
 
 /// One step in what a source knows of a service's endpoints.

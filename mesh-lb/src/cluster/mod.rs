@@ -1,6 +1,7 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod dialled;
+mod discovered;
 mod levels;
 mod set;
 mod snapshot;
@@ -20,13 +21,17 @@ use mesh_core::{
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
-use tokio::time::Instant;
+use tokio::{sync::futures::OwnedNotified, time::Instant};
 
-pub use self::set::{ClusterSet, Clusters};
 use self::{
     dialled::Dialled,
+    discovered::Door,
     levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
+};
+pub use self::{
+    discovered::{Origin, Want, Wants},
+    set::{ClusterSet, Clusters},
 };
 #[cfg(doc)]
 use crate::PriorityLoad;
@@ -51,6 +56,8 @@ struct Inner {
     /// For clusters whose endpoint is the address that a request names.
     dialled: Option<Arc<Dialled>>,
     loads: Arc<Loads>,
+    /// Where sources beside the registry have a say.
+    door: Option<Arc<Door>>,
     shared: Arc<Shared>,
 }
 
@@ -146,7 +153,7 @@ impl Cluster {
             resolution: Resolution::Static,
             subject_alt_names: Vec::new(),
         };
-        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), clock::now())
+        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), None, clock::now())
     }
 
     /// The cluster that takes over from `before`, with its state and as many of its members as go on. When
@@ -157,6 +164,7 @@ impl Cluster {
         policy: ClusterPolicy,
         endpoints: Vec<Arc<Endpoint>>,
         loads: &Arc<Loads>,
+        door: Option<&Arc<Door>>,
         epoch: Instant,
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
@@ -181,6 +189,7 @@ impl Cluster {
             endpoints: ArcSwap::new(snapshot),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
+            door: door.cloned(),
             shared,
             facts,
             policy,
@@ -197,7 +206,7 @@ impl Cluster {
             subject_alt_names: Vec::new(),
         };
         let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::Passthrough);
-        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), epoch)
+        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), None, epoch)
     }
 
     /// Its name.
@@ -310,6 +319,30 @@ impl Cluster {
         self.0.endpoints.store(snapshot);
     }
 
+    /// Somebody wants its endpoints: its sources are followed from now on, until nobody has for a while. Each pick says
+    /// so.
+    #[inline]
+    pub fn want(&self) {
+        if let Some(door) = &self.0.door {
+            door.want();
+        }
+    }
+
+    /// Have sources beside the registry a say in its endpoints?
+    pub(crate) fn is_discovered(&self) -> bool {
+        self.0.door.is_some()
+    }
+
+    /// Until when a request that finds no endpoint should wait for a source that has not answered yet.
+    pub(crate) fn awaited_until(&self, now: Instant) -> Option<Instant> {
+        self.0.door.as_ref()?.interest().awaited_until(self.connect_timeout(), now)
+    }
+
+    /// Ready when there may be endpoints that were not there before.
+    pub(crate) fn news(&self) -> Option<OwnedNotified> {
+        self.0.door.as_ref().map(|door| door.interest().news())
+    }
+
     /// Is this member ejected at `now`?
     #[must_use]
     pub fn is_ejected(&self, member: &Member, now: Instant) -> bool {
@@ -364,6 +397,7 @@ impl Cluster {
         tried: &[Arc<Endpoint>],
         leaving: &[Arc<Endpoint>],
     ) -> Option<Arc<Member>> {
+        self.want();
         let by = match &self.0.policy.load_balancer {
             LoadBalancer::ConsistentHash(policy) => By {
                 hash,
