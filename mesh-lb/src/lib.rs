@@ -57,31 +57,45 @@
 mod balance;
 mod cluster;
 mod connections;
+mod ewma;
 mod hash;
+mod health;
+mod latency;
+mod load_balancing;
 mod locality;
 mod member;
 mod outlier;
 mod pick;
 mod policy;
+mod prequal;
 mod priority;
 mod random;
 mod rule;
 mod rules;
+mod subsetting;
 mod to_endpoint;
 mod warmup;
 
-pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Waiting};
+pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded, Waiting};
 pub use cluster::{Cluster, ClusterSet, Clusters, Origin, Want, Wants};
 pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
+pub use ewma::PeakEwma;
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };
-pub use locality::LocalityPolicy;
+pub use health::{CheckResult, Checkup, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Statuses};
+pub use latency::Ended;
+pub use load_balancing::LoadBalancing;
+pub use locality::{Callers, LocalityPolicy};
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
+pub use prequal::{
+    InHand, InvalidPrequal, LoadEstimator, LoadReport, PeakEwmaSpec, Prequal, PrequalSpec, ProbeTargets,
+};
 pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
+pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
 pub use warmup::Warmup;

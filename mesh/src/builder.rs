@@ -40,6 +40,7 @@ pub struct Builder {
     pub(crate) egress_roots: Vec<Vec<u8>>,
     pub(crate) linger: Duration,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) client_index: Option<u32>,
 }
 
 impl Builder {
@@ -59,6 +60,7 @@ impl Builder {
             egress_roots: Vec::new(),
             linger: Duration::from_secs(5),
             rate_limits: RateLimits::default(),
+            client_index: None,
         }
     }
 
@@ -186,6 +188,14 @@ impl Builder {
     /// touches them.
     pub fn rate_limits(mut self, limits: RateLimits) -> Self {
         self.rate_limits = limits;
+        self
+    }
+
+    /// Which one of its fleet this process is, counted from 0 without gaps: a StatefulSet's ordinal, for instance. Where a
+    /// MeshPolicy has `subsetting`, clients with an index share out the endpoints of large services evenly (see
+    /// [`mesh_lb::Subsetting`]); without one the fullest endpoint may have twice the mean.
+    pub fn client_index(mut self, index: u32) -> Self {
+        self.client_index = Some(index);
         self
     }
 

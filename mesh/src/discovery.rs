@@ -15,7 +15,7 @@ use mesh_core::{
     EndpointAddress, clock,
     discover::{Discover, IDLE, Subscription, Update, Updates, Wanted},
 };
-use mesh_lb::{Clusters, Origin, Want, Wants};
+use mesh_lb::{Clusters, Origin, SubsetClient, Want, Wants};
 use tokio::task::JoinSet;
 
 /// Where endpoints come from, beside the registry.
@@ -51,8 +51,8 @@ impl Discovery {
     }
 
     /// Clusters whose endpoints come from these sources too, and who wants them.
-    pub(crate) fn clusters(&self) -> (Clusters, Wants) {
-        Clusters::discovering(self.given.len(), self.names.is_some())
+    pub(crate) fn clusters(&self, client: SubsetClient) -> (Clusters, Wants) {
+        Clusters::discovering(client, self.given.len(), self.names.is_some())
     }
 
     /// Follow what is wanted, until there is nobody to want anything.

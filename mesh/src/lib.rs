@@ -45,6 +45,7 @@ mod builder;
 mod config;
 mod connect;
 mod discovery;
+mod health;
 mod held;
 mod identity;
 mod inbound;

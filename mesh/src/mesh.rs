@@ -20,7 +20,7 @@ use mesh_core::{
     config::{Issue, Issues},
     discover::dns::DnsSource,
 };
-use mesh_lb::{Cluster, ClusterSet, Clusters};
+use mesh_lb::{Cluster, ClusterSet, Clusters, SubsetClient};
 use mesh_routing::Explanation;
 use mesh_tls::{Acceptor, IdentityHandle};
 use tower::Layer as _;
@@ -80,9 +80,10 @@ impl Mesh {
         let store = Store::default().update(&texts, &mut issues);
         let models = store.models();
         let workload = Arc::new(builder.workload);
+        let client = builder.client_index.map_or_else(|| SubsetClient::Seed(rand::random()), SubsetClient::Index);
         let mut discovery = builder.discovery;
         discovery.set_names(DnsSource::new(Arc::clone(&builder.resolve)));
-        let (clusters, wants) = discovery.clusters();
+        let (clusters, wants) = discovery.clusters(client);
         let compiled = config::compile(&models, &workload, &clusters, &mut issues);
         if issues.has_errors() {
             return Err(StartError::Config(issues));

@@ -35,6 +35,7 @@ async fn plain_server() -> SocketAddr {
     address
 }
 
+/// istio.md 1.5: "ALLOW_ANY / REGISTRY_ONLY (502)"
 #[tokio::test]
 async fn allow_any_dials_what_the_caller_asked_for() {
     let world = World::new();
@@ -51,6 +52,7 @@ async fn allow_any_dials_what_the_caller_asked_for() {
     assert!(!exchange.mutual_tls);
 }
 
+/// istio.md 1.5: "ALLOW_ANY / REGISTRY_ONLY (502)"
 #[tokio::test]
 async fn registry_only_answers_502() {
     // istio buildCatchAllVirtualHost: REGISTRY_ONLY is a direct response of 502 without a body.

@@ -8,6 +8,7 @@ mod affinity;
 mod body;
 mod future;
 mod in_flight;
+mod upgraded;
 mod waiting;
 
 use std::{
@@ -18,11 +19,12 @@ use std::{
 
 use http::{Request, Response};
 use mesh_core::{Attempt, BoxError, Deadline, Error, Progress, Reason, Routed, clock};
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use self::{affinity::Affinity, future::Attempted};
-pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight, waiting::Waiting};
+pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight, upgraded::Upgraded, waiting::Waiting};
 use crate::{Cluster, ConsistentHash, Member, Queued, SourceIp, random::Source};
 
 /// A request and the endpoint chosen for it.
@@ -135,16 +137,25 @@ where
     }
 }
 
+/// Where a request goes.
+struct Chosen {
+    member: Arc<Member>,
+    /// What makes the caller's next one find the same.
+    affinity: Affinity,
+    now: Instant,
+}
+
 fn no_endpoint(cluster: &Cluster) -> Error {
     Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name())
 }
 
 impl<S> Balance<S> {
-    /// A member for a request, and what makes its next one find the same; `None` when there is nobody.
-    fn choose<B>(&self, request: &Request<B>, cluster: &Cluster, attempt: &Attempt) -> Option<(Arc<Member>, Affinity)> {
+    /// A member for a request; `None` when there is nobody.
+    fn choose<B>(&self, request: &Request<B>, cluster: &Cluster, attempt: &Attempt) -> Option<Chosen> {
+        let now = clock::now();
         if cluster.is_passthrough() {
             let member = cluster.member_of(request.uri(), request.headers())?;
-            return Some((member, Affinity::default()));
+            return Some(Chosen { member, affinity: Affinity::default(), now });
         }
         let mut affinity = Affinity::default();
         let mut rng = self.random.rng();
@@ -155,14 +166,14 @@ impl<S> Balance<S> {
         // istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts
         // during retries", unless the route says so.
         let tried = if key.is_none() || attempt.insists { &attempt.tried[..] } else { &[] };
-        let member = cluster.pick_leaving(affinity.hash, clock::now(), &mut rng, tried, &attempt.leaving)?;
-        Some((member, affinity))
+        let member = cluster.pick_leaving(affinity.hash, now, &mut rng, tried, &attempt.leaving)?;
+        Some(Chosen { member, affinity, now })
     }
 
     /// On its way, and in flight from here on.
     fn send<B>(
         &mut self,
-        (member, affinity): (Arc<Member>, Affinity),
+        Chosen { member, affinity, now }: Chosen,
         request: Request<B>,
         cluster: Cluster,
         attempt: &Attempt,
@@ -175,6 +186,7 @@ impl<S> Balance<S> {
             error.exchange_mut().endpoint = Some(Arc::clone(member.endpoint()));
             return Err(error);
         };
+        let in_flight = in_flight.sent_at(now);
         Progress::note(request.extensions(), |known| {
             known.endpoint = Some(Arc::clone(member.endpoint()));
             known.mutual_tls = false;

@@ -1,5 +1,7 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
+mod aware;
+mod checks;
 mod dialled;
 mod discovered;
 mod levels;
@@ -21,7 +23,10 @@ use mesh_core::{
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
-use tokio::{sync::futures::OwnedNotified, time::Instant};
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
 
 use self::{
     dialled::Dialled,
@@ -41,6 +46,7 @@ use crate::{
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
+    prequal::Pools,
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
@@ -92,6 +98,10 @@ struct Shared {
     /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
     /// not the lock that an ejection takes: that is part of a request.
     changing: Mutex<()>,
+    /// Told of new endpoints: whoever checks them.
+    changed: Notify,
+    /// What endpoints answered to probes.
+    pools: Pools,
 }
 
 impl Inner {
@@ -118,6 +128,8 @@ impl Shared {
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
             changing: Mutex::new(()),
+            changed: Notify::new(),
+            pools: Pools::default(),
         })
     }
 
@@ -183,8 +195,9 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
-        let snapshot = Arc::new(Snapshot::new(members, &policy));
-        shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
+        let marks = checked.then_some(policy.health_check.is_some());
+        let snapshot = shared.mark_and_publish(marks, members, &policy);
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
             dialled: dials.then(|| kept.unwrap_or_default()),
@@ -277,6 +290,13 @@ impl Cluster {
         self.0.shared.connections.wait(self.connection_limits())
     }
 
+    /// Connections that are open or being made, and requests that wait for one. Counted where `connectionPool` limits
+    /// connections; elsewhere both are 0.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        self.0.shared.connections.counts()
+    }
+
     /// Ready when one of its connections closes after this call.
     pub fn connection_closed(&self) -> impl Future<Output = ()> + Send {
         self.0.shared.connections.closed()
@@ -314,8 +334,8 @@ impl Cluster {
         let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = nanos(self.0.shared.since_epoch(clock::now()));
         let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let snapshot = Arc::new(Snapshot::new(members, &self.0.policy));
-        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let marks = self.0.policy.health_check.as_ref().map(|_| true);
+        let snapshot = self.0.shared.mark_and_publish(marks, members, &self.0.policy);
         self.0.endpoints.store(snapshot);
     }
 
@@ -409,7 +429,7 @@ impl Cluster {
         };
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
-        let filter = Filter { ejected_at: None, tried, leaving, warmup, by };
+        let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
         self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 
@@ -426,13 +446,13 @@ impl Cluster {
 
     /// `None` while nobody is ejected: most picks look no further.
     fn ejections(&self, now: Instant) -> Option<Ejections> {
-        let policy = self.0.policy.outlier_detection.as_ref()?;
+        let panic_threshold = self.0.policy.panic_threshold()?;
         let until = self.0.shared.ejected_until.load(Ordering::Acquire);
         let now = nanos(self.0.shared.since_epoch(now));
         (now < until).then(|| Ejections {
             now,
             generation: self.0.shared.ejections.load(Ordering::Acquire),
-            panic_threshold: policy.min_health_percent,
+            panic_threshold,
         })
     }
 
@@ -478,7 +498,7 @@ impl Cluster {
         let snapshot = self.0.shared.in_force.load();
         // Who has left fails to no consequence.
         let Some(snapshot) = snapshot.as_deref().filter(|snapshot| snapshot.has(member)) else { return };
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(now), snapshot.levels.len()) {
             return;
         }
         let until = member.detector().eject(policy, now);
@@ -535,3 +555,5 @@ impl fmt::Debug for Cluster {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zone_tests;

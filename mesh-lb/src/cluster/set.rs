@@ -16,7 +16,10 @@ use super::{
     Cluster, Facts,
     discovered::{Found, Key, Origin, Sources, Want, Wants},
 };
-use crate::{DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, TrafficPolicy, member::Loads};
+use crate::{
+    Callers, ClusterPolicy, DefaultPolicy, DestinationRules, LocalityPolicy, MergedRule, Subset, SubsetClient,
+    Subsetting, TrafficPolicy, member::Loads,
+};
 
 /// Where clusters live from one configuration to the next. Clones are the same.
 ///
@@ -59,6 +62,7 @@ pub struct Clusters(Arc<Shared>);
 struct Shared {
     epoch: Instant,
     passthrough: Cluster,
+    client: SubsetClient,
     sources: Sources,
     /// `None`: nobody follows sources, and no cluster says that it is wanted.
     wants: Option<mpsc::UnboundedSender<Want>>,
@@ -67,6 +71,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
+    subsetting: Option<Subsetting>,
     clusters: HashMap<Arc<ClusterName>, Entry>,
     found: HashMap<Key, Found>,
     loads: HashMap<Arc<str>, Arc<Loads>>,
@@ -96,22 +101,34 @@ impl Clusters {
     /// None yet. Outlier detection counts its sweeps from now.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_sources(Sources::default(), None)
+        Self::of_client(SubsetClient::Seed(rand::random()))
+    }
+
+    /// The same for a client that knows which one of its fleet it is: where there is [`Subsetting`], it is by that.
+    #[must_use]
+    pub fn of_client(client: SubsetClient) -> Self {
+        Self::with_sources(client, Sources::default(), None)
     }
 
     /// None yet, and endpoints come from sources beside the registry too: so many that are given, and with `names` from
     /// who looks up names. The one who follows them hears from [`Wants`] which services requests want, and
     /// [`tell`](Self::tell)s what the sources say.
     #[must_use]
-    pub fn discovering(given: usize, names: bool) -> (Self, Wants) {
+    pub fn discovering(client: SubsetClient, given: usize, names: bool) -> (Self, Wants) {
         let (sources, wants, sender) = Sources::new(given, names);
-        (Self::with_sources(sources, Some(sender)), wants)
+        (Self::with_sources(client, sources, Some(sender)), wants)
     }
 
-    fn with_sources(sources: Sources, wants: Option<mpsc::UnboundedSender<Want>>) -> Self {
+    fn with_sources(client: SubsetClient, sources: Sources, wants: Option<mpsc::UnboundedSender<Want>>) -> Self {
         let epoch = clock::now();
         let (passthrough, state) = (Cluster::passthrough(epoch), Mutex::default());
-        Self(Arc::new(Shared { epoch, passthrough, sources, wants, state }))
+        Self(Arc::new(Shared { epoch, passthrough, client, sources, wants, state }))
+    }
+
+    /// From the next configuration that is [built](Self::build) on, clusters have some of their endpoints only; `None`, as
+    /// it is in the beginning: all. Clusters with consistent hashing always have all.
+    pub fn set_subsetting(&self, subsetting: Option<Subsetting>) {
+        self.state().subsetting = subsetting;
     }
 
     /// One cluster for each service and port, and one for each subset of the rule in force.
@@ -127,8 +144,10 @@ impl Clusters {
         mesh: &MeshConfig,
     ) -> ClusterSet {
         let client = Arc::new(workload.clone());
+        let callers = Arc::new(Callers::of(workload, registry));
         let defaults = DefaultPolicy::from_mesh(mesh);
         let mut state = self.state();
+        let some = Subsetted { by: state.subsetting, client: self.0.client };
         let mut clusters = HashMap::with_capacity(state.clusters.len());
         let mut all_found = HashMap::with_capacity(state.found.len());
         for service in registry.services() {
@@ -155,15 +174,17 @@ impl Clusters {
                     let (of_rule, of_subset) =
                         (rule.and_then(MergedRule::traffic_policy), subset.and_then(|s| s.traffic_policy.as_ref()));
                     let mut policy = TrafficPolicy::layer_over(&defaults, of_rule, of_subset, port.number);
-                    policy.locality = LocalityPolicy::effective(
+                    rules.load_balancing().apply(host, &mut policy);
+                    policy.locality = LocalityPolicy::in_force(
                         &client,
-                        policy.locality_setting.as_ref(),
+                        (policy.locality_setting.as_ref(), policy.zone_setting.as_ref()),
                         service.traffic_distribution,
-                        &mesh.locality,
-                        policy.outlier_detection.is_some(),
+                        (&mesh.locality, mesh.zone_aware.as_ref()),
+                        &callers,
+                        policy.outlier_detection.is_some() || policy.health_check.is_some(),
                     );
                     let name = Arc::clone(&facts.name);
-                    let chosen = select(&endpoints, subset);
+                    let chosen = some.choose(select(&endpoints, subset), &policy);
                     let cluster =
                         Cluster::succeeding(before, facts, policy, chosen, &loads, found.door(), self.0.epoch);
                     let entry = Entry { cluster, subset: subset.cloned() };
@@ -190,11 +211,12 @@ impl Clusters {
     /// locality and identity of the one that it came from.
     pub fn set_endpoints(&self, host: &str, port: u16, named: &[Arc<Endpoint>], endpoints: Vec<Arc<Endpoint>>) {
         let mut state = self.state();
+        let some = Subsetted { by: state.subsetting, client: self.0.client };
         let Some(found) = state.found.get_mut(&(host.into(), port)) else { return };
         if found.named() == named
             && let Some(change) = found.take(Origin::Names, Update::Reset(endpoints))
         {
-            put_in_force(found, &change);
+            put_in_force(found, &change, some);
         }
     }
 
@@ -209,9 +231,10 @@ impl Clusters {
     /// and in the sets built later.
     pub fn tell(&self, want: &Want, origin: Origin, update: Update) {
         let mut state = self.state();
+        let some = Subsetted { by: state.subsetting, client: self.0.client };
         let Some(found) = state.found.get_mut(&want.key).filter(|found| found.is(want)) else { return };
         if let Some(change) = found.take(origin, update) {
-            put_in_force(found, &change);
+            put_in_force(found, &change, some);
             drop(state);
             want.interest.told();
         }
@@ -223,13 +246,14 @@ impl Clusters {
 }
 
 /// The one place where endpoints change between two configurations.
-fn put_in_force(found: &Found, change: &Update) {
+fn put_in_force(found: &Found, change: &Update, some: Subsetted) {
     let endpoints = match change {
         Update::Reset(endpoints) => endpoints,
         _ => &found.endpoints(),
     };
     for entry in &found.entries {
-        entry.cluster.set_endpoints(select(endpoints, entry.subset.as_ref()));
+        let chosen = select(endpoints, entry.subset.as_ref());
+        entry.cluster.set_endpoints(some.choose(chosen, entry.cluster.policy()));
     }
 }
 
@@ -248,6 +272,24 @@ fn facts(service: &Service, port: &ServicePort, subset: Option<&Arc<Subset>>) ->
 fn select(endpoints: &[Arc<Endpoint>], subset: Option<&Arc<Subset>>) -> Vec<Arc<Endpoint>> {
     let within = |endpoint: &&Arc<Endpoint>| subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels));
     endpoints.iter().filter(within).cloned().collect()
+}
+
+/// Subsetting, where it is asked for.
+#[derive(Clone, Copy)]
+struct Subsetted {
+    by: Option<Subsetting>,
+    client: SubsetClient,
+}
+
+impl Subsetted {
+    /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
+    fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
+        let by = self.by.filter(|_| policy.load_balancer.consistent_hash().is_none());
+        match by {
+            Some(subsetting) => subsetting.choose(self.client, endpoints),
+            None => endpoints,
+        }
+    }
 }
 
 impl ClusterSet {

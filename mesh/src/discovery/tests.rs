@@ -42,7 +42,7 @@ fn build(clusters: &Clusters, yaml: &str) -> Cluster {
 }
 
 fn start(discovery: Discovery) -> (Clusters, JoinHandle<()>) {
-    let (clusters, wants) = discovery.clusters();
+    let (clusters, wants) = discovery.clusters(SubsetClient::Seed(1));
     let running = tokio::spawn(discovery.run(clusters.clone(), wants));
     (clusters, running)
 }
@@ -216,7 +216,7 @@ async fn all_have_answered_when_each_has_said_something() {
     let senders = [one.next(), two.next(), two.next()];
     let mut discovery = with(one.clone());
     discovery.push(two.clone());
-    let (clusters, mut wants) = discovery.clusters();
+    let (clusters, mut wants) = discovery.clusters(SubsetClient::Seed(1));
     let cluster = build(&clusters, &yaml("{address: 10.0.0.1}"));
     cluster.want();
     let want = wants.next().await.unwrap();

@@ -9,6 +9,7 @@ use super::Inner;
 use crate::{
     config::{self, Models, Reader, Store, Watch},
     connect::SWEEP,
+    health,
     identity::OpenIdentity,
 };
 
@@ -35,6 +36,7 @@ pub(super) fn spawn(
     let mut tasks = vec![
         tokio::spawn(discovery).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
+        tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
     ];
     if reader.paths().next().is_some() {
         let watch = config::watch(reader, texts);

@@ -14,7 +14,7 @@ use mesh_core::{
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::{Clusters, DestinationRules, Origin, Want, Wants};
+use crate::{Clusters, DestinationRules, Origin, SubsetClient, Want, Wants};
 
 /// A service without endpoints, with two sources that may know some.
 fn discovered() -> (Clusters, Wants, Cluster) {
@@ -23,7 +23,7 @@ fn discovered() -> (Clusters, Wants, Cluster) {
     let (mut issues, mesh) = (Issues::default(), MeshConfig::default());
     let documents = Document::parse_all("db.yaml", yaml, &mut issues);
     let registry = Registry::from_documents(&documents, &mesh.trust_domain, &mut issues);
-    let (clusters, wants) = Clusters::discovering(2, false);
+    let (clusters, wants) = Clusters::discovering(SubsetClient::Seed(1), 2, false);
     let set = clusters.build(&registry, &DestinationRules::new(&[]), &Workload::new("default", "client"), &mesh);
     let cluster = set.iter().next().unwrap().clone();
     (clusters, wants, cluster)

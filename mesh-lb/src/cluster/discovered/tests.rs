@@ -5,7 +5,7 @@ use mesh_core::{
 };
 
 use super::*;
-use crate::{Cluster, ClusterSet, Clusters, DestinationRule, DestinationRules, random::SplitMix64};
+use crate::{Cluster, ClusterSet, Clusters, DestinationRule, DestinationRules, SubsetClient, random::SplitMix64};
 
 const HOST: &str = "db.test";
 
@@ -51,7 +51,7 @@ fn pick(cluster: &Cluster) {
 /// However many clones, subsets and configurations the requests come through, one message asks for the service.
 #[tokio::test]
 async fn the_first_pick_asks_for_the_service_and_no_other_does() {
-    let (clusters, mut wants) = Clusters::discovering(1, false);
+    let (clusters, mut wants) = Clusters::discovering(SubsetClient::Seed(1), 1, false);
     let set = build(&clusters, &entry("STATIC", &[("10.0.0.1", "v1")]));
     assert!(wants.0.try_recv().is_err(), "nobody wants it yet");
     for subset in [None, Some("v1"), Some("v2")] {
@@ -63,7 +63,7 @@ async fn the_first_pick_asks_for_the_service_and_no_other_does() {
     assert_eq!(want.service(), (HOST, 80));
     assert!(wants.0.try_recv().is_err());
     // Where nobody beside the registry has a say, nobody is asked.
-    let (clusters, mut wants) = Clusters::discovering(0, true);
+    let (clusters, mut wants) = Clusters::discovering(SubsetClient::Seed(1), 0, true);
     pick(&cluster(&build(&clusters, &entry("STATIC", &[("10.0.0.1", "v1")])), None));
     assert!(wants.0.try_recv().is_err());
     pick(&cluster(&build(&clusters, &entry("DNS", &[("a.test", "v1")])), None));
@@ -72,7 +72,7 @@ async fn the_first_pick_asks_for_the_service_and_no_other_does() {
 
 #[tokio::test]
 async fn what_sources_say_is_merged_and_survives_a_change_of_configuration() {
-    let (clusters, mut wants) = Clusters::discovering(2, true);
+    let (clusters, mut wants) = Clusters::discovering(SubsetClient::Seed(1), 2, true);
     let set = build(&clusters, &entry("STATIC", &[("10.0.0.1", "v1"), ("10.0.0.2", "v2")]));
     pick(&cluster(&set, None));
     let want = wants.next().await.unwrap();
@@ -103,7 +103,7 @@ async fn what_sources_say_is_merged_and_survives_a_change_of_configuration() {
 
 #[tokio::test]
 async fn a_name_stands_until_it_is_answered_and_others_are_asked_when_it_changes() {
-    let (clusters, mut wants) = Clusters::discovering(0, true);
+    let (clusters, mut wants) = Clusters::discovering(SubsetClient::Seed(1), 0, true);
     let set = build(&clusters, &entry("DNS", &[("a.test", "v1"), ("10.0.0.5", "v2")]));
     assert_eq!(hosts(&cluster(&set, None)), ["a.test", "10.0.0.5"]);
     pick(&cluster(&set, None));
