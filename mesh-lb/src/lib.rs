@@ -69,6 +69,7 @@ mod rule;
 mod rules;
 mod subsetting;
 mod to_endpoint;
+mod transport;
 mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded};
@@ -86,4 +87,5 @@ pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use transport::{Http2KeepAlive, HttpVersion, ProxyProtocol, TcpKeepalive, Transport};
 pub use warmup::Warmup;

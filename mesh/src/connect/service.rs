@@ -108,7 +108,11 @@ where
 
 impl Shared {
     async fn send(&self, picked: Picked<Request<Body>>) -> Result<Response<ConnectionBody>, Error> {
-        let protocol = request::protocol(&picked.request, picked.cluster.protocol());
+        let protocol = request::protocol(
+            &picked.request,
+            picked.cluster.protocol(),
+            picked.cluster.policy().transport.http_version,
+        );
         let pool = self.pool(&picked)?;
         let secure = !matches!(pool.key.security, Security::Plaintext);
         let timeout = picked.cluster.connect_timeout();
@@ -190,6 +194,7 @@ impl Shared {
 
     fn pool(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
         let generation = self.pools.generation();
+        let transport = &picked.cluster.policy().transport;
         let https = picked.request.uri().scheme() == Some(&uri::Scheme::HTTPS);
         let slot = picked.member.attachment(|| Arc::new(PoolSlot::default()));
         // A dialled member is one host over one scheme; any other may be called in several ways.
@@ -199,6 +204,7 @@ impl Shared {
             && chosen.generation == generation
             // One of the configuration before may have left its choice here since: a retry, a request that was delayed.
             && chosen.pool.is_limited_by(picked.cluster.connection_limits())
+            && chosen.pool.key.transport == *transport
         {
             return Ok(Arc::clone(&chosen.pool));
         }
@@ -224,7 +230,7 @@ impl Shared {
             let cluster = Arc::clone(picked.cluster.name());
             Arc::new(Limits { cluster, limits: limits.clone() })
         });
-        let key = PoolKey { address: endpoint.address.clone(), security, limits };
+        let key = PoolKey { address: endpoint.address.clone(), security, limits, transport: transport.clone() };
         let pool = self.pools.get(key, per_request);
         if !per_request {
             slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
