@@ -8,7 +8,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection};
+use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection, PeakEwma};
 
 use crate::{
     Capacity, Fault, Run,
@@ -45,6 +45,7 @@ pub fn variants() -> Vec<Variant> {
         ("ROUND_ROBIN", LoadBalancer::RoundRobin),
         ("RANDOM", LoadBalancer::Random),
         ("LEAST_REQUEST", LoadBalancer::LeastRequest),
+        ("PEAK_EWMA", PeakEwma::default().into()),
     ];
     let kinds = [(false, false), (true, false), (true, true)];
     let variant = |(name, load_balancer): (&'static str, LoadBalancer)| {

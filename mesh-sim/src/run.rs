@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
-use mesh_lb::{Cluster, ClusterPolicy, InFlight, LoadBalancer, Member, Outcome};
+use mesh_lb::{Cluster, ClusterPolicy, Ended as EndedAs, InFlight, LoadBalancer, Member, Outcome};
 use rand::rngs::Xoshiro256PlusPlus;
 use tokio::time::Instant;
 
@@ -150,7 +150,8 @@ impl Client {
 
     fn send(&mut self, now: Duration) -> InFlight {
         let member = self.pick(now);
-        InFlight::enter(&self.cluster, &member).expect("the runs set no limit on requests")
+        let in_flight = InFlight::enter(&self.cluster, &member).expect("the runs set no limit on requests");
+        in_flight.sent_at(self.start + now)
     }
 
     fn record(&self, member: &Member, outcome: Outcome, now: Duration) {
@@ -259,8 +260,12 @@ impl<F: FnMut(Ended)> Simulation<'_, F> {
     /// The client has a response, or gives up; what comes later changes nothing for it.
     fn end(&mut self, request: usize, now: Duration, answered: bool) {
         let Request { arrived, server, in_flight, .. } = &mut self.requests[request];
-        let Some(in_flight) = in_flight.take() else { return };
-        let outcome = if answered { Outcome::Success } else { Outcome::NoResponse };
+        let Some(mut in_flight) = in_flight.take() else { return };
+        let (outcome, how) = match answered {
+            true => (Outcome::Success, EndedAs::Answered),
+            false => (Outcome::NoResponse, EndedAs::TimedOut),
+        };
+        in_flight.ended(self.client.start + now, how);
         self.client.record(in_flight.member(), outcome, now);
         (self.observe)(Ended { arrived: *arrived, took: now - *arrived, server: *server, answered });
     }

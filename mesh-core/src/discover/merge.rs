@@ -112,7 +112,8 @@ impl Merged {
     /// All endpoints.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        let mut merged = Vec::with_capacity(self.sources.iter().map(|source| source.in_force().len()).max().unwrap_or(0));
+        let mut merged =
+            Vec::with_capacity(self.sources.iter().map(|source| source.in_force().len()).max().unwrap_or(0));
         for (index, source) in self.sources.iter().enumerate() {
             let higher: Vec<_> = self.sources[..index].iter().map(Source::in_force).filter(|s| !s.is_empty()).collect();
             let visible = |e: &&Arc<Endpoint>| higher.iter().all(|source| source.get(&e.address).is_none());

@@ -4,6 +4,8 @@
 //! what it said last stays. Several sources of one service are merged in an order that the mesh knows, never by who spoke
 //! last.
 
+pub mod dns;
+
 mod interest;
 mod merge;
 mod ordered;

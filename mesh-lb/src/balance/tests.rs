@@ -13,6 +13,7 @@ use super::*;
 use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, ToEndpoint};
 
 mod hash;
+mod waiting;
 
 fn cluster(policy: ClusterPolicy, ips: &[&str]) -> Cluster {
     let service = ServiceName::of_host("reviews.default.svc.cluster.local", "default");

@@ -11,10 +11,11 @@ use mesh_core::Endpoint;
 use rand::Rng;
 
 use crate::{
-    ClusterPolicy, LevelHealth, LocalityPolicy, Member, PriorityLoad,
+    ClusterPolicy, LevelHealth, LocalityPolicy, Member, Prequal, PriorityLoad,
     hash::Places,
     locality::{Level as Ranked, Zones},
     pick::{Filter, Picker},
+    prequal::Pools,
     random::below,
 };
 
@@ -113,6 +114,24 @@ impl Levels {
             Some(ranked) => ranked.into_iter().map(level).collect(),
         };
         Self { levels, health: ArcSwap::from_pointee(Health::unknown()) }
+    }
+
+    /// Go on with what the levels before have learnt from probes.
+    pub(super) fn with_pools(mut self, pools: &Pools, settings: &Arc<Prequal>) -> Self {
+        for (number, level) in self.levels.iter_mut().enumerate() {
+            level.picker.share_pool(pools, settings, number, None);
+            for (place, Place { picker, .. }) in level.places.iter_mut().enumerate() {
+                picker.share_pool(pools, settings, number, Some(place));
+            }
+        }
+        self
+    }
+
+    /// Those that choose: of each level, and of each place.
+    pub(super) fn pickers(&self) -> impl Iterator<Item = &Picker> {
+        self.levels
+            .iter()
+            .flat_map(|level| std::iter::once(&level.picker).chain(level.places.iter().map(|place| &place.picker)))
     }
 
     /// Members that can be chosen at all.

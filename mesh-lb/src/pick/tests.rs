@@ -12,6 +12,7 @@ pub(super) const ALL: Filter<'static> = Filter {
     leaving: &[],
     warmup: None,
     by: By { hash: None, ejections: 0, in_flight: 0 },
+    at: Moment { now: 0, ended: 0 },
 };
 
 /// A Maglev table is even to a slot; a ring is not, and has tests of its own.

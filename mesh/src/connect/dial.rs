@@ -14,7 +14,10 @@ use std::{
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{BoxError, EndpointAddress, registry::Resolve};
+use mesh_core::{
+    BoxError, EndpointAddress,
+    registry::{Resolve, addresses_to_dial},
+};
 use mesh_lb::Transport;
 use mesh_tls::{Alpn, EgressTls, MeshTls};
 use tokio::{
@@ -25,7 +28,7 @@ use tokio::{
 use super::{
     counted::Held,
     h1::{H1, Listened},
-    pool::{Checkout, HostPool},
+    pool::{Checkout, HostPool, PoolKey},
     proxy_protocol,
     security::Security,
 };
@@ -128,11 +131,17 @@ impl Dialer {
         }
     }
 
+    /// Connect and secure, for nothing but to know that it can be done.
+    pub(super) async fn reach(&self, key: &PoolKey, protocol: Alpn) -> Result<(), BoxError> {
+        let io = self.connect(&key.address, &key.transport).await?;
+        self.secure(io, &key.security, protocol).await.map(drop)
+    }
+
     async fn connect(&self, address: &EndpointAddress, transport: &Transport) -> io::Result<BoxIo> {
         match address {
             EndpointAddress::Socket(address) => self.connect_to(*address, transport).await,
             EndpointAddress::Name(host, port) => {
-                let addresses = self.resolve.resolve(host, *port).await?;
+                let addresses = addresses_to_dial(&*self.resolve, host, *port).await?;
                 self.connect_any(addresses, host, transport).await
             }
         }
