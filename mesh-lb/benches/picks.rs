@@ -94,7 +94,9 @@ fn main() {
     });
     let (mut table, mut rng, now) = (Table::default(), SmallRng::seed_from_u64(7), clock::now());
     for _ in 0..rounds {
-        table.round("0 a random number".into(), 4096, || { black_box(rng.next_u64()); });
+        table.round("0 a random number".into(), 4096, || {
+            black_box(rng.next_u64());
+        });
         for (count, equal, weighted, ring, maglev) in &sets {
             table.round(format!("1 pick, equal, {count:6}"), 4096, || pick(equal, now, &mut rng));
             table.round(format!("1 pick alone, equal, {count:6}"), 4096, || {

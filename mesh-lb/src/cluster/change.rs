@@ -23,7 +23,7 @@ impl Cluster {
         *index = None;
         let before = self.0.endpoints.load();
         let members = self.join(&before.members, true, endpoints);
-        self.replace(Snapshot::new(members, &self.0.policy));
+        self.replace(&members, || Snapshot::new(members.clone(), &self.0.policy));
     }
 
     /// Take steps of discovery: what they cost grows with what changed, not with how many endpoints there are.
@@ -48,19 +48,17 @@ impl Cluster {
         let mut change = Change { cluster: self, list: before.members.edit(), index: known, steps: Some(Vec::new()) };
         updates.into_iter().for_each(|update| change.take(update));
         let (members, steps) = (change.list.finish(), change.steps);
-        let snapshot = match steps {
-            Some(steps) if steps.is_empty() => return,
-            Some(steps) => before.after(members, &steps, &self.0.policy),
-            None => Snapshot::new(members, &self.0.policy),
-        };
-        self.replace(snapshot);
+        match steps {
+            Some(steps) if steps.is_empty() => {}
+            Some(steps) => self.replace(&members, || before.after(members.clone(), &steps, &self.0.policy)),
+            None => self.replace(&members, || Snapshot::new(members.clone(), &self.0.policy)),
+        }
     }
 
     /// The lock is held.
-    fn replace(&self, snapshot: Snapshot) {
-        let snapshot = Arc::new(snapshot);
-        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
-        self.0.endpoints.store(snapshot);
+    fn replace(&self, members: &Members, make: impl FnOnce() -> Snapshot) {
+        let marks = self.0.policy.health_check.as_ref().map(|_| true);
+        self.0.endpoints.store(self.0.shared.mark_and_publish(marks, members, &self.0.policy, make));
     }
 
     fn join(&self, known: &Members, same_peers: bool, endpoints: Vec<Arc<Endpoint>>) -> Members {

@@ -13,11 +13,12 @@ use mesh_core::Endpoint;
 use rand::Rng;
 
 use crate::{
-    ClusterPolicy, LevelHealth, LocalityPolicy, Member, PriorityLoad,
+    ClusterPolicy, LevelHealth, LocalityPolicy, Member, Prequal, PriorityLoad,
     hash::Places,
-    locality::Level as Ranked,
+    locality::{Level as Ranked, Zones},
     members::Members,
     pick::{Filter, Picker},
+    prequal::Pools,
     random::below,
 };
 
@@ -46,7 +47,10 @@ struct Level {
     picker: Picker,
     /// Empty: the level is one place.
     places: Box<[Place]>,
+    /// Shares of the places; all 0 where they do not count for now.
     weights: Box<[u64]>,
+    /// What the shares depend on, where that is not fixed.
+    zones: Option<Zones>,
 }
 
 struct Place {
@@ -85,16 +89,32 @@ impl Levels {
                     false => None,
                 };
                 let picker = Picker::over_places(&some, &policy.load_balancer, places, 0);
-                return Level { rank: None, picker, places: Box::default(), weights: Box::default(), members: some };
+                let zones = None;
+                return Level {
+                    rank: None,
+                    picker,
+                    places: Box::default(),
+                    weights: Box::default(),
+                    zones,
+                    members: some,
+                };
             }
-            let places = ranked.shares.iter().map(|(_, indices)| {
+            let place = |indices: &Vec<usize>| {
                 let members = some_of(members, indices);
                 Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
-            });
-            Level {
-                places: places.collect(),
-                weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
-                ..Level::of(&some_of(members, &ranked.members), policy)
+            };
+            let alone = Level::of(&some_of(members, &ranked.members), policy);
+            match ranked.zones {
+                None => Level {
+                    places: ranked.shares.iter().map(|(_, indices)| place(indices)).collect(),
+                    weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
+                    ..alone
+                },
+                Some((zones, indices)) => {
+                    let all: Vec<u64> = indices.iter().map(|indices| indices.len() as u64).collect();
+                    let places = indices.iter().map(place).collect();
+                    Level { places, weights: zones.weights(&all), zones: Some(zones), ..alone }
+                }
             }
         };
         let ranked = policy.locality.as_ref().and_then(|locality| {
@@ -110,6 +130,26 @@ impl Levels {
 
     fn of(levels: Box<[Arc<Level>]>) -> Self {
         Self { levels, health: ArcSwap::from_pointee(Health::unknown()) }
+    }
+
+    /// Go on with what the levels before have learnt from probes.
+    pub(super) fn with_pools(mut self, pools: &Pools, settings: &Arc<Prequal>) -> Self {
+        for (number, level) in self.levels.iter_mut().enumerate() {
+            // One that stays as it was has its pool.
+            let Some(level) = Arc::get_mut(level) else { continue };
+            level.picker.share_pool(pools, settings, number, None);
+            for (place, Place { picker, .. }) in level.places.iter_mut().enumerate() {
+                picker.share_pool(pools, settings, number, Some(place));
+            }
+        }
+        self
+    }
+
+    /// Those that choose: of each level, and of each place.
+    pub(super) fn pickers(&self) -> impl Iterator<Item = &Picker> {
+        self.levels
+            .iter()
+            .flat_map(|level| std::iter::once(&level.picker).chain(level.places.iter().map(|place| &place.picker)))
     }
 
     /// Members that can be chosen at all.
@@ -232,9 +272,15 @@ impl Levels {
         let levels: Vec<_> = self.levels.iter().map(|level| count(&level.members)).collect();
         // envoy HostSetImpl::effectiveLocalityWeight; measured on Envoy 1.40: 80 with one of two ejected against 20 is
         // 56 : 20.
-        let weights = self.levels.iter().map(|level| {
-            let places = level.places.iter().zip(&level.weights);
-            places.map(|(place, weight)| count(&place.members).scale(*weight)).collect()
+        let weights = self.levels.iter().map(|level| match &level.zones {
+            Some(zones) => {
+                let healthy: Vec<u64> = level.places.iter().map(|place| count(&place.members).healthy).collect();
+                zones.weights(&healthy)
+            }
+            None => {
+                let places = level.places.iter().zip(&level.weights);
+                places.map(|(place, weight)| count(&place.members).scale(*weight)).collect()
+            }
         });
         let weights = weights.collect();
         Health { generation, until, load: PriorityLoad::of(&levels, panic_threshold), weights }
@@ -250,6 +296,7 @@ impl Level {
             picker: Picker::new(members, &policy.load_balancer, rand::random()),
             places: Box::default(),
             weights: Box::default(),
+            zones: None,
             members: members.clone(),
         }
     }
@@ -264,7 +311,11 @@ impl Level {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
-        let mut left = below(rng, weights.iter().sum());
+        let sum = weights.iter().sum();
+        if sum == 0 {
+            return self.picker.pick_untried(filter, rng);
+        }
+        let mut left = below(rng, sum);
         let reached = |weight: &u64| {
             let reached = left < *weight;
             left = left.wrapping_sub(*weight);

@@ -1,11 +1,11 @@
 //! A cluster's endpoints as they are at one moment: replaced as a whole, read without a lock.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use mesh_core::{Endpoint, EndpointAddress};
 
 use super::levels::{Levels, Step};
-use crate::{ClusterPolicy, Member, member::Loads, members::Members};
+use crate::{ClusterPolicy, LoadBalancer, Member, member::Loads, members::Members, prequal::Pools};
 
 /// The endpoints at one moment, with what is worked out from them.
 pub(super) struct Snapshot {
@@ -25,13 +25,22 @@ impl Snapshot {
         Self { members, levels }
     }
 
+    /// Go on with what the one before has learnt from probes.
+    pub(super) fn with_pools(mut self, pools: &Pools, policy: &ClusterPolicy) -> Self {
+        if let LoadBalancer::Prequal(settings) = &policy.load_balancer {
+            self.levels = self.levels.with_pools(pools, settings);
+        }
+        self
+    }
+
     /// Is it, or who goes on in its place, among them?
     pub(super) fn has(&self, member: &Member) -> bool {
         self.members.iter().any(|known| std::ptr::eq(known.detector(), member.detector()))
     }
 
-    pub(super) fn ejected(&self, nanos: u64) -> usize {
-        self.members.iter().filter(|member| member.detector().is_ejected_at(nanos)).count()
+    /// Those that outlier detection ejected: others that are out do not count against maxEjectionPercent.
+    pub(super) fn ejected(&self, now: Duration) -> usize {
+        self.members.iter().filter(|member| member.detector().is_ejected(now)).count()
     }
 }
 

@@ -8,6 +8,7 @@
 //! re-picks: a few draws first, which nearly always suffice, then one walk over the members.
 
 mod alias;
+mod aware;
 mod schedule;
 mod warming;
 
@@ -21,9 +22,11 @@ use rand::Rng;
 
 use self::{alias::Alias, schedule::Schedule, warming::Warming};
 use crate::{
-    LoadBalancer, Member, Warmup,
+    LoadBalancer, Member, PeakEwma, Warmup,
     hash::{Ejections, Lookup, Places, Tables},
+    latency::Moment,
     members::Members,
+    prequal::Pool,
     random::below,
 };
 
@@ -41,6 +44,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) warmup: Option<(&'a Warmup, u64)>,
     /// Where in a table of hashes to look.
     pub(crate) by: By,
+    /// When, for the policies that learn from latencies.
+    pub(crate) at: Moment,
 }
 
 /// What consistent hashing asks about a request and its cluster.
@@ -83,6 +88,8 @@ enum Policy {
     RoundRobin { schedule: Schedule, cursor: AtomicUsize },
     Random,
     Hash(Arc<Tables>),
+    PeakEwma(PeakEwma),
+    Prequal(Arc<Pool>),
 }
 
 /// Draws before the exact walk.
@@ -117,6 +124,8 @@ impl Picker {
         let policy = match load_balancer {
             LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
             LoadBalancer::Random => Policy::Random,
+            LoadBalancer::PeakEwma(settings) => Policy::PeakEwma(*settings),
+            LoadBalancer::Prequal(settings) => Policy::Prequal(Arc::new(Pool::new(Arc::clone(settings)))),
             LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members, places)),
             LoadBalancer::RoundRobin => {
                 let schedule = if equal { Schedule::equal(members.len()) } else { Schedule::weighted(&weights()) };
@@ -156,6 +165,8 @@ impl Picker {
             }
             Policy::Random => self.draw(&allowed, None, rng),
             Policy::LeastRequest => self.least_request(&allowed, warming, rng),
+            Policy::PeakEwma(settings) => self.least_cost(settings, &allowed, filter.at, rng),
+            Policy::Prequal(pool) => self.prequal(pool, &allowed, filter.at, rng),
             Policy::RoundRobin { schedule, cursor } => {
                 // Every turn of the schedule is used once, also one that is passed over: the next endpoint does
                 // not get two turns because its neighbour is ejected.
