@@ -64,6 +64,7 @@ mod latency;
 mod load_balancing;
 mod locality;
 mod member;
+mod members;
 #[cfg(all(test, feature = "loom"))]
 mod model;
 mod outlier;

@@ -91,7 +91,7 @@ impl Member {
         &self.load
     }
 
-    /// What is known from how long its answers take.
+    /// What is known from how long its answers take; made when it is looked at for the first time.
     pub(crate) fn latency(&self) -> &Latency {
         self.load.latency.get_or_init(Box::default)
     }

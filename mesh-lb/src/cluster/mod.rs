@@ -1,9 +1,11 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod aware;
+mod change;
 mod checks;
 mod dialled;
 mod discovered;
+mod index;
 mod levels;
 mod set;
 mod snapshot;
@@ -28,6 +30,7 @@ use tokio::{
 use self::{
     dialled::Dialled,
     discovered::Door,
+    index::Index,
     levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
 };
@@ -60,6 +63,9 @@ struct Inner {
     facts: Facts,
     policy: ClusterPolicy,
     endpoints: ArcSwap<Snapshot>,
+    /// Where each endpoint is in the list, once somebody asked. Who changes the endpoints has it: none overwrites what it
+    /// has not seen. Not the lock that an ejection takes, which is part of a request.
+    index: Mutex<Option<Index>>,
     /// For clusters whose endpoint is the address that a request names.
     dialled: Option<Arc<Dialled>>,
     loads: Arc<Loads>,
@@ -96,9 +102,6 @@ struct Shared {
     in_force: ArcSwapOption<Snapshot>,
     /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
     ejections: AtomicU64,
-    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
-    /// not the lock that an ejection takes: that is part of a request.
-    changing: Mutex<()>,
     /// Told of new endpoints: whoever checks them.
     changed: Notify,
     /// What endpoints answered to probes.
@@ -128,7 +131,6 @@ impl Shared {
             ejecting: sync::Mutex::new(()),
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
-            changing: Mutex::new(()),
             changed: Notify::new(),
             pools: Pools::default(),
         })
@@ -181,7 +183,7 @@ impl Cluster {
         epoch: Instant,
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
-        let known = before.map(Self::members).unwrap_or_default();
+        let known = before.map(|cluster| cluster.0.endpoints.load().members.clone()).unwrap_or_default();
         let epoch = before.map_or(epoch, |cluster| cluster.0.shared.epoch);
         let now = nanos(clock::now().saturating_duration_since(epoch));
         let members = join(&known, same_peers, endpoints, loads, now);
@@ -198,9 +200,10 @@ impl Cluster {
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
         let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
         let marks = checked.then_some(policy.health_check.is_some());
-        let snapshot = shared.mark_and_publish(marks, members, &policy);
+        let snapshot = shared.mark_and_publish(marks, &members, &policy, || Snapshot::new(members.clone(), &policy));
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
+            index: Mutex::default(),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
             door: door.cloned(),
@@ -316,28 +319,16 @@ impl Cluster {
         self.0.shared.active.load(Ordering::Relaxed)
     }
 
-    /// Its members now.
+    /// Its members now: a copy of the list, for people and for tests.
     #[must_use]
     pub fn members(&self) -> Arc<[Arc<Member>]> {
-        Arc::clone(&self.0.endpoints.load().members)
+        self.0.endpoints.load().members.iter().cloned().collect()
     }
 
     /// Its endpoints now.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.0.endpoints.load().members.iter().map(|member| Arc::clone(member.endpoint())).collect()
-    }
-
-    /// Replace its endpoints. Members that stay keep their state; picks go on meanwhile.
-    ///
-    /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
-    pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = nanos(self.0.shared.since_epoch(clock::now()));
-        let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let marks = self.0.policy.health_check.as_ref().map(|_| true);
-        let snapshot = self.0.shared.mark_and_publish(marks, members, &self.0.policy);
-        self.0.endpoints.store(snapshot);
     }
 
     /// Somebody wants its endpoints: its sources are followed from now on, until nobody has for a while. Each pick says
