@@ -13,7 +13,7 @@ use std::{
 use futures_core::Stream;
 use mesh_core::{
     EndpointAddress, clock,
-    discover::{Discover, IDLE, Subscription, Update, Updates, Wanted},
+    discover::{Discover, IDLE, Interest, Subscription, Update, Updates, Wanted},
 };
 use mesh_lb::{Clusters, Origin, SubsetClient, Want, Wants};
 use tokio::task::JoinSet;
@@ -75,6 +75,7 @@ impl Discovery {
     /// One service, from its first use until it is idle or gone.
     async fn follow(self, clusters: Clusters, want: Want) {
         let Some(mut wanted) = clusters.wanted(&want) else { return };
+        let _guard = Guard(Arc::clone(&want.interest));
         let (host, port) = want.service();
         tracing::debug!(target: "mesh::discovery", host, port, "followed");
         let mut streams = Streams::new(self.sources());
@@ -121,6 +122,17 @@ impl Discovery {
     fn sources(&self) -> Vec<(Origin, Arc<dyn Discover>)> {
         let given = self.given.iter().enumerate().map(|(index, source)| (Origin::Given(index), Arc::clone(source)));
         given.chain(self.names.iter().map(|source| (Origin::Names, Arc::clone(source)))).collect()
+    }
+}
+
+/// A source that panics takes down what follows its service, but not for good.
+struct Guard(Arc<Interest>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandoned();
+        }
     }
 }
 

@@ -209,6 +209,29 @@ async fn an_idle_service_is_let_go_and_comes_back() {
     assert_eq!((source.subscribed(), hosts(&cluster)), (2, vec!["10.0.0.10".to_owned(), "10.0.0.1".to_owned()]));
 }
 
+/// Of three services one has a source that panics: the others know nothing of it, and it is asked again.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_is_asked_again_with_the_next_use() {
+    #[derive(Debug, Default)]
+    struct Clumsy(AtomicUsize);
+    impl Discover for Clumsy {
+        fn subscribe(&self, _: &Wanted) -> Updates {
+            assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "the first time");
+            let (sender, receiver) = mpsc::unbounded_channel();
+            sender.send(Update::Reset(vec![endpoint("10.0.0.9")])).unwrap();
+            Box::pin(Stage(receiver))
+        }
+    }
+    let (clusters, _running) = start(with(Clumsy::default()));
+    let cluster = build(&clusters, &yaml("{address: 10.0.0.1}"));
+    cluster.want();
+    settle().await;
+    assert_eq!(hosts(&cluster), ["10.0.0.1"]);
+    cluster.want();
+    settle().await;
+    assert_eq!(hosts(&cluster), ["10.0.0.9", "10.0.0.1"]);
+}
+
 /// A source that has not answered when its stream ends is not taken for one that has nothing.
 #[tokio::test(start_paused = true)]
 async fn all_have_answered_when_each_has_said_something() {
