@@ -245,15 +245,33 @@ impl Clusters {
     }
 }
 
-/// The one place where endpoints change between two configurations.
+/// The one place where endpoints change between two configurations: one of many as one step, where the cluster's own
+/// endpoints are not chosen among all of them.
 fn put_in_force(found: &Found, change: &Update, some: Subsetted) {
-    let endpoints = match change {
-        Update::Reset(endpoints) => endpoints,
-        _ => &found.endpoints(),
-    };
+    let mut all = None;
     for entry in &found.entries {
-        let chosen = select(endpoints, entry.subset.as_ref());
-        entry.cluster.set_endpoints(some.choose(chosen, entry.cluster.policy()));
+        let policy = entry.cluster.policy();
+        if !matches!(change, Update::Reset(_)) && some.asked(policy).is_none() {
+            entry.cluster.apply([entry.own(change)]);
+            continue;
+        }
+        let all = all.get_or_insert_with(|| match change {
+            Update::Reset(endpoints) => endpoints.clone(),
+            _ => found.endpoints(),
+        });
+        entry.cluster.set_endpoints(some.choose(select(all, entry.subset.as_ref()), policy));
+    }
+}
+
+impl Entry {
+    /// A step as it is for this cluster: an endpoint whose labels are not the subset's, or no more, is none of its own.
+    fn own(&self, step: &Update) -> Update {
+        match step {
+            Update::Add(endpoint) if !within(endpoint, self.subset.as_ref()) => {
+                Update::Remove(endpoint.address.clone())
+            }
+            step => step.clone(),
+        }
     }
 }
 
@@ -270,8 +288,11 @@ fn facts(service: &Service, port: &ServicePort, subset: Option<&Arc<Subset>>) ->
 
 /// istio getSubSetLabels: the endpoints whose labels include the subset's; a subset without labels has all.
 fn select(endpoints: &[Arc<Endpoint>], subset: Option<&Arc<Subset>>) -> Vec<Arc<Endpoint>> {
-    let within = |endpoint: &&Arc<Endpoint>| subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels));
-    endpoints.iter().filter(within).cloned().collect()
+    endpoints.iter().filter(|endpoint| within(endpoint, subset)).cloned().collect()
+}
+
+fn within(endpoint: &Endpoint, subset: Option<&Arc<Subset>>) -> bool {
+    subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels))
 }
 
 /// Subsetting, where it is asked for.
@@ -282,10 +303,13 @@ struct Subsetted {
 }
 
 impl Subsetted {
+    fn asked(self, policy: &ClusterPolicy) -> Option<Subsetting> {
+        self.by.filter(|_| policy.load_balancer.consistent_hash().is_none())
+    }
+
     /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
     fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
-        let by = self.by.filter(|_| policy.load_balancer.consistent_hash().is_none());
-        match by {
+        match self.asked(policy) {
             Some(subsetting) => subsetting.choose(self.client, endpoints),
             None => endpoints,
         }
