@@ -245,33 +245,34 @@ impl Clusters {
     }
 }
 
-/// The one place where endpoints change between two configurations: one of many as one step, where the cluster's own
-/// endpoints are not chosen among all of them.
+/// The one place where endpoints change between two configurations.
+///
+/// One step is one step for every cluster that takes steps: where neither the order of all matters, nor which of them a
+/// client has.
 fn put_in_force(found: &Found, change: &Update, some: Subsetted) {
     let mut all = None;
-    for entry in &found.entries {
-        let policy = entry.cluster.policy();
-        if !matches!(change, Update::Reset(_)) && some.asked(policy).is_none() {
-            entry.cluster.apply([entry.own(change)]);
-            continue;
+    for Entry { cluster, subset } in &found.entries {
+        let steps = match change {
+            Update::Reset(_) => None,
+            _ => some.by.is_none().then(|| within(change, subset.as_ref())).flatten(),
+        };
+        match steps.filter(|_| !cluster.policy().load_balancer.is_ordered()) {
+            Some(step) => cluster.apply([step]),
+            None => {
+                let endpoints = all.get_or_insert_with(|| found.endpoints());
+                cluster.set_endpoints(some.choose(select(endpoints, subset.as_ref()), cluster.policy()));
+            }
         }
-        let all = all.get_or_insert_with(|| match change {
-            Update::Reset(endpoints) => endpoints.clone(),
-            _ => found.endpoints(),
-        });
-        entry.cluster.set_endpoints(some.choose(select(all, entry.subset.as_ref()), policy));
     }
 }
 
-impl Entry {
-    /// A step as it is for this cluster: an endpoint whose labels are not the subset's, or no more, is none of its own.
-    fn own(&self, step: &Update) -> Update {
-        match step {
-            Update::Add(endpoint) if !within(endpoint, self.subset.as_ref()) => {
-                Update::Remove(endpoint.address.clone())
-            }
-            step => step.clone(),
-        }
+/// What a step is to a subset: an endpoint whose labels are not its own leaves.
+fn within(step: &Update, subset: Option<&Arc<Subset>>) -> Option<Update> {
+    match step {
+        Update::Add(endpoint) if is_within(endpoint, subset) => Some(step.clone()),
+        Update::Add(endpoint) => Some(Update::Remove(endpoint.address.clone())),
+        Update::Remove(_) => Some(step.clone()),
+        _ => None,
     }
 }
 
@@ -288,10 +289,10 @@ fn facts(service: &Service, port: &ServicePort, subset: Option<&Arc<Subset>>) ->
 
 /// istio getSubSetLabels: the endpoints whose labels include the subset's; a subset without labels has all.
 fn select(endpoints: &[Arc<Endpoint>], subset: Option<&Arc<Subset>>) -> Vec<Arc<Endpoint>> {
-    endpoints.iter().filter(|endpoint| within(endpoint, subset)).cloned().collect()
+    endpoints.iter().filter(|endpoint| is_within(endpoint, subset)).cloned().collect()
 }
 
-fn within(endpoint: &Endpoint, subset: Option<&Arc<Subset>>) -> bool {
+fn is_within(endpoint: &Endpoint, subset: Option<&Arc<Subset>>) -> bool {
     subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels))
 }
 
@@ -303,13 +304,10 @@ struct Subsetted {
 }
 
 impl Subsetted {
-    fn asked(self, policy: &ClusterPolicy) -> Option<Subsetting> {
-        self.by.filter(|_| policy.load_balancer.consistent_hash().is_none())
-    }
-
     /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
     fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
-        match self.asked(policy) {
+        let by = self.by.filter(|_| policy.load_balancer.consistent_hash().is_none());
+        match by {
             Some(subsetting) => subsetting.choose(self.client, endpoints),
             None => endpoints,
         }

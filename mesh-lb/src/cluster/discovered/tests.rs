@@ -134,7 +134,7 @@ async fn steps_lead_where_the_whole_does() {
     let mut rng = StdRng::seed_from_u64(mesh_test::seed());
     for resolution in ["STATIC", "DNS"] {
         // The one takes steps, the other is built anew after each.
-        let both = [0, 1].map(|_| Clusters::discovering(2, true));
+        let both = [0, 1].map(|_| Clusters::discovering(SubsetClient::Seed(1), 2, true));
         let mut documents = entry(resolution, &[("10.0.0.1", "v1"), ("10.0.0.2", "v2"), ("10.0.0.1", "v2")]);
         let mut followed = Vec::new();
         for (clusters, mut wants) in both {
