@@ -3,16 +3,10 @@
 //! What a source says and when it is asked is decided elsewhere ([`mesh_core::discover`], [`mesh_lb::Clusters`]). A task for
 //! each service carries it from the one to the other, without a timer in between: a change is in effect for the next pick.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, task::Poll, time::Duration};
 
-use futures_core::Stream;
 use mesh_core::{
-    EndpointAddress, clock,
+    clock,
     discover::{Discover, IDLE, Interest, Subscription, Update, Updates, Wanted},
 };
 use mesh_lb::{Clusters, Origin, SubsetClient, Want, Wants};
@@ -84,8 +78,6 @@ impl Discovery {
                 streams.subscribe(source, &wanted);
             }
             tokio::select! {
-                // Every update that is there is taken before anything else: it costs no look at the clock.
-                biased;
                 (source, update) = streams.next() => match update {
                     Some(update) => {
                         clusters.tell(&want, streams.origin(source), update);
@@ -161,12 +153,8 @@ impl Streams {
     }
 
     fn subscribe(&mut self, source: usize, wanted: &Wanted) {
-        let (origin, discover) = &self.sources[source];
-        let has_names = || wanted.named.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(..)));
-        let stream: Updates = match origin {
-            Origin::Names if !has_names() => Box::pin(Nothing(false)),
-            _ => discover.subscribe(wanted),
-        };
+        // The new one before the old one ends: what they share goes on.
+        let stream = self.sources[source].1.subscribe(wanted);
         self.streams[source] = Some(stream);
     }
 
@@ -187,20 +175,6 @@ impl Streams {
             Poll::Pending
         })
         .await
-    }
-}
-
-/// A source that has nothing to say, and says so.
-struct Nothing(bool);
-
-impl Stream for Nothing {
-    type Item = Update;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Update>> {
-        match std::mem::replace(&mut self.0, true) {
-            false => Poll::Ready(Some(Update::Gone)),
-            true => Poll::Pending,
-        }
     }
 }
 

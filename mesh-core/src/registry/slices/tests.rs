@@ -57,6 +57,12 @@ items:
   endpoints: [{addresses: ["fd00::1"]}]
 - apiVersion: discovery.k8s.io/v1
   kind: EndpointSlice
+  metadata: {name: reviews-empty, namespace: shop, labels: {kubernetes.io/service-name: reviews}}
+  addressType: IPv4
+  ports: null
+  endpoints: null
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
   metadata: {name: other, namespace: elsewhere, labels: {kubernetes.io/service-name: reviews}}
   addressType: IPv4
   ports: [{name: http, port: 8080}]
