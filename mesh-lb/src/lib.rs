@@ -64,6 +64,9 @@ mod latency;
 mod load_balancing;
 mod locality;
 mod member;
+mod members;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod outlier;
 mod pick;
 mod policy;
@@ -73,6 +76,7 @@ mod random;
 mod rule;
 mod rules;
 mod subsetting;
+mod sync;
 mod to_endpoint;
 mod transport;
 mod warmup;

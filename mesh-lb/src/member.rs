@@ -4,10 +4,7 @@ use std::{
     any::Any,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use mesh_core::{Endpoint, EndpointAddress};
@@ -15,6 +12,7 @@ use mesh_core::{Endpoint, EndpointAddress};
 use crate::{
     OutlierDetector,
     latency::{Latency, Outcomes},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// An endpoint of a cluster. The same member serves as long as the endpoint stays, through every change of
@@ -93,7 +91,7 @@ impl Member {
         &self.load
     }
 
-    /// What is known from how long its answers take.
+    /// What is known from how long its answers take; made when it is looked at for the first time.
     pub(crate) fn latency(&self) -> &Latency {
         self.load.latency.get_or_init(Box::default)
     }

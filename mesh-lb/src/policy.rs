@@ -61,6 +61,11 @@ impl LoadBalancer {
             _ => None,
         }
     }
+
+    /// Does it matter which endpoint is listed before which? Envoy's round robin goes by the list, and a ring's rounding.
+    pub(crate) fn is_ordered(&self) -> bool {
+        matches!(self, Self::RoundRobin | Self::ConsistentHash(_))
+    }
 }
 
 impl From<PeakEwma> for LoadBalancer {

@@ -45,7 +45,6 @@ mod builder;
 mod config;
 mod connect;
 mod discovery;
-mod dns;
 mod health;
 mod held;
 mod identity;

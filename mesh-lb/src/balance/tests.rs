@@ -13,6 +13,7 @@ use super::*;
 use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, ToEndpoint};
 
 mod hash;
+mod latency;
 mod waiting;
 
 fn cluster(policy: ClusterPolicy, ips: &[&str]) -> Cluster {

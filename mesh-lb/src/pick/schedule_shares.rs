@@ -35,20 +35,20 @@ struct Edf {
 }
 
 impl Edf {
-    fn new(members: &[Arc<Member>]) -> Self {
+    fn new(members: &Members) -> Self {
         let mut edf = Self { queue: BinaryHeap::new(), age: 0 };
         (0..members.len()).for_each(|index| edf.put(0, index, members));
         edf
     }
 
-    fn put(&mut self, now: u128, index: usize, members: &[Arc<Member>]) {
-        let member = &members[index];
+    fn put(&mut self, now: u128, index: usize, members: &Members) {
+        let member = members.at(index);
         let wait = (u128::from(member.in_flight()) + 1) * (1 << 32) / u128::from(member.endpoint().weight);
         self.queue.push(Reverse((now + wait, self.age, index)));
         self.age += 1;
     }
 
-    fn pick(&mut self, members: &[Arc<Member>]) -> usize {
+    fn pick(&mut self, members: &Members) -> usize {
         let Reverse((deadline, _, index)) = self.queue.pop().unwrap();
         self.put(deadline, index, members);
         index
@@ -63,7 +63,7 @@ struct Load {
 }
 
 /// What each member gets of all requests.
-fn shares(members: &[Arc<Member>], load: &Load, mut pick: impl FnMut(&mut SplitMix64) -> usize) -> Vec<usize> {
+fn shares(members: &Members, load: &Load, mut pick: impl FnMut(&mut SplitMix64) -> usize) -> Vec<usize> {
     let mut rng = SplitMix64(mesh_test::seed());
     let mut counts = vec![0; members.len()];
     let mut ends: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
@@ -74,17 +74,17 @@ fn shares(members: &[Arc<Member>], load: &Load, mut pick: impl FnMut(&mut SplitM
         }
         while ends.peek().is_some_and(|Reverse((end, _))| f64::from_bits(*end) <= now) {
             let Some(Reverse((_, index))) = ends.pop() else { break };
-            members[index].load().sub();
+            members.at(index).load().sub();
         }
         let index = pick(&mut rng);
         counts[index] += 1;
         if load.in_flight > 0.0 {
-            members[index].load().add();
+            members.at(index).load().add();
             // Positive: their bits are in their order.
             ends.push(Reverse(((now + exponential(&mut rng)).to_bits(), index)));
         }
     }
-    ends.into_iter().for_each(|Reverse((_, index))| members[index].load().sub());
+    ends.into_iter().for_each(|Reverse((_, index))| members.at(index).load().sub());
     counts
 }
 
@@ -114,7 +114,8 @@ fn of_words(weights: &[u32], load: &Load, mut draw: impl FnMut(&mut SplitMix64) 
     let members = members(weights);
     shares(&members, load, |rng| {
         let (first, second) = draw(rng);
-        let cost = |index: usize, other: usize| (u64::from(members[index].in_flight()) + 1) * u64::from(weights[other]);
+        let cost =
+            |index: usize, other: usize| (u64::from(members.at(index).in_flight()) + 1) * u64::from(weights[other]);
         if cost(second, first) < cost(first, second) { second } else { first }
     })
 }

@@ -25,6 +25,7 @@
 //! - With fewer than two usable answers the lesser loaded of two drawn at random is taken, by this client's own
 //!   requests in flight, rather than any.
 //! - An endpoint has one answer in the pool, the last one.
+//! - A request that the client sends adds one to the RIF that was told while it is in flight, not beyond.
 //! - The client's own knowledge corrects an answer: a latency is no less than the time for which the endpoint has been
 //!   asked in vain, and who fails is avoided (see [`Ended`](crate::Ended)).
 //! - A report that rides on a response stands for a probe: a busy client probes no more than an eighth of what it would,

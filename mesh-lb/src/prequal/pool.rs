@@ -39,6 +39,8 @@ pub(crate) struct Candidate {
     pub(crate) usable: bool,
     /// Its latency is no less, in nanoseconds.
     pub(crate) silence: u64,
+    /// This client's requests that it has.
+    pub(crate) in_flight: u32,
 }
 
 struct State {
@@ -65,6 +67,8 @@ struct State {
 struct Probe {
     member: Arc<Member>,
     rif: u32,
+    /// This client's part of it.
+    own: u32,
     latency: u64,
     at: u64,
     /// How often it may be used.
@@ -133,7 +137,8 @@ impl Pool {
         }
         let left = state.rounded(reuse);
         let latency = nanos(report.latency);
-        state.probes.push(Probe { member: Arc::clone(member), rif: report.rif, latency, at: now, left });
+        let (member, own) = (Arc::clone(member), member.in_flight());
+        state.probes.push(Probe { member, rif: report.rif, own, latency, at: now, left });
     }
 
     /// How many probes are due; `n`: how many servers there are.
@@ -199,7 +204,7 @@ impl State {
             };
             if candidate.usable {
                 usable += 1;
-                let rank = self.probes[at].rank(threshold, candidate.silence);
+                let rank = self.probes[at].rank(threshold, candidate.in_flight, candidate.silence);
                 if best.is_none_or(|(known, ..)| rank < known) {
                     best = Some((rank, at, candidate.index));
                 }
@@ -220,10 +225,9 @@ impl State {
         u32::try_from(whole).unwrap_or(u32::MAX)
     }
 
-    /// NSDI'24 Prequal, 4: the client adds one to the RIF of what it uses, and drops what it has used often enough.
+    /// NSDI'24 Prequal, 4: what was used often enough is dropped.
     fn used(&mut self, probe: usize) {
         let used = &mut self.probes[probe];
-        used.rif = used.rif.saturating_add(1);
         used.left = used.left.saturating_sub(1);
         if used.left == 0 {
             self.probes.remove(probe);
@@ -238,7 +242,8 @@ impl State {
         }
         let worst = self.worst;
         self.worst = !worst;
-        let ranks = self.probes.iter().map(|probe| probe.rank(self.threshold, 0)).enumerate();
+        let rank = |probe: &Probe| probe.rank(self.threshold, probe.member.in_flight(), 0);
+        let ranks = self.probes.iter().map(rank).enumerate();
         let remove = if worst { ranks.max_by_key(|(_, rank)| *rank).map_or(0, |(index, _)| index) } else { 0 };
         self.probes.remove(remove);
     }
@@ -247,9 +252,14 @@ impl State {
 impl Probe {
     /// Less is better: cold before hot, cold ones by latency, hot ones by RIF, and the other figure where these are the
     /// same.
-    fn rank(&self, threshold: Option<u32>, silence: u64) -> Rank {
-        let (rif, latency) = (u64::from(self.rif), self.latency.max(silence));
-        match threshold.is_some_and(|threshold| self.rif > threshold) {
+    ///
+    /// NSDI'24 Prequal, 4: the client adds one to the RIF for each request that it sends there. Here only while it is in flight:
+    /// else the fastest of idle servers would count as hot from its first request to its next probe.
+    fn rank(&self, threshold: Option<u32>, in_flight: u32, silence: u64) -> Rank {
+        let rif = self.rif.saturating_add(in_flight).saturating_sub(self.own);
+        let (hot, rif, latency) =
+            (threshold.is_some_and(|threshold| rif > threshold), u64::from(rif), self.latency.max(silence));
+        match hot {
             true => (true, rif, latency),
             false => (false, latency, rif),
         }

@@ -31,17 +31,22 @@ impl Client {
 
     fn know(&self, member: &Arc<Member>) -> Option<Candidate> {
         let index = self.members.iter().position(|known| Arc::ptr_eq(known, member))?;
-        Some(Candidate { index, usable: true, silence: 0 })
+        Some(Candidate { index, usable: true, silence: 0, in_flight: member.in_flight() })
     }
 
+    /// A request that stays.
     fn choose(&self, now: u64) -> Option<usize> {
-        self.pool.choose(now, |member| self.know(member))
+        let chosen = self.pool.choose(now, |member| self.know(member));
+        chosen.inspect(|member| self.members[*member].load().add())
     }
 
-    /// Members in the pool, the oldest first, and their RIF.
-    fn known(&self) -> Vec<(usize, u32)> {
-        let state = self.pool.state();
-        state.probes.iter().map(|probe| (self.know(&probe.member).unwrap().index, probe.rif)).collect()
+    fn answered(&self, member: usize) {
+        self.members[member].load().sub();
+    }
+
+    /// Members in the pool, the oldest first.
+    fn known(&self) -> Vec<usize> {
+        self.pool.state().probes.iter().map(|probe| self.know(&probe.member).unwrap().index).collect()
     }
 }
 
@@ -59,9 +64,9 @@ fn cold_before_hot_and_then_the_fastest() {
         client.report(member, member as u32 + 1, latency * MS, 0);
     }
     assert_eq!(client.choose(0), Some(5), "at the threshold it is cold; faster ones are hot");
-    // One more, by the client that sent it: now it is hot.
-    assert_eq!(client.known()[5], (5, 7));
-    assert_eq!(client.choose(0), Some(4));
+    assert_eq!(client.choose(0), Some(4), "one more, by the client that sent it: 5 is hot");
+    client.answered(5);
+    assert_eq!(client.choose(0), Some(5), "as it was told");
 
     let hot = Client::new(4, lasting());
     for rif in 0..3 {
@@ -71,6 +76,21 @@ fn cold_before_hot_and_then_the_fastest() {
         hot.report(member, rif, (10 - u64::from(rif)) * MS, 0);
     }
     assert_eq!(hot.choose(0), Some(1), "all are hot: the least RIF");
+}
+
+/// NSDI'24 Prequal, 4: the client adds one for each request that it sends; here while it is in flight.
+#[test]
+fn own_requests_count_while_they_are_in_flight() {
+    let client = Client::new(4, lasting());
+    (0..60).for_each(|_| client.report(3, 2, 90 * MS, 0));
+    (0..3).for_each(|member| client.report(member, 2, (member as u64 + 1) * MS, 0));
+    assert_eq!((client.choose(0), client.choose(0)), (Some(0), Some(1)), "the first one is hot after one request");
+    client.answered(0);
+    assert_eq!(client.choose(0), Some(0), "and as it was after the answer");
+    client.report(0, 3, MS, 0);
+    assert_eq!(client.choose(0), Some(2), "hot by what it tells");
+    client.answered(0);
+    assert_eq!(client.choose(0), Some(0), "of which one was ours");
 }
 
 /// NSDI'24 Prequal, 4: "Pool <2 -> random"; here the caller takes the lesser of two.
@@ -131,7 +151,7 @@ fn answers_expire() {
 fn the_pool_has_a_size_and_drops_the_oldest() {
     let client = Client::new(40, Prequal::default().with_removals_per_request(0.0).unwrap());
     (0..40).for_each(|member| client.report(member, 0, MS, member as u64));
-    assert_eq!(client.known().iter().map(|(member, _)| *member).collect::<Vec<_>>(), (24..40).collect::<Vec<_>>());
+    assert_eq!(client.known(), (24..40).collect::<Vec<_>>());
 }
 
 /// NSDI'24 Prequal, 4: the oldest and the worst in turn; the worst is the hottest, or the slowest when none is hot.
@@ -145,7 +165,7 @@ fn the_oldest_and_the_worst_are_removed_in_turn() {
     {
         client.report(member, rif, latency * MS, 0);
     }
-    let left = |client: &Client| client.known().iter().map(|(member, _)| *member).collect::<Vec<_>>();
+    let left = Client::known;
     assert_eq!(client.choose(0), Some(3));
     assert_eq!(left(&client), [1, 2, 3, 4, 5, 6, 7], "the oldest");
     client.choose(0);
@@ -305,7 +325,7 @@ proptest! {
                 1 => { client.choose(now * MS); }
                 _ => prop_assert!(client.pool.take_due(now * MS, 30) <= Prequal::MOST),
             }
-            let mut known: Vec<_> = client.known().into_iter().map(|(member, _)| member).collect();
+            let mut known = client.known();
             prop_assert!(known.len() <= size);
             known.sort_unstable();
             known.dedup();
