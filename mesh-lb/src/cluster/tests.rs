@@ -15,6 +15,8 @@ use crate::{
     random::SplitMix64,
 };
 
+mod choices;
+
 fn name() -> ClusterName {
     ClusterName { service: ServiceName::of_host("a.default.svc.cluster.local", "default"), port: 80, subset: None }
 }
