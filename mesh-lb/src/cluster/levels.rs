@@ -145,6 +145,17 @@ impl Levels {
         self
     }
 
+    /// Go on from the levels before, where tables are made beside the requests.
+    pub(super) fn following(mut self, before: Option<&Self>) -> Self {
+        for (number, level) in self.levels.iter_mut().enumerate() {
+            let before = before.and_then(|before| before.levels.get(number));
+            if let Some(level) = Arc::get_mut(level) {
+                level.picker.follow(before.map(|level| &level.picker));
+            }
+        }
+        self
+    }
+
     /// Those that choose: of each level, and of each place.
     pub(super) fn pickers(&self) -> impl Iterator<Item = &Picker> {
         self.levels
@@ -169,7 +180,7 @@ impl Levels {
         ejections: Option<Ejections>,
         filter: Filter<'_>,
         rng: &mut impl Rng,
-    ) -> Option<&Arc<Member>> {
+    ) -> Option<Arc<Member>> {
         let first = self.levels.first()?;
         let filter = Filter { ejected_at: ejections.map(|ejections| ejections.now), ..filter };
         if self.levels.len() > 1 && filter.leaving.len() >= UPDATE_FREQUENCY {
@@ -194,7 +205,7 @@ impl Levels {
         }
     }
 
-    fn pick_on(&self, index: usize, health: &Health, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+    fn pick_on(&self, index: usize, health: &Health, filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
         let level = self.levels.get(index)?;
         if health.load.panic.get(index) == Some(&true) {
             // measured on Envoy 1.40: all of the level, whatever the shares of its places.
@@ -212,7 +223,7 @@ impl Levels {
         health: &Health,
         filter: Filter<'_>,
         rng: &mut impl Rng,
-    ) -> Option<&Arc<Member>> {
+    ) -> Option<Arc<Member>> {
         let loaded = (0..self.levels.len()).filter(|index| *index != chosen && health.load.load[*index] > 0);
         let others = loaded.map(|index| (index, filter));
         let again = (!filter.tried.is_empty()).then_some((chosen, Filter { tried: &[], ..filter }));
@@ -301,13 +312,13 @@ impl Level {
         }
     }
 
-    fn pick(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+    fn pick(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
         self.pick_untried(weights, filter, rng)
             .or_else(|| self.pick_untried(weights, Filter { tried: &[], ..filter }, rng))
     }
 
     /// A place by weight, and one of its members; when all of those were tried, one of another place.
-    fn pick_untried(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+    fn pick_untried(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }

@@ -422,7 +422,7 @@ impl Cluster {
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
         let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
-        self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
+        self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -519,6 +519,16 @@ impl Cluster {
 
     pub(crate) fn leave(&self) {
         self.0.shared.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl Cluster {
+    /// Wait until picks go by tables over the endpoints of now.
+    pub(crate) fn settle(&self) {
+        while !self.0.endpoints.load().levels.pickers().all(crate::pick::Picker::is_made) {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -140,29 +140,47 @@ impl Picker {
     }
 
     /// Choose a member. Endpoints of earlier attempts are avoided while there are others; ejected ones always.
-    pub(crate) fn pick(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
-        let index = match self.pick_among(filter, rng) {
-            None if !filter.tried.is_empty() => self.pick_among(Filter { tried: &[], ..filter }, rng),
+    pub(crate) fn pick(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
+        match self.pick_untried(filter, rng) {
+            None if !filter.tried.is_empty() => self.pick_untried(Filter { tried: &[], ..filter }, rng),
             found => found,
-        };
-        index.map(|index| self.members.at(index))
+        }
     }
 
     /// The same, but `None` where all were tried.
-    pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
-        self.pick_among(filter, rng).map(|index| self.members.at(index))
+    pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
+        if let Policy::Hash(tables) = &self.policy {
+            // envoy thread_aware_lb_impl chooseHost: "If there is no hash in the context, just choose a random value".
+            let hash = filter.by.hash.unwrap_or_else(|| rng.next_u64());
+            let ejections = filter.ejected_at.map(|at| Ejections { at, count: filter.by.ejections });
+            let lookup = Lookup { hash, ejections, in_flight: filter.by.in_flight };
+            return tables.pick(lookup, |member| filter.allows(member));
+        }
+        self.pick_among(filter, rng).map(|index| Arc::clone(self.members.at(index)))
+    }
+
+    /// Go on from the picker before, where a table is made beside the requests.
+    pub(crate) fn follow(&mut self, before: Option<&Self>) {
+        if let Policy::Hash(tables) = &mut self.policy {
+            tables.follow(before.and_then(|before| match &before.policy {
+                Policy::Hash(tables) => Some(tables),
+                _ => None,
+            }));
+        }
+    }
+
+    /// Is nothing being made that picks would go by?
+    #[cfg(test)]
+    pub(crate) fn is_made(&self) -> bool {
+        !matches!(&self.policy, Policy::Hash(tables) if !tables.is_made())
     }
 
     fn pick_among(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<usize> {
         let allowed = |member: &Member| filter.allows(member);
         let warming = Warming::of(filter.warmup, self.known);
         match &self.policy {
-            Policy::Hash(tables) => {
-                // envoy thread_aware_lb_impl chooseHost: "If there is no hash in the context, just choose a random value".
-                let hash = filter.by.hash.unwrap_or_else(|| rng.next_u64());
-                let ejections = filter.ejected_at.map(|at| Ejections { at, count: filter.by.ejections });
-                tables.pick(Lookup { hash, ejections, in_flight: filter.by.in_flight }, allowed)
-            }
+            // It has its own way.
+            Policy::Hash(_) => None,
             Policy::Random => self.draw(&allowed, None, rng),
             Policy::LeastRequest => self.least_request(&allowed, warming, rng),
             Policy::PeakEwma(settings) => self.least_cost(settings, &allowed, filter.at, rng),

@@ -41,7 +41,7 @@ fn counts(members: &Members, load_balancer: &LoadBalancer, filter: Filter<'_>, p
     let mut counts = vec![0; members.len()];
     for _ in 0..picks {
         let picked = picker.pick(filter, &mut rng).unwrap();
-        counts[members.iter().position(|member| Arc::ptr_eq(member, picked)).unwrap()] += 1;
+        counts[members.iter().position(|member| Arc::ptr_eq(member, &picked)).unwrap()] += 1;
     }
     counts
 }

@@ -1,6 +1,9 @@
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -157,5 +160,60 @@ fn endpoints_come_and_go_one_by_one_under_concurrent_picks() {
             done.store(true, Ordering::Relaxed);
         });
         assert_eq!(cluster.members().len(), COUNT, "nobody is lost");
+    }
+}
+
+/// While a table is being made, picks go on with the one before: past those who have left, and never with nobody. However
+/// many changes there are meanwhile, then it is the last one's.
+#[test]
+fn a_table_is_made_beside_the_requests() {
+    for table in [HashTable::DEFAULT_RING, HashTable::DEFAULT_MAGLEV] {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let _in_it = runtime.enter();
+        let policy = || ClusterPolicy::default().with_load_balancer(ConsistentHash::new(table).into());
+        let all: Vec<_> = (0..40).map(|n| endpoint(n, 0, 1)).collect();
+        let (cluster, now) = (cluster(policy(), all[..20].to_vec()), clock::now());
+        let choices = |cluster: &Cluster| {
+            let pick = |n: u64| cluster.pick_by_hash(Some(n << 54), now, &mut SplitMix64(1), &[]).unwrap();
+            (0..1000).map(|n| pick(n).endpoint().clone()).collect::<Vec<_>>()
+        };
+        let before = choices(&cluster);
+        // The one thread that could make a table waits.
+        let (free, held) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || held.recv());
+        for n in 0..10 {
+            cluster.apply([Update::Remove(all[n].address.clone()), Update::Add(all[20 + n].clone())]);
+            let meanwhile = choices(&cluster);
+            let is_old = before.iter().zip(&meanwhile).filter(|(before, now)| Arc::ptr_eq(before, now)).count();
+            assert!(meanwhile.iter().all(|picked| !all[..=n].contains(picked)), "{table:?}: who left is picked");
+            assert!(is_old > 300, "{table:?}: {is_old} of 1,000 are where they were");
+        }
+        cluster.set_endpoints(all[25..].to_vec());
+        assert!(choices(&cluster).iter().all(|picked| all[25..].contains(picked)), "{table:?}");
+        drop(free);
+        cluster.settle();
+        let fresh = self::cluster(policy(), all[25..].to_vec());
+        assert_eq!(choices(&cluster), choices(&fresh), "{table:?}");
+    }
+}
+
+/// A runtime that ends before it made a table leaves nobody without.
+#[test]
+fn a_table_that_a_runtime_left_undone_is_made_by_the_next_pick() {
+    let policy = ClusterPolicy::default().with_load_balancer(ConsistentHash::new(HashTable::DEFAULT_RING).into());
+    let all: Vec<_> = (0..4).map(|n| endpoint(n, 0, 1)).collect();
+    let cluster = cluster(policy, all[..2].to_vec());
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    let (free, held) = mpsc::channel::<()>();
+    runtime.spawn_blocking(move || held.recv());
+    {
+        let _in_it = runtime.enter();
+        cluster.set_endpoints(all.clone());
+    }
+    runtime.shutdown_background();
+    drop(free);
+    let (now, mut rng) = (clock::now(), SplitMix64(1));
+    while !all[2..].contains(cluster.pick(now, &mut rng, &[]).unwrap().endpoint()) {
+        thread::yield_now();
     }
 }
