@@ -77,11 +77,16 @@ pub struct Cost {
     pub nanos: f64,
 }
 
-/// Run a fleet of this size.
+/// Run a fleet of this size under each of the policies.
 #[must_use]
-pub fn run(load_balancer: &LoadBalancer, fleet: usize, seed: u64) -> Result {
+pub fn run(load_balancers: &[LoadBalancer], fleet: usize, seed: u64) -> Vec<Result> {
     let endpoints: Vec<_> = (0..fleet).map(endpoint).collect();
-    let subsets = subsets(&endpoints);
+    let subsets: Arc<[_]> = subsets(&endpoints).into();
+    load_balancers.iter().map(|load_balancer| under(load_balancer, &endpoints, &subsets, seed)).collect()
+}
+
+fn under(load_balancer: &LoadBalancer, endpoints: &[Arc<Endpoint>], subsets: &Arc<[Vec<usize>]>, seed: u64) -> Result {
+    let fleet = endpoints.len();
     let per_second = LOAD * CORES * fleet as f64;
     let run = Run {
         seed,
@@ -93,7 +98,7 @@ pub fn run(load_balancer: &LoadBalancer, fleet: usize, seed: u64) -> Result {
         demand: DEMAND,
         fault: None,
         patience: None,
-        subsets: Some(subsets.into()),
+        subsets: Some(Arc::clone(subsets)),
     };
     let (mut waits, mut requests) = (Waits::default(), vec![0_u64; fleet]);
     run.observe(|ended| {
@@ -103,14 +108,13 @@ pub fn run(load_balancer: &LoadBalancer, fleet: usize, seed: u64) -> Result {
         }
     });
     let mean = waits.count() as f64 / fleet as f64;
-    let known = run.subsets.as_ref().expect("it was set");
     let all: Vec<usize> = (0..fleet).collect();
     Result {
         fleet,
         waits,
         busiest: requests.into_iter().max().unwrap_or_default() as f64 / mean,
-        subset: cost(load_balancer, &endpoints, &known[0], seed),
-        all: cost(load_balancer, &endpoints, &all, seed),
+        subset: cost(load_balancer, endpoints, &subsets[0], seed),
+        all: cost(load_balancer, endpoints, &all, seed),
     }
 }
 
