@@ -84,9 +84,20 @@ async fn connections_are_limited_for_all_endpoints_together() {
     let ips = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(str::to_owned);
     let upstream = Upstream::start("http", 1).await;
     let world = World::new();
-    service(&world, "http", upstream.port, &ips, "connectionPool: {tcp: {maxConnections: 4}}");
+    service(
+        &world,
+        "http",
+        upstream.port,
+        &ips,
+        "loadBalancer: {simple: ROUND_ROBIN}, connectionPool: {tcp: {maxConnections: 4}}",
+    );
     let (mesh, client) = caller(world.builder("caller", "v1")).await;
     let page = Page::of(&mesh).await;
+    // Each its first, which it gets past the limit too.
+    for _ in &ips {
+        assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 200);
+    }
+    assert_eq!(upstream.each().iter().filter(|seen| seen.open == 1).count(), 3);
     let mut held = tokio::task::JoinSet::new();
     for _ in 0..12 {
         let client = client.clone();
