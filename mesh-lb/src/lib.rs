@@ -78,6 +78,7 @@ mod rules;
 mod subsetting;
 mod sync;
 mod to_endpoint;
+mod transport;
 mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded, Waiting};
@@ -102,4 +103,5 @@ pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use transport::{Http2KeepAlive, HttpVersion, ProxyProtocol, TcpKeepalive, Transport};
 pub use warmup::Warmup;

@@ -6,7 +6,7 @@ use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
 use crate::{
     ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
-    Warmup,
+    ProxyProtocol, Transport, Warmup,
 };
 
 /// `loadBalancer.simple` or `loadBalancer.consistentHash`; the last two are ours.
@@ -161,6 +161,7 @@ pub(crate) struct ConnectionPool {
     pub(crate) max_requests: Option<u32>,
     pub(crate) max_retries: Option<u32>,
     pub(crate) connections: ConnectionLimits,
+    pub(crate) transport: Transport,
 }
 
 /// `trafficPolicy` of a rule or of a subset.
@@ -168,6 +169,7 @@ pub(crate) struct ConnectionPool {
 pub struct TrafficPolicy {
     pub(crate) blocks: Blocks,
     pub(crate) retry_budget: Option<RetryLimit>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) ports: Vec<(u16, Blocks)>,
 }
 
@@ -195,23 +197,26 @@ impl TrafficPolicy {
     /// The same in a mesh that has defaults of its own, which lie below all of it.
     #[must_use]
     pub fn layer_over(mesh: &DefaultPolicy, rule: Option<&Self>, subset: Option<&Self>, port: u16) -> ClusterPolicy {
-        // A port's settings carry no retry budget, and nothing of the rule shines through them.
-        let (mut blocks, mut budget) = match rule {
+        // A port's settings carry no retry budget and no proxyProtocol, and nothing of the rule shines through them.
+        let (mut blocks, mut budget, mut proxy) = match rule {
             Some(rule) => match rule.port(port) {
-                Some(of_port) => (of_port.clone(), None),
-                None => (rule.blocks.clone(), rule.retry_budget),
+                Some(of_port) => (of_port.clone(), None, None),
+                None => (rule.blocks.clone(), rule.retry_budget, rule.proxy_protocol),
             },
-            None => (Blocks::default(), None),
+            None => (Blocks::default(), None, None),
         };
         if let Some(subset) = subset {
             blocks.lay_over(&subset.blocks);
             budget = subset.retry_budget.or(budget);
+            proxy = subset.proxy_protocol.or(proxy);
             if let Some(of_port) = subset.port(port) {
                 blocks = of_port.clone();
             }
         }
         mesh.fill(&mut blocks);
-        ClusterPolicy::of(blocks, budget)
+        let mut policy = ClusterPolicy::of(blocks, budget);
+        policy.transport.proxy_protocol = proxy;
+        policy
     }
 }
 
@@ -258,6 +263,8 @@ pub struct ClusterPolicy {
     pub max_requests: u32,
     /// How many connections, how old, and who may wait for one.
     pub connections: ConnectionLimits,
+    /// How connections are made.
+    pub transport: Transport,
     /// Retries in flight at a time.
     pub retries: RetryLimit,
     /// `tls`; `None`: automatic mutual TLS.
@@ -284,6 +291,7 @@ impl ClusterPolicy {
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
             connections: pool.connections,
+            transport: pool.transport,
             // istio RetryBudget replaces the maxRetries breaker.
             retries: budget.or_else(|| pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
             tls: blocks.tls,

@@ -41,7 +41,6 @@ impl Discovery {
     }
 
     /// Who looks up names.
-    #[cfg_attr(not(test), expect(dead_code, reason = "names are looked up by crate::dns so far"))]
     pub(crate) fn set_names(&mut self, source: impl Discover) {
         self.names = Some(Arc::new(source));
     }

@@ -270,4 +270,6 @@ fn weight_now(member: &Member, warming: Option<Warming<'_>>) -> u64 {
 }
 
 #[cfg(test)]
+mod schedule_shares;
+#[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{ConsistentHash, HashTable, OutlierDetection, random::SplitMix64};
 
-const ALL: Filter<'static> = Filter {
+pub(super) const ALL: Filter<'static> = Filter {
     ejected_at: None,
     tried: &[],
     leaving: &[],
@@ -26,7 +26,7 @@ fn endpoint(index: usize, weight: u32) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(address).with_weight(weight))
 }
 
-fn members(weights: &[u32]) -> Members {
+pub(super) fn members(weights: &[u32]) -> Members {
     weights.iter().enumerate().map(|(i, weight)| Member::new(endpoint(i, *weight), Arc::default())).collect()
 }
 
@@ -47,7 +47,7 @@ fn counts(members: &Members, load_balancer: &LoadBalancer, filter: Filter<'_>, p
 }
 
 /// Within 5 standard deviations: fails once in a million and more runs.
-fn assert_share(count: usize, picks: usize, share: f64, what: &str) {
+pub(super) fn assert_share(count: usize, picks: usize, share: f64, what: &str) {
     let (n, found) = (picks as f64, count as f64);
     let bound = 5.0 * (n * share * (1.0 - share)).sqrt() + 1.0;
     assert!((found - n * share).abs() <= bound, "{what}: {found} of {n}, expected {} +- {bound}", n * share);

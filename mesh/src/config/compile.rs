@@ -13,7 +13,6 @@ use crate::connect::SecurityPolicy;
 
 /// Everything that one change of configuration swaps in.
 pub(crate) struct Compiled {
-    pub(crate) registry: Registry,
     pub(crate) clusters: ClusterSet,
     pub(crate) routes: Arc<RouteTable<Cluster>>,
     pub(crate) security: SecurityPolicy,
@@ -63,7 +62,6 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         path_normalization: mesh.path_normalization,
         root_namespace: Arc::clone(&mesh.root_namespace),
         routes: Arc::new(routes),
-        registry,
         clusters,
         policies,
         rate_limits,

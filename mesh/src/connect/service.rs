@@ -80,7 +80,7 @@ impl Connector {
     pub(crate) async fn reach(&self, cluster: &Cluster, member: &Arc<Member>) -> Result<(), Error> {
         let request = Request::new(Body::empty());
         let picked = Picked::new(request, Arc::clone(member), cluster.clone());
-        let protocol = request::protocol(&picked.request, cluster.protocol());
+        let protocol = request::protocol(&picked.request, cluster.protocol(), cluster.policy().transport.http_version);
         let pool = self.0.pool_beside_limits(&picked)?;
         let reached = self.0.dialer.reach(&pool.key, protocol).await;
         reached.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error))
@@ -134,7 +134,8 @@ impl Shared {
         pool: Arc<HostPool>,
         picked: Picked<Request<Body>>,
     ) -> Result<Response<ConnectionBody>, Error> {
-        let protocol = request::protocol(&picked.request, picked.cluster.protocol());
+        let version = picked.cluster.policy().transport.http_version;
+        let protocol = request::protocol(&picked.request, picked.cluster.protocol(), version);
         let secure = !matches!(pool.key.security, Security::Plaintext);
         let timeout = picked.cluster.connect_timeout();
         let mut message = picked.request;
@@ -215,6 +216,7 @@ impl Shared {
 
     fn pool(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
         let generation = self.pools.generation();
+        let transport = &picked.cluster.policy().transport;
         let https = picked.request.uri().scheme() == Some(&uri::Scheme::HTTPS);
         let slot = picked.member.attachment(|| Arc::new(PoolSlot::default()));
         // A dialled member is one host over one scheme; any other may be called in several ways.
@@ -224,6 +226,7 @@ impl Shared {
             && chosen.generation == generation
             // One of the configuration before may have left its choice here since: a retry, a request that was delayed.
             && chosen.pool.is_limited_by(picked.cluster.connection_limits())
+            && chosen.pool.key.transport == *transport
         {
             return Ok(Arc::clone(&chosen.pool));
         }
@@ -234,7 +237,8 @@ impl Shared {
             let cluster = Arc::clone(picked.cluster.name());
             Arc::new(Limits { cluster, limits: limits.clone() })
         });
-        let key = PoolKey { address: picked.member.endpoint().address.clone(), security, limits };
+        let address = picked.member.endpoint().address.clone();
+        let key = PoolKey { address, security, limits, transport: transport.clone() };
         let pool = self.pools.get(key, per_request);
         if !per_request {
             slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
@@ -244,7 +248,9 @@ impl Shared {
 
     fn pool_beside_limits(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
         let security = self.security(picked, false, false)?;
-        let key = PoolKey { address: picked.member.endpoint().address.clone(), security, limits: None };
+        let address = picked.member.endpoint().address.clone();
+        let transport = picked.cluster.policy().transport.clone();
+        let key = PoolKey { address, security, limits: None, transport };
         Ok(self.pools.get(key, false))
     }
 

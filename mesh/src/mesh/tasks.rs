@@ -9,7 +9,6 @@ use super::Inner;
 use crate::{
     config::{self, Models, Reader, Store, Watch},
     connect::SWEEP,
-    dns::{self, Dns},
     health,
     identity::OpenIdentity,
 };
@@ -36,7 +35,6 @@ pub(super) fn spawn(
 ) -> Tasks {
     let mut tasks = vec![
         tokio::spawn(discovery).abort_handle(),
-        tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
     ];
@@ -89,20 +87,6 @@ fn keep_trust_domain(models: &mut Models, at_start: &Arc<MeshConfig>, issues: &m
         issues.push(document.error("trustDomain", message));
     }
     models.mesh = Arc::clone(at_start);
-}
-
-/// Look up the endpoints that are names.
-async fn follow_names(mesh: Weak<Inner>) {
-    let mut dns = Dns::default();
-    loop {
-        let Some(strong) = mesh.upgrade() else { return };
-        let (registry, resolve) = (strong.registry.load_full(), Arc::clone(&strong.resolve));
-        let clusters = strong.clusters.clone();
-        // A lookup may take long: it keeps nobody's mesh alive.
-        drop(strong);
-        dns.refresh(&registry, &resolve, &clusters).await;
-        tokio::time::sleep(dns::REFRESH).await;
-    }
 }
 
 async fn sweep_connections(mesh: Weak<Inner>) {

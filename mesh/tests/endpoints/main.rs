@@ -9,5 +9,6 @@ mod common;
 mod connecting;
 mod leave;
 mod streams;
+mod transport;
 mod upgraded;
 mod upstream;

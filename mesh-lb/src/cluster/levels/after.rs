@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Level, Levels};
 use crate::{
-    ClusterPolicy, LocalityPolicy, Member,
+    ClusterPolicy, LoadBalancer, LocalityPolicy, Member,
     members::{Edit, Members},
 };
 
@@ -16,13 +16,14 @@ pub(in crate::cluster) struct Step {
 }
 
 impl Levels {
-    /// Over `members`, to which these steps led. `None` where each endpoint's place depends on the others, or a level's
-    /// table has to be made over all.
+    /// Over `members`, to which these steps led. `None` where each endpoint's place depends on the others, or a level has a
+    /// table or a pool of its own number.
     pub(in crate::cluster) fn after(&self, members: &Members, steps: &[Step], policy: &ClusterPolicy) -> Option<Self> {
         let Some(locality) = policy.locality.as_ref().filter(|locality| locality.ranks()) else {
             return Some(Self::of([Arc::new(Level::of(members, policy))].into()));
         };
-        if policy.load_balancer.consistent_hash().is_some() || members.is_empty() {
+        let whole = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_) | LoadBalancer::Prequal(_));
+        if whole || members.is_empty() {
             return None;
         }
         let mut levels = BTreeMap::new();
