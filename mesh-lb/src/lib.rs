@@ -64,6 +64,9 @@ mod latency;
 mod load_balancing;
 mod locality;
 mod member;
+mod members;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod outlier;
 mod pick;
 mod policy;
@@ -73,7 +76,9 @@ mod random;
 mod rule;
 mod rules;
 mod subsetting;
+mod sync;
 mod to_endpoint;
+mod transport;
 mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded, Waiting};
@@ -98,4 +103,5 @@ pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use transport::{Http2KeepAlive, HttpVersion, ProxyProtocol, TcpKeepalive, Transport};
 pub use warmup::Warmup;

@@ -8,13 +8,7 @@ mod detection;
 mod outcome;
 mod rates;
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::OnceLock, time::Duration};
 
 use self::rates::Counts;
 pub use self::{
@@ -22,6 +16,7 @@ pub use self::{
     outcome::Outcome,
     rates::{FailurePercentage, Rate, SuccessRate},
 };
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The state machine of one endpoint of one cluster: counts failures, and says when it may come back.
 ///
@@ -51,6 +46,8 @@ pub struct OutlierDetector {
     /// The same, or never where health checks say that it is out: what a pick looks at.
     out_until: AtomicU64,
     checked: AtomicU8,
+    /// Its cluster does not have the endpoint any more.
+    left: AtomicBool,
     /// Made where rates are asked for.
     counts: OnceLock<Box<Counts>>,
 }
@@ -161,6 +158,15 @@ impl OutlierDetector {
     /// fail.
     pub(crate) fn ejected_until(&self) -> u64 {
         self.out_until.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// For good: who comes back has another one.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
     }
 
     /// What health checks said last: before the first one, nothing.

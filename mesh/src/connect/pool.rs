@@ -11,7 +11,7 @@ use std::{
 
 use hyper::client::conn::http2;
 use mesh_core::{ClusterName, EndpointAddress, clock};
-use mesh_lb::ConnectionLimits;
+use mesh_lb::{ConnectionLimits, Transport};
 use mesh_tls::Alpn;
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(crate) struct PoolKey {
     pub(crate) security: Security,
     /// Whose limits hold for the connections, where a cluster has any: those connections are its own.
     pub(crate) limits: Option<Arc<Limits>>,
+    /// How its connections are made.
+    pub(crate) transport: Transport,
 }
 
 /// A cluster that limits its connections, and how.
