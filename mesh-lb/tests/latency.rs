@@ -174,13 +174,14 @@ fn a_change_of_endpoints_forgets_nothing() {
         let now = now + Duration::from_millis(500);
         // The first one leaves, all others move.
         cluster.set_endpoints((1..11).map(|n| endpoint(n, 1)).collect());
-        let slow = (0..200).filter(|_| {
+        // What a pool has is used up after a few; by peak EWMA both of two at random are slow 2 times in 9.
+        let (picks, bound) = if cluster.prequal().is_some() { (5, 2) } else { (200, 80) };
+        let slow = (0..picks).filter(|_| {
             let member = cluster.pick(now, &mut rng, &[]).unwrap();
             let last = member.endpoint().address.to_string();
             ["10.0.0.2:80", "10.0.0.4:80", "10.0.0.6:80", "10.0.0.8:80", "10.0.0.10:80"].contains(&&*last)
         });
-        // Of two at random both are slow 2 times in 9.
-        assert!(slow.count() < 80, "{load_balancer:?}");
+        assert!(slow.count() < bound, "{load_balancer:?}");
     }
 }
 
