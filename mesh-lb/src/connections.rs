@@ -113,6 +113,10 @@ impl Connections {
         take(&self.pending, limits.max_pending).then(|| PendingPlace(Arc::clone(self)))
     }
 
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.open.load(Ordering::Relaxed), self.pending.load(Ordering::Relaxed))
+    }
+
     /// Ready when a connection closes after this was called.
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send {
         self.closed.notified()
@@ -140,6 +144,7 @@ impl Drop for PendingPlace {
 mod tests {
     use super::*;
 
+    /// istio.md 1.4: "connectionPool.tcp.maxConnections | 2^32-1"
     #[test]
     fn places_are_given_back() {
         let (counts, limits) = (

@@ -71,6 +71,12 @@ impl Member {
         })
     }
 
+    /// Is it the same member as that one, before or after a change of what is said of its endpoint?
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.detector, &other.detector)
+    }
+
     /// The endpoint.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
+use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
 use crate::{
-    ConnectionLimits, ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, PeakEwma, Prequal, Warmup,
+    ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
+    Warmup,
 };
 
 /// `loadBalancer.simple` or `loadBalancer.consistentHash`; the last two are ours.
@@ -30,6 +31,19 @@ pub enum LoadBalancer {
 }
 
 impl LoadBalancer {
+    /// The name that it has in configuration.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::LeastRequest => "LEAST_REQUEST",
+            Self::RoundRobin => "ROUND_ROBIN",
+            Self::Random => "RANDOM",
+            Self::Passthrough => "PASSTHROUGH",
+            Self::ConsistentHash(_) => "consistentHash",
+            Self::PeakEwma(_) => "peakEwma",
+            Self::Prequal(_) => "prequal",
+        }
+    }
+
     /// The settings of consistent hashing, where that is the policy.
     #[must_use]
     pub fn consistent_hash(&self) -> Option<&ConsistentHash> {
@@ -129,6 +143,7 @@ pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
     /// Parts of the block above: they come and go together.
     pub(crate) locality: Option<Arc<LocalitySetting>>,
+    pub(crate) zone_aware: Option<Arc<ZoneAwareSetting>>,
     pub(crate) warmup: Option<Warmup>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
@@ -154,6 +169,12 @@ pub struct TrafficPolicy {
 impl TrafficPolicy {
     fn port(&self, port: u16) -> Option<&Blocks> {
         self.ports.iter().find(|(number, _)| *number == port).map(|(_, blocks)| blocks)
+    }
+
+    /// The choices of endpoints that it names, at whatever level.
+    pub(crate) fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
+        let ports = self.ports.iter().map(|(_, blocks)| blocks);
+        std::iter::once(&self.blocks).chain(ports).filter_map(|blocks| blocks.load_balancer.as_ref())
     }
 
     /// The policy of one cluster: the rule's, its subset's over it, each with the settings of the port.
@@ -198,6 +219,7 @@ impl Blocks {
         }
         if over.load_balancer.is_some() {
             self.locality.clone_from(&over.locality);
+            self.zone_aware.clone_from(&over.zone_aware);
             self.warmup.clone_from(&over.warmup);
         }
         given(&mut self.load_balancer, &over.load_balancer);
@@ -219,8 +241,12 @@ pub struct ClusterPolicy {
     pub warmup: Option<Warmup>,
     /// `localityLbSetting` of the rule, where it has one.
     pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
+    /// `zoneAwareLbSetting`, likewise.
+    pub(crate) zone_setting: Option<Arc<ZoneAwareSetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Active health checks; `None`: nobody is asked. From a MeshPolicy or code: Istio has no field for it.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `connectionPool.tcp.connectTimeout`. Default 10 s.
     pub connect_timeout: Duration,
     /// `connectionPool.http.http2MaxRequests`: requests in flight at a time. Default unlimited (2^32 - 1).
@@ -247,7 +273,9 @@ impl ClusterPolicy {
             locality: None,
             warmup: blocks.warmup,
             locality_setting: blocks.locality,
+            zone_setting: blocks.zone_aware,
             outlier_detection: blocks.outlier_detection,
+            health_check: None,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
             connections: pool.connections,
@@ -289,6 +317,22 @@ impl ClusterPolicy {
     pub fn with_outlier_detection(mut self, detection: OutlierDetection) -> Self {
         self.outlier_detection = Some(detection);
         self
+    }
+
+    /// With active health checks. Somebody has to make them, and tell [`Cluster::set_health`](crate::Cluster::set_health).
+    #[must_use]
+    pub fn with_health_check(mut self, check: HealthCheck) -> Self {
+        self.health_check = Some(Arc::new(check));
+        self
+    }
+
+    /// Below this many percent in service all endpoints are used; `None`: none is ever out of service.
+    ///
+    /// istio applyOutlierDetection: minHealthPercent, 0 where there is an outlierDetection; else envoy's
+    /// healthy_panic_threshold: "If not specified, the default is 50%."
+    pub(crate) fn panic_threshold(&self) -> Option<u32> {
+        let outlier = self.outlier_detection.as_ref().map(|detection| detection.min_health_percent);
+        outlier.or_else(|| self.health_check.as_ref().map(|_| 50))
     }
 
     /// With at most this many requests in flight.

@@ -14,7 +14,7 @@ use std::{
 
 use mesh_core::{
     Endpoint, EndpointAddress,
-    registry::{Registry, Resolution, Resolve, Service, ServicePort},
+    registry::{Registry, Resolution, Resolve, Service, ServicePort, addresses_to_dial},
 };
 use mesh_lb::Clusters;
 use tokio::{task::JoinSet, time::timeout};
@@ -47,7 +47,7 @@ impl Dns {
         for name in wanted {
             let resolve = Arc::clone(resolve);
             lookups.spawn(async move {
-                let answer = timeout(LOOKUP, resolve.resolve(&name.0, name.1)).await;
+                let answer = timeout(LOOKUP, addresses_to_dial(&*resolve, &name.0, name.1)).await;
                 (name, answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
             });
         }
@@ -116,6 +116,7 @@ mod tests {
     use mesh_core::{
         MeshConfig, Workload,
         config::{Document, Issues},
+        registry::Answer,
     };
     use mesh_lb::DestinationRules;
 
@@ -126,15 +127,11 @@ mod tests {
     struct Answers(Mutex<Vec<Vec<SocketAddr>>>);
 
     impl Resolve for Answers {
-        fn resolve<'a>(
-            &'a self,
-            _: &'a str,
-            _: u16,
-        ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
+        fn resolve<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = io::Result<Answer>> + Send + 'a>> {
             let mut answers = self.0.lock().unwrap();
             answers.rotate_left(1);
             let answer = answers.last().cloned().unwrap_or_default();
-            Box::pin(async { Ok(answer) })
+            Box::pin(async { Ok(Answer::new(answer.into_iter().map(Into::into))) })
         }
     }
 

@@ -20,7 +20,7 @@ use mesh_core::{
     config::{Issue, Issues},
     registry::{Registry, Resolve},
 };
-use mesh_lb::{ClusterSet, Clusters, SubsetClient};
+use mesh_lb::{Cluster, ClusterSet, Clusters, SubsetClient};
 use mesh_routing::Explanation;
 use mesh_tls::{Acceptor, IdentityHandle};
 use tower::Layer as _;
@@ -82,8 +82,8 @@ impl Mesh {
         let store = Store::default().update(&texts, &mut issues);
         let models = store.models();
         let workload = Arc::new(builder.workload);
-        let clusters =
-            builder.client_index.map_or_else(Clusters::new, |index| Clusters::of_client(SubsetClient::Index(index)));
+        let client = builder.client_index.map_or_else(|| SubsetClient::Seed(rand::random()), SubsetClient::Index);
+        let (clusters, wants) = builder.discovery.clusters(client);
         let compiled = config::compile(&models, &workload, &clusters, &mut issues);
         if issues.has_errors() {
             return Err(StartError::Config(issues));
@@ -122,7 +122,8 @@ impl Mesh {
             linger: builder.linger,
         });
         inner.publish(compiled, issues);
-        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity);
+        let discovery = builder.discovery.run(inner.clusters.clone(), wants);
+        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity, discovery);
         let _ = inner.tasks.set(tasks);
         Ok(Self { inner })
     }
@@ -230,7 +231,7 @@ impl Mesh {
     }
 
     /// The endpoints of a service's port that this mesh knows now, healthy or not. A short name is one of the own
-    /// namespace; a service that is not known has none.
+    /// namespace; a service that is not known has none. Asking is a use: its sources are followed from now on.
     #[must_use]
     pub fn endpoints(&self, host: &str, port: u16) -> Vec<Arc<Endpoint>> {
         let Ok(HostPattern::Exact(host)) = HostPattern::resolve(host, &self.inner.workload.namespace) else {
@@ -241,7 +242,11 @@ impl Mesh {
             let name = cluster.name();
             name.subset.is_none() && name.port == port && name.service.host == host
         });
-        found.map(|cluster| cluster.endpoints()).unwrap_or_default()
+        let asked = |cluster: &Cluster| {
+            cluster.want();
+            cluster.endpoints()
+        };
+        found.map(asked).unwrap_or_default()
     }
 
     /// What is wrong with the configuration in force: errors whose last good version stands in, and warnings.

@@ -249,6 +249,8 @@ impl Document {
         let node = self.spec()?.get(field).filter(|node| node.value != Value::Null)?;
         let below = |path: String| match path.is_empty() {
             true => field.to_owned(),
+            // An item of a list.
+            false if path.starts_with('[') => format!("{field}{path}"),
             false => format!("{field}.{path}"),
         };
         match de::decode(node) {

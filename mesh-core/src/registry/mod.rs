@@ -24,6 +24,8 @@
 //! assert_eq!(service.endpoints(9080)[0].address.to_string(), "127.0.0.1:1234");
 //! ```
 
+#[cfg(feature = "dns")]
+mod hickory;
 mod kubernetes;
 mod resolve;
 mod service;
@@ -33,8 +35,10 @@ mod workloads;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
+#[cfg(feature = "dns")]
+pub use hickory::HickoryResolver;
 pub use kubernetes::KubernetesService;
-pub use resolve::{Resolve, SystemResolver};
+pub use resolve::{Answer, Found, Place, Resolve, SystemResolver, addresses_to_dial, is_service_record};
 pub use service::{Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility};
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;

@@ -5,37 +5,39 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Response, header::SET_COOKIE};
+use http::{HeaderValue, Response, StatusCode, header::SET_COOKIE};
 use http_body::Body;
 use mesh_core::{BoxError, Deadline, Error, Exchange, Reason, clock};
 use pin_project_lite::pin_project;
 
-use super::{InFlightBody, in_flight::InFlight};
+use super::{InFlightBody, Upgraded, in_flight::InFlight};
 use crate::{Ended, Outcome, OutlierDetection, Queued};
 
 pin_project! {
     /// The response of [`Balance`](super::Balance).
     #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F, W> {
         #[pin]
-        state: State<F>,
+        state: State<F, W>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
     #[derive(Debug)]
-    enum State<F> {
+    enum State<F, W> {
         Called {
             #[pin]
             future: F,
             attempted: Attempted,
         },
         Refused { error: Option<Error> },
+        // Boxed where a request waits, so that the others are no larger for it.
+        Waiting { waiting: Pin<Box<W>> },
     }
 }
 
-impl<F> ResponseFuture<F> {
+impl<F, W> ResponseFuture<F, W> {
     pub(super) fn called(future: F, attempted: Attempted) -> Self {
         Self { state: State::Called { future, attempted } }
     }
@@ -43,32 +45,43 @@ impl<F> ResponseFuture<F> {
     pub(super) fn refused(error: Error) -> Self {
         Self { state: State::Refused { error: Some(error) } }
     }
+
+    pub(super) fn waiting(waiting: W) -> Self {
+        Self { state: State::Waiting { waiting: Box::pin(waiting) } }
+    }
 }
 
-impl<F, RB, E> Future for ResponseFuture<F>
+impl<F, W, RB, E> Future for ResponseFuture<F, W>
 where
     F: Future<Output = Result<Response<RB>, E>>,
+    W: Future<Output = Result<(F, Attempted), Error>>,
     E: Into<BoxError>,
     RB: Body,
 {
     type Output = Result<Response<InFlightBody<RB>>, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Called { future, attempted } => Poll::Ready(match ready!(future.poll(cx)) {
-                Ok(response) => Ok(attempted.answered(response)),
-                Err(error) => Err(attempted.failed(Error::from_box(error.into()))),
-            }),
-            StateProj::Refused { error } => {
-                Poll::Ready(Err(error.take().expect("a future is not polled after it was ready")))
-            }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let (future, attempted) = match self.as_mut().project().state.project() {
+                StateProj::Called { future, attempted } => {
+                    return Poll::Ready(match ready!(future.poll(cx)) {
+                        Ok(response) => Ok(attempted.answered(response)),
+                        Err(error) => Err(attempted.failed(Error::from_box(error.into()))),
+                    });
+                }
+                StateProj::Refused { error } => {
+                    return Poll::Ready(Err(error.take().expect("a future is not polled after it was ready")));
+                }
+                StateProj::Waiting { waiting } => ready!(waiting.as_mut().poll(cx))?,
+            };
+            self.as_mut().project().state.set(State::Called { future, attempted });
         }
     }
 }
 
 /// A request that an endpoint has and has not answered yet.
 #[derive(Debug)]
-pub(super) struct Attempted {
+pub struct Attempted {
     in_flight: Option<InFlight>,
     deadline: Option<Deadline>,
     queued: Option<Queued>,
@@ -93,7 +106,13 @@ impl Attempted {
         if let Some(cookie) = self.set_cookie.take() {
             response.headers_mut().append(SET_COOKIE, *cookie);
         }
-        let in_flight = self.in_flight.take();
+        let mut in_flight = self.in_flight.take();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(upgraded) = response.extensions_mut().remove::<Upgraded>()
+            && let Some(in_flight) = in_flight.take()
+        {
+            upgraded.keep(in_flight);
+        }
         response.map(|body| InFlightBody::new(body, in_flight))
     }
 

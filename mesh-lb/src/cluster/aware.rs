@@ -10,7 +10,7 @@ use crate::{Ended, LoadBalancer, LoadReport, Member, Prequal, ProbeTargets, late
 
 impl Cluster {
     /// When something happens, for the policies that learn.
-    pub(super) fn moment(&self, now: Instant) -> Moment {
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
         match self.0.policy.load_balancer.learns() {
             Some(_) => Moment { now: self.nanos(now), ended: self.0.loads.outcomes().ended() },
             None => Moment::default(),

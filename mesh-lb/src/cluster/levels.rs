@@ -13,7 +13,7 @@ use rand::Rng;
 use crate::{
     ClusterPolicy, LevelHealth, LocalityPolicy, Member, Prequal, PriorityLoad,
     hash::Places,
-    locality::Level as Ranked,
+    locality::{Level as Ranked, Zones},
     pick::{Filter, Picker},
     prequal::Pools,
     random::below,
@@ -40,7 +40,10 @@ struct Level {
     picker: Picker,
     /// Empty: the level is one place.
     places: Box<[Place]>,
+    /// Shares of the places; all 0 where they do not count for now.
     weights: Box<[u64]>,
+    /// What the shares depend on, where that is not fixed.
+    zones: Option<Zones>,
 }
 
 struct Place {
@@ -73,6 +76,7 @@ impl Levels {
             picker: Picker::new(members, &policy.load_balancer, rand::random()),
             places: Box::default(),
             weights: Box::default(),
+            zones: None,
             members: Arc::clone(members),
         };
         let level = |ranked: Ranked| {
@@ -85,16 +89,24 @@ impl Levels {
                     false => None,
                 };
                 let picker = Picker::over_places(&some, &policy.load_balancer, places, 0);
-                return Level { picker, places: Box::default(), weights: Box::default(), members: some };
+                return Level { picker, places: Box::default(), weights: Box::default(), zones: None, members: some };
             }
-            let places = ranked.shares.iter().map(|(_, indices)| {
+            let place = |indices: &Vec<usize>| {
                 let members = some_of(members, indices);
                 Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
-            });
-            Level {
-                places: places.collect(),
-                weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
-                ..alone(&some_of(members, &ranked.members))
+            };
+            let alone = alone(&some_of(members, &ranked.members));
+            match ranked.zones {
+                None => Level {
+                    places: ranked.shares.iter().map(|(_, indices)| place(indices)).collect(),
+                    weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
+                    ..alone
+                },
+                Some((zones, indices)) => {
+                    let all: Vec<u64> = indices.iter().map(|indices| indices.len() as u64).collect();
+                    let places = indices.iter().map(place).collect();
+                    Level { places, weights: zones.weights(&all), zones: Some(zones), ..alone }
+                }
             }
         };
         let levels = match policy.locality.as_ref().and_then(|locality| locality.rank(members)) {
@@ -237,9 +249,15 @@ impl Levels {
         let levels: Vec<_> = self.levels.iter().map(|level| count(&level.members)).collect();
         // envoy HostSetImpl::effectiveLocalityWeight; measured on Envoy 1.40: 80 with one of two ejected against 20 is
         // 56 : 20.
-        let weights = self.levels.iter().map(|level| {
-            let places = level.places.iter().zip(&level.weights);
-            places.map(|(place, weight)| count(&place.members).scale(*weight)).collect()
+        let weights = self.levels.iter().map(|level| match &level.zones {
+            Some(zones) => {
+                let healthy: Vec<u64> = level.places.iter().map(|place| count(&place.members).healthy).collect();
+                zones.weights(&healthy)
+            }
+            None => {
+                let places = level.places.iter().zip(&level.weights);
+                places.map(|(place, weight)| count(&place.members).scale(*weight)).collect()
+            }
         });
         let weights = weights.collect();
         Health { generation, until, load: PriorityLoad::of(&levels, panic_threshold), weights }
@@ -257,7 +275,11 @@ impl Level {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
-        let mut left = below(rng, weights.iter().sum());
+        let sum = weights.iter().sum();
+        if sum == 0 {
+            return self.picker.pick_untried(filter, rng);
+        }
+        let mut left = below(rng, sum);
         let reached = |weight: &u64| {
             let reached = left < *weight;
             left = left.wrapping_sub(*weight);

@@ -1,7 +1,9 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod aware;
+mod checks;
 mod dialled;
+mod discovered;
 mod levels;
 mod set;
 mod snapshot;
@@ -21,13 +23,20 @@ use mesh_core::{
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
 
-pub use self::set::{ClusterSet, Clusters};
 use self::{
     dialled::Dialled,
+    discovered::Door,
     levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
+};
+pub use self::{
+    discovered::{Origin, Want, Wants},
+    set::{ClusterSet, Clusters},
 };
 #[cfg(doc)]
 use crate::PriorityLoad;
@@ -53,6 +62,8 @@ struct Inner {
     /// For clusters whose endpoint is the address that a request names.
     dialled: Option<Arc<Dialled>>,
     loads: Arc<Loads>,
+    /// Where sources beside the registry have a say.
+    door: Option<Arc<Door>>,
     shared: Arc<Shared>,
 }
 
@@ -87,6 +98,8 @@ struct Shared {
     /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
     /// not the lock that an ejection takes: that is part of a request.
     changing: Mutex<()>,
+    /// Told of new endpoints: whoever checks them.
+    changed: Notify,
     /// What endpoints answered to probes.
     pools: Pools,
 }
@@ -115,6 +128,7 @@ impl Shared {
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
             changing: Mutex::new(()),
+            changed: Notify::new(),
             pools: Pools::default(),
         })
     }
@@ -151,7 +165,7 @@ impl Cluster {
             resolution: Resolution::Static,
             subject_alt_names: Vec::new(),
         };
-        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), clock::now())
+        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), None, clock::now())
     }
 
     /// The cluster that takes over from `before`, with its state and as many of its members as go on. When
@@ -162,6 +176,7 @@ impl Cluster {
         policy: ClusterPolicy,
         endpoints: Vec<Arc<Endpoint>>,
         loads: &Arc<Loads>,
+        door: Option<&Arc<Door>>,
         epoch: Instant,
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
@@ -180,12 +195,14 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
-        let snapshot = Arc::new(Snapshot::new(members, &policy).with_pools(&shared.pools, &policy));
-        shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
+        let marks = checked.then_some(policy.health_check.is_some());
+        let snapshot = shared.mark_and_publish(marks, members, &policy);
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
+            door: door.cloned(),
             shared,
             facts,
             policy,
@@ -202,7 +219,7 @@ impl Cluster {
             subject_alt_names: Vec::new(),
         };
         let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::Passthrough);
-        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), epoch)
+        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), None, epoch)
     }
 
     /// Its name.
@@ -273,6 +290,13 @@ impl Cluster {
         self.0.shared.connections.wait(self.connection_limits())
     }
 
+    /// Connections that are open or being made, and requests that wait for one. Counted where `connectionPool` limits
+    /// connections; elsewhere both are 0.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        self.0.shared.connections.counts()
+    }
+
     /// Ready when one of its connections closes after this call.
     pub fn connection_closed(&self) -> impl Future<Output = ()> + Send {
         self.0.shared.connections.closed()
@@ -310,10 +334,33 @@ impl Cluster {
         let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = nanos(self.0.shared.since_epoch(clock::now()));
         let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let snapshot = Snapshot::new(members, &self.0.policy).with_pools(&self.0.shared.pools, &self.0.policy);
-        let snapshot = Arc::new(snapshot);
-        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let marks = self.0.policy.health_check.as_ref().map(|_| true);
+        let snapshot = self.0.shared.mark_and_publish(marks, members, &self.0.policy);
         self.0.endpoints.store(snapshot);
+    }
+
+    /// Somebody wants its endpoints: its sources are followed from now on, until nobody has for a while. Each pick says
+    /// so.
+    #[inline]
+    pub fn want(&self) {
+        if let Some(door) = &self.0.door {
+            door.want();
+        }
+    }
+
+    /// Have sources beside the registry a say in its endpoints?
+    pub(crate) fn is_discovered(&self) -> bool {
+        self.0.door.is_some()
+    }
+
+    /// Until when a request that finds no endpoint should wait for a source that has not answered yet.
+    pub(crate) fn awaited_until(&self, now: Instant) -> Option<Instant> {
+        self.0.door.as_ref()?.interest().awaited_until(self.connect_timeout(), now)
+    }
+
+    /// Ready when there may be endpoints that were not there before.
+    pub(crate) fn news(&self) -> Option<OwnedNotified> {
+        self.0.door.as_ref().map(|door| door.interest().news())
     }
 
     /// Is this member ejected at `now`?
@@ -370,6 +417,7 @@ impl Cluster {
         tried: &[Arc<Endpoint>],
         leaving: &[Arc<Endpoint>],
     ) -> Option<Arc<Member>> {
+        self.want();
         let by = match &self.0.policy.load_balancer {
             LoadBalancer::ConsistentHash(policy) => By {
                 hash,
@@ -398,13 +446,13 @@ impl Cluster {
 
     /// `None` while nobody is ejected: most picks look no further.
     fn ejections(&self, now: Instant) -> Option<Ejections> {
-        let policy = self.0.policy.outlier_detection.as_ref()?;
+        let panic_threshold = self.0.policy.panic_threshold()?;
         let until = self.0.shared.ejected_until.load(Ordering::Acquire);
         let now = nanos(self.0.shared.since_epoch(now));
         (now < until).then(|| Ejections {
             now,
             generation: self.0.shared.ejections.load(Ordering::Acquire),
-            panic_threshold: policy.min_health_percent,
+            panic_threshold,
         })
     }
 
@@ -450,7 +498,7 @@ impl Cluster {
         let snapshot = self.0.shared.in_force.load();
         // Who has left fails to no consequence.
         let Some(snapshot) = snapshot.as_deref().filter(|snapshot| snapshot.has(member)) else { return };
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(now), snapshot.levels.len()) {
             return;
         }
         let until = member.detector().eject(policy, now);
@@ -507,3 +555,5 @@ impl fmt::Debug for Cluster {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zone_tests;

@@ -1,6 +1,6 @@
 //! A cluster's endpoints as they are at one moment: replaced as a whole, read without a lock.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use mesh_core::{Endpoint, EndpointAddress};
 
@@ -32,8 +32,9 @@ impl Snapshot {
         self.members.iter().any(|known| std::ptr::eq(known.detector(), member.detector()))
     }
 
-    pub(super) fn ejected(&self, nanos: u64) -> usize {
-        self.members.iter().filter(|member| member.detector().is_ejected_at(nanos)).count()
+    /// Those that outlier detection ejected: others that are out do not count against maxEjectionPercent.
+    pub(super) fn ejected(&self, now: Duration) -> usize {
+        self.members.iter().filter(|member| member.detector().is_ejected(now)).count()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use mesh_core::{Distribute, FailoverLabel, Labels, Locality, RegionFailover};
 
-use super::{CLUSTER, LocalityPolicy, REGION, SUBZONE, ZONE};
+use super::{CLUSTER, LocalityPolicy, REGION, SUBZONE, ZONE, Zones};
 use crate::Member;
 
 /// Endpoints of one priority, by their places in the list that was ranked.
@@ -16,6 +16,8 @@ pub(crate) struct Level {
     pub(crate) members: Vec<usize>,
     /// With `distribute`: shares and who has them. Empty: all are alike.
     pub(crate) shares: Vec<(u32, Vec<usize>)>,
+    /// With zone awareness, on the first level: its zones, and who is in each.
+    pub(crate) zones: Option<(Zones, Vec<Vec<usize>>)>,
 }
 
 impl LocalityPolicy {
@@ -42,7 +44,20 @@ impl LocalityPolicy {
         for (index, priority) in priorities.into_iter().enumerate() {
             levels[priority as usize].members.push(index);
         }
-        (levels.len() > 1).then_some(levels)
+        // envoy: "We only do locality routing for P=0."
+        if let (Some(aware), Some(first)) = (&self.zones, levels.first_mut()) {
+            let mut zones: Vec<(&Locality, Vec<usize>)> = Vec::new();
+            for index in &first.members {
+                match zones.iter_mut().find(|(known, _)| *known == places[*index]) {
+                    Some((_, members)) => members.push(*index),
+                    None => zones.push((places[*index], vec![*index])),
+                }
+            }
+            let (names, members): (Vec<&Locality>, Vec<_>) = zones.into_iter().unzip();
+            let zones = Zones::new(&aware.setting, &aware.callers, &self.client.locality, &names);
+            first.zones = zones.map(|zones| (zones, members));
+        }
+        (levels.len() > 1 || levels[0].zones.is_some()).then_some(levels)
     }
 
     /// istio ApplyLocalityLoadBalancer: by labels where failoverPriority names some, by place otherwise; by both where
@@ -60,9 +75,12 @@ impl LocalityPolicy {
             }
             compact(&mut priorities);
         }
-        if setting.failover_priority.is_empty() || !setting.failover.is_empty() {
+        if self.zones.is_some() || setting.failover_priority.is_empty() || !setting.failover.is_empty() {
             for (priority, place) in priorities.iter_mut().zip(places) {
-                *priority = *priority * 5 + by_place(&client.locality, place, &setting.failover);
+                let distance = by_place(&client.locality, place, &setting.failover);
+                // istio ZoneAwareLoadBalancerSetting: "the proxy's own region forms the highest-priority tier".
+                let distance = if self.zones.is_some() { distance.max(2) } else { distance };
+                *priority = *priority * 5 + distance;
             }
             compact(&mut priorities);
         }
@@ -146,7 +164,7 @@ fn distributed(
     let shares: Vec<_> = shares.map(|(share, (_, _, members))| (share, members)).collect();
     let mut members: Vec<usize> = shares.iter().flat_map(|(_, members)| members).copied().collect();
     members.sort_unstable();
-    Some(Level { members, shares })
+    Some(Level { members, shares, zones: None })
 }
 
 /// The shares of places that weigh so much; 0 for those that no pattern matches. `None` when no entry is for the client.

@@ -90,6 +90,7 @@ fn nobody_to_pick() {
 }
 
 /// envoy load_balancers "Weighted least request": of two random hosts the one with fewer active requests.
+/// istio.md 1.4: "P2C, choice 2 when weights equal"
 #[test]
 fn least_request_takes_the_less_loaded_of_two() {
     let members = members(&[1, 1, 1]);
@@ -99,6 +100,7 @@ fn least_request_takes_the_less_loaded_of_two() {
     assert_share(counts[1], 30_000, 0.5, "the rest share");
 }
 
+/// istio.md 1.4: "else WRR with w/(active+1)^1.0"
 #[test]
 fn least_request_weighs_load_by_weight() {
     // Two in flight on weight 4 is less than one on weight 1.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mesh_core::{
-    ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting,
+    ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting, ZoneAwareSetting,
     config::{Document, Issues, Topic, Value, parse_duration},
     registry::Visibility,
 };
@@ -193,6 +193,7 @@ impl Read<'_> {
             load_balancer: load_balancer.map(|lb| self.load_balancer(&format!("{path}.loadBalancer"), lb)),
             locality: load_balancer
                 .and_then(|lb| self.locality(&format!("{path}.loadBalancer"), lb, outlier.is_some())),
+            zone_aware: load_balancer.and_then(|lb| self.zone_aware(&format!("{path}.loadBalancer"), lb)),
             warmup: load_balancer.and_then(|lb| self.warmup(&format!("{path}.loadBalancer"), lb)),
             connection_pool: pool.map(|pool| self.connection_pool(&format!("{path}.connectionPool"), pool)),
             outlier_detection: outlier.map(|o| self.outlier(&format!("{path}.outlierDetection"), o)),
@@ -204,7 +205,7 @@ impl Read<'_> {
         if lb.simple.is_some() && lb.consistent_hash.is_some() {
             self.error(path, "only one of simple or consistentHash can be set");
         }
-        if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_set() {
+        if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_some() {
             self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
         }
         if let Some(hash) = &lb.consistent_hash {
@@ -232,6 +233,20 @@ impl Read<'_> {
         });
         if setting.asks_for_failover() && !outlier_detection {
             let message = "outlier detection policy must be provided for failover";
+            self.issues.push(self.document.warning(path, message));
+        }
+        Some(Arc::new(setting))
+    }
+
+    fn zone_aware(&mut self, path: &str, lb: &spec::LoadBalancer) -> Option<Arc<ZoneAwareSetting>> {
+        let path = format!("{path}.zoneAwareLbSetting");
+        let setting = lb.zone_aware_lb_setting.as_ref()?.read(&mut |below, message| {
+            self.issues.push(self.document.error(format!("{path}{below}"), message));
+        });
+        if lb.consistent_hash.is_some() {
+            // envoy RingHashLoadBalancer and MaglevLoadBalancer are ThreadAwareLoadBalancerBase, not ZoneAware.
+            let message =
+                "with consistentHash requests keep to the region, but not to the zone: a key has one endpoint";
             self.issues.push(self.document.warning(path, message));
         }
         Some(Arc::new(setting))

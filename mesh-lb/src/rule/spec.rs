@@ -3,7 +3,7 @@
 //! Every field that Istio has is accepted; [`Unenforced`] ones are reported with their place.
 
 use mesh_core::{
-    ClientTlsMode, Labels, LocalitySpec,
+    ClientTlsMode, Labels, LocalitySpec, ZoneAwareSpec,
     config::{DurationText, Unenforced},
 };
 use serde::Deserialize;
@@ -82,7 +82,7 @@ pub(super) struct LoadBalancer {
     pub(super) simple: Option<Simple>,
     pub(super) consistent_hash: Option<ConsistentHash>,
     pub(super) locality_lb_setting: Option<LocalitySpec>,
-    pub(super) zone_aware_lb_setting: Unenforced,
+    pub(super) zone_aware_lb_setting: Option<ZoneAwareSpec>,
     pub(super) warmup_duration_secs: Option<DurationText>,
     pub(super) warmup: Option<Warmup>,
 }

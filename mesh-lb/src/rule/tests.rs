@@ -28,6 +28,9 @@ fn layered(spec: &str, subset: Option<&str>, port: u16) -> ClusterPolicy {
     TrafficPolicy::layer(rule.traffic_policy.as_deref(), subset.and_then(|s| s.traffic_policy.as_ref()), port)
 }
 
+/// istio.md 1.4: "prime <5000011, default 65537"
+/// istio.md 1.4: "name DNS-1123 label; labels; own trafficPolicy"
+/// istio.md 1.4: "selector => exportTo forced `.`"
 #[test]
 fn says_what_is_wrong_and_where() {
     let hash = |hash: &str| format!("host: a\ntrafficPolicy: {{loadBalancer: {{consistentHash: {hash}}}}}");
@@ -240,6 +243,9 @@ trafficPolicy:
     assert_eq!(tls.ca_certificates.as_deref(), Some("/ca".as_ref()));
 }
 
+/// istio.md 1.4: "UNSPECIFIED/LEAST_REQUEST/LEAST_CONN(deprecated) => **LEAST_REQUEST is Istio's default**"
+/// istio.md 1.4: "tcp.connectTimeout | 10 s (mesh)"
+/// istio.md 1.4: "http1MaxPendingRequests, http2MaxRequests, maxRetries | 2^32-1 each (0 = default)"
 #[test]
 fn defaults_are_istios() {
     let policy = layered("host: a\ntrafficPolicy: {outlierDetection: {}}", None, 80);
@@ -256,6 +262,7 @@ fn defaults_are_istios() {
 }
 
 /// istio applyConnectionPool: 0 is the default; http.idleTimeout beats tcp.idleTimeout, of which 0s is never.
+/// istio.md 1.4: "http.idleTimeout | 1 h; wins over tcp.idleTimeout"
 #[test]
 fn reads_limits_of_connections() {
     let limits =
@@ -303,6 +310,8 @@ fn hashed(settings: &str) -> LoadBalancer {
 }
 
 /// istio ApplyRingHashLoadBalancer, ConsistentHashToHashPolicy.
+/// istio.md 1.4: "httpHeaderName, httpCookie{name,path,ttl,attributes}, useSourceIp, httpQueryParameterName"
+/// istio.md 1.4: "deprecated top-level minimumRingSize"
 #[test]
 fn reads_consistent_hashing() {
     let ring = |minimum_size| ConsistentHash::new(HashTable::Ring { minimum_size });
@@ -345,6 +354,7 @@ fn reads_consistent_hashing() {
 }
 
 /// istio HashForHTTPDestination: a subset's port, the subset, the rule's port, the rule.
+/// istio.md 1.4: "subset port > subset > DR port > DR; per destination"
 #[test]
 fn the_nearest_hash_key_holds() {
     let of = |name: &str| format!("loadBalancer: {{consistentHash: {{httpHeaderName: {name}}}}}");
@@ -381,6 +391,7 @@ subsets:
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
 /// istio.md 1.0: "**replaces** connectionPool/LB/outlier/tls wholesale"
 /// istio.md 1.0: "subset overrides DR per block; subset port-level replaces all four blocks"
+/// istio.md 1.4: "portLevelSettings` | layering row in 1.0"
 #[test]
 fn levels_lie_over_each_other_as_istio_has_it() {
     let spec = "host: a

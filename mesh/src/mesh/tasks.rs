@@ -10,6 +10,7 @@ use crate::{
     config::{self, Models, Reader, Store, Watch},
     connect::SWEEP,
     dns::{self, Dns},
+    health,
     identity::OpenIdentity,
 };
 
@@ -31,10 +32,13 @@ pub(super) fn spawn(
     texts: config::Texts,
     store: Store,
     identity: Option<OpenIdentity>,
+    discovery: impl Future<Output = ()> + Send + 'static,
 ) -> Tasks {
     let mut tasks = vec![
+        tokio::spawn(discovery).abort_handle(),
         tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
+        tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
     ];
     if reader.paths().next().is_some() {
         let watch = config::watch(reader, texts);

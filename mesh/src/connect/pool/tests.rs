@@ -104,6 +104,7 @@ fn limited(change: impl FnOnce(&mut ConnectionLimits)) -> Arc<HostPool> {
 }
 
 /// istio connectionPool.http.idleTimeout, tcp.maxConnectionDuration.
+/// istio.md 1.4: "http.idleTimeout | 1 h; wins over tcp.idleTimeout"
 #[tokio::test(start_paused = true)]
 async fn limits_say_how_long_a_connection_is_used() {
     let seconds = Duration::from_secs;
