@@ -11,6 +11,6 @@ fn a_client_of_a_large_fleet_costs_what_one_of_a_small_fleet_does() {
         assert!((small.subset.draws - large.subset.draws).abs() < 0.1, "{name}: {:?} {:?}", small.subset, large.subset);
         assert_eq!((large.subset.allocations, large.all.allocations), (0.0, 0.0), "{name}");
         // Twenty servers of four hundred, all alike: no server has much more than the mean.
-        assert!(large.busiest < 1.5, "{name}: {}", large.busiest);
+        assert!(large.busiest < 2.0, "{name}: {}", large.busiest);
     }
 }

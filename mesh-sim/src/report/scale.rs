@@ -70,8 +70,8 @@ pub(super) fn page(asked: &Asked<'_>) -> Page {
     let text = format!(
         "\
 As many clients as servers, subsets of 20, a load of 0.7. The model: [scale.rs](../../mesh-sim/src/scale.rs). One seed: the
-first. \"Draws\" are numbers taken from the random generator for one decision, \"allocations\" those of a decision with the
-request's count, bytes what a client has allocated for its endpoints' members, without their descriptions, which the
+first. \"Draws\" are numbers taken from the random generator for one decision and its probes, \"allocations\" those of a decision
+with the request's count and probes, bytes what a client has allocated for its endpoints' members, without their descriptions, which the
 clients of a process share. Nanoseconds are the machine's: the program prints them.
 
 ![memory of a client](scale.svg)

@@ -49,7 +49,10 @@ async fn a_connection_outlives_the_request_that_asked_for_it() {
         let (go, dials) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
         let network = Gated { go: Arc::clone(&go), dials: Arc::clone(&dials) };
         let (_mesh, client) = caller(world.builder("caller", "v1").connect(network)).await;
-        assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 504, "{protocol} {pool}");
+        for _ in 0..4 {
+            assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 504, "{protocol} {pool}");
+        }
+        assert_eq!(dials.load(Ordering::SeqCst), 1, "{protocol} {pool}: no other is begun meanwhile");
         go.add_permits(1);
         until("the connection is made", async || upstream.open() == 1).await;
         until("a request uses it", async || fetch(&client, get("http://all.example/")).await.status() == 200).await;

@@ -93,7 +93,8 @@ fn shares_as_measured() {
         let of = callers(&[("r/a", counts[0]), ("r/b", counts[1]), ("r/c", counts[2])]);
         let weights = zones(&of, "r/a", &names, 6).map(|zones| zones.weights(&healthy));
         // Where zones do not count endpoints do.
-        let weights = weights.filter(|weights| weights.iter().any(|weight| *weight > 0)).unwrap_or(healthy.into());
+        let weights =
+            weights.filter(|weights| weights.iter().any(|weight| *weight > 0)).unwrap_or_else(|| healthy.into());
         for (found, measured) in shares(&weights).into_iter().zip(measured) {
             let share = found as f64 / 10_000.0;
             let bound = 5.0 * (share * (1.0 - share) / 12_000.0).sqrt() * 10_000.0 + 1.0;
