@@ -135,16 +135,17 @@ impl<B: Body> Body for AnsweredBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::SystemTime};
+    use std::convert::Infallible;
 
     use http::StatusCode;
     use http_body_util::{BodyExt as _, Full};
+    use mesh_core::clock;
     use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
     use super::{
@@ -157,7 +158,7 @@ mod tests {
         request.headers_mut().extend(asks.map(|asks| (header::LOAD, HeaderValue::from_static(asks))));
         if peer {
             let id = "spiffe://cluster.local/ns/a/sa/b".parse().unwrap();
-            request.extensions_mut().insert(PeerIdentity::new(id, SystemTime::now(), Arc::default()));
+            request.extensions_mut().insert(PeerIdentity::new(id, clock::wall(), Arc::default()));
         }
         request
     }
