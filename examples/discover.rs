@@ -1,4 +1,4 @@
-//! Endpoints from code: servers come and go, and the next request knows.
+//! Endpoints from code: servers come and go, and requests know microseconds later.
 //!
 //! ```text
 //! cargo run --example discover

@@ -106,7 +106,6 @@ impl Interest {
     }
 
     /// Ready with the first news after this call.
-    #[must_use]
     pub fn news(&self) -> OwnedNotified {
         Arc::clone(&self.news).notified_owned()
     }

@@ -15,7 +15,7 @@ use crate::{Endpoint, EndpointAddress};
 
 /// A source whose endpoints are given in code. Clones are the same source.
 ///
-/// What is said is in effect for the next pick. Hosts are those of the registry: in full and in lower case
+/// What is said is in effect as soon as the task that follows the service has run: no timer stands in between. Hosts are those of the registry: in full and in lower case
 /// (`reviews.default.svc.cluster.local`).
 ///
 /// ```
