@@ -105,7 +105,7 @@ fn of_picker(weights: &[u32], load: &Load) -> Vec<usize> {
     let picker = Picker::new(&members, &LoadBalancer::LeastRequest, 0);
     shares(&members, load, |rng| {
         let picked = picker.pick(ALL, rng).unwrap();
-        members.iter().position(|member| Arc::ptr_eq(member, picked)).unwrap()
+        members.iter().position(|member| Arc::ptr_eq(member, &picked)).unwrap()
     })
 }
 
