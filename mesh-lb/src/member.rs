@@ -226,3 +226,40 @@ impl Known {
         self.enough = (2 * self.loads.len()).max(64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Barrier, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    /// Of threads that ask at once one makes the value, and of each type there is one.
+    #[test]
+    fn a_slot_is_filled_once_for_each_type() {
+        for _ in 0..200 {
+            let endpoint = Arc::new(Endpoint::new(EndpointAddress::new("10.0.0.1", 80)));
+            let (member, made) = (Member::new(endpoint, Arc::default()), AtomicUsize::new(0));
+            let barrier = Barrier::new(4);
+            let made_once = |value: u64| {
+                made.fetch_add(1, Ordering::Relaxed);
+                value
+            };
+            thread::scope(|scope| {
+                for thread in 0..4_u64 {
+                    let (member, barrier, made_once) = (&member, &barrier, &made_once);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        let first = member.attachment(|| Arc::new(made_once(thread)));
+                        let other = member.attachment(|| Arc::new(made_once(thread).to_string()));
+                        assert!(Arc::ptr_eq(&first, &member.attachment::<u64>(|| unreachable!())));
+                        assert!(Arc::ptr_eq(&other, &member.attachment::<String>(|| unreachable!())));
+                    });
+                }
+            });
+            assert_eq!(made.load(Ordering::Relaxed), 2);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
 use crate::{
     ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
-    ProxyProtocol, Transport, Warmup,
+    ProxyProtocol, Subsetting, Transport, Warmup,
 };
 
 /// `loadBalancer.simple` or `loadBalancer.consistentHash`; the last two are ours.
@@ -245,6 +245,8 @@ impl Blocks {
 pub struct ClusterPolicy {
     /// How an endpoint is chosen.
     pub load_balancer: LoadBalancer,
+    /// Which of the endpoints this client keeps to; `None`: all, unless the clusters as a whole say so.
+    pub subsetting: Option<Subsetting>,
     /// Which endpoints are near, and what follows; `None`: all are alike.
     pub locality: Option<LocalityPolicy>,
     /// `warmup`: how a new endpoint's share grows; `None`: it has all of it at once. For ROUND_ROBIN and LEAST_REQUEST.
@@ -282,6 +284,7 @@ impl ClusterPolicy {
         let pool = blocks.connection_pool.unwrap_or_default();
         Self {
             load_balancer: blocks.load_balancer.unwrap_or_default(),
+            subsetting: None,
             locality: None,
             warmup: blocks.warmup,
             locality_setting: blocks.locality,

@@ -54,7 +54,7 @@ pub struct Size {
 /// The paper's.
 pub const FULL: Size = Size { fleet: 100, step: STEP, measured: MEASURED };
 /// What a test can afford.
-pub const REDUCED: Size = Size { fleet: 30, step: Duration::from_secs(3), measured: Duration::from_secs(5) };
+pub const REDUCED: Size = Size { fleet: 100, step: Duration::from_secs(2), measured: Duration::from_secs(10) };
 
 /// In the order in which the paper has them: each group waits longer than the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,8 @@
 //! A server has 2 cores of its own, a request needs one for an exponential time of mean 20 ms, the load is 0.7. One second
 //! is not measured, then two are.
 //!
-//! What is counted: how much of a random generator, and how many allocations, a decision takes; what a client keeps, in bytes
+//! What is counted: how much of a random generator, and how many allocations, a decision takes, with probes where the policy has
+//! any, after as many decisions as are counted; what a client keeps, in bytes
 //! that it has allocated, with its subset and with all servers. Nanoseconds are the machine's, not the model's: the program
 //! prints them and writes them nowhere.
 
@@ -12,7 +13,7 @@ use std::{convert::Infallible, num::NonZeroU32, sync::Arc, time::Duration};
 
 use allocation_counter::measure;
 use mesh_core::{Endpoint, clock};
-use mesh_lb::{ClusterPolicy, InFlight, LoadBalancer, PeakEwma, Prequal, SubsetClient, Subsetting};
+use mesh_lb::{ClusterPolicy, InFlight, LoadBalancer, LoadReport, PeakEwma, Prequal, SubsetClient, Subsetting};
 use rand::{Rng as _, rand_core::TryRng, rngs::Xoshiro256PlusPlus};
 
 use crate::{
@@ -67,9 +68,9 @@ pub struct Result {
 /// What a client costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Numbers drawn for one decision.
+    /// Numbers drawn for one decision, and for whom to probe.
     pub draws: f64,
-    /// Allocations for one decision, with the request's count.
+    /// Allocations for one decision, with the request's count and probes.
     pub allocations: f64,
     /// What a client has allocated, in bytes, without the endpoints' descriptions, which all clients of a process share.
     pub bytes: u64,
@@ -77,11 +78,16 @@ pub struct Cost {
     pub nanos: f64,
 }
 
-/// Run a fleet of this size.
+/// Run a fleet of this size under each of the policies.
 #[must_use]
-pub fn run(load_balancer: &LoadBalancer, fleet: usize, seed: u64) -> Result {
+pub fn run(load_balancers: &[LoadBalancer], fleet: usize, seed: u64) -> Vec<Result> {
     let endpoints: Vec<_> = (0..fleet).map(endpoint).collect();
-    let subsets = subsets(&endpoints);
+    let subsets: Arc<[_]> = subsets(&endpoints).into();
+    load_balancers.iter().map(|load_balancer| under(load_balancer, &endpoints, &subsets, seed)).collect()
+}
+
+fn under(load_balancer: &LoadBalancer, endpoints: &[Arc<Endpoint>], subsets: &Arc<[Vec<usize>]>, seed: u64) -> Result {
+    let fleet = endpoints.len();
     let per_second = LOAD * CORES * fleet as f64;
     let run = Run {
         seed,
@@ -93,7 +99,7 @@ pub fn run(load_balancer: &LoadBalancer, fleet: usize, seed: u64) -> Result {
         demand: DEMAND,
         fault: None,
         patience: None,
-        subsets: Some(subsets.into()),
+        subsets: Some(Arc::clone(subsets)),
     };
     let (mut waits, mut requests) = (Waits::default(), vec![0_u64; fleet]);
     run.observe(|ended| {
@@ -103,14 +109,13 @@ pub fn run(load_balancer: &LoadBalancer, fleet: usize, seed: u64) -> Result {
         }
     });
     let mean = waits.count() as f64 / fleet as f64;
-    let known = run.subsets.as_ref().expect("it was set");
     let all: Vec<usize> = (0..fleet).collect();
     Result {
         fleet,
         waits,
         busiest: requests.into_iter().max().unwrap_or_default() as f64 / mean,
-        subset: cost(load_balancer, &endpoints, &known[0], seed),
-        all: cost(load_balancer, &endpoints, &all, seed),
+        subset: cost(load_balancer, endpoints, &subsets[0], seed),
+        all: cost(load_balancer, endpoints, &all, seed),
     }
 }
 
@@ -133,26 +138,28 @@ fn cost(load_balancer: &LoadBalancer, endpoints: &[Arc<Endpoint>], known: &[usiz
     let built = measure(|| made = Some(cluster(&policy, endpoints, known)));
     let cluster = made.expect("it was made");
     let mut rng = Draws { rng: Stream::Policy.of(seed), count: 0 };
-    // As many requests in flight as there are cores for 70 % of them.
-    let mut in_flight: Vec<InFlight> = Vec::new();
     let now = clock::now();
-    let began = std::time::Instant::now();
-    let counted = measure(|| {
-        for turn in 0..DECISIONS as usize {
-            let member = cluster.pick(now, &mut rng, &[]).expect("there are servers");
-            let entered = InFlight::enter(&cluster, &member).expect("the runs set no limit on requests");
-            if in_flight.len() < known.len() {
-                in_flight.push(entered);
-            } else {
-                in_flight[turn % known.len()] = entered;
-            }
+    // As many requests in flight as the client has servers.
+    let mut in_flight: Vec<InFlight> = Vec::with_capacity(known.len());
+    let mut decide = |turn: usize| {
+        let member = cluster.pick(now, &mut rng, &[]).expect("there are servers");
+        let entered = InFlight::enter(&cluster, &member).expect("the runs set no limit on requests").sent_at(now);
+        for asked in cluster.probes_due(now, &mut rng) {
+            cluster.report(&asked, LoadReport::new(asked.in_flight(), DEMAND.mean()), now);
         }
-    });
+        match in_flight.get_mut(turn % known.len()) {
+            Some(before) => *before = entered,
+            None => in_flight.push(entered),
+        }
+    };
+    // What a server is met with for the first time stays.
+    (0..DECISIONS as usize).for_each(&mut decide);
+    let began = std::time::Instant::now();
+    let counted = measure(|| (0..DECISIONS as usize).for_each(&mut decide));
     let nanos = began.elapsed().as_nanos() as f64 / f64::from(DECISIONS);
     Cost {
-        draws: rng.count as f64 / f64::from(DECISIONS),
-        // The list of requests grows a few times.
-        allocations: (counted.count_total as f64 / f64::from(DECISIONS) * 100.0).floor() / 100.0,
+        draws: rng.count as f64 / f64::from(2 * DECISIONS),
+        allocations: counted.count_total as f64 / f64::from(DECISIONS),
         bytes: u64::try_from(built.bytes_current).unwrap_or_default(),
         nanos,
     }

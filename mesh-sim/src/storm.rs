@@ -10,7 +10,7 @@
 //! - A server of tiers 1 to 4 takes 1 ms, then calls the next tier, and answers what it is answered. Whether it passes on
 //!   `x-mesh-retries-exhausted` is up to the application: a [`Variant`] says.
 //! - A leaf works on [`WORKERS`] requests at a time, first come first served, in exponential time of mean 10 ms. That is
-//!   enough for 1,600 requests a second; 1,280 arrive at the front (a load of 0.8).
+//!   enough for 800 requests a second; 640 arrive at the front (a load of 0.8).
 //! - Every hop retries up to three times, on `5xx`: on any 5xx, reset, or try that takes longer than 250 ms. Waits before
 //!   retries are Istio's (25 ms, doubling, full jitter). The front gives up after 2 s.
 //! - Who gives up on a try drops it: its connection ends, and so does the work for it further down, up to the leaf's
@@ -59,7 +59,7 @@ pub const TIERS: usize = 5;
 /// Processes of the front, and servers of each tier.
 pub const SERVERS: usize = 4;
 /// Requests that a leaf works on at a time.
-pub const WORKERS: usize = 4;
+pub const WORKERS: usize = 2;
 /// What a leaf takes for one, in the mean.
 pub const DEMAND: Duration = Duration::from_millis(10);
 /// Load of the leaves without retries.

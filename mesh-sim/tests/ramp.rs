@@ -1,4 +1,4 @@
-//! Prequal's ramp and the comparison of policies, 30 clients and servers, two seeds: `docs/simulation/ramp.md` in small.
+//! Prequal's ramp and the comparison of policies, two seeds: `docs/simulation/ramp.md` in short.
 
 use mesh_sim::ramp::{Contender, Group, LIMIT, LOADS, REDUCED, contenders, ordered};
 

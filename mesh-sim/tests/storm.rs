@@ -27,3 +27,10 @@ fn without_budget_and_header_it_does_not() {
     assert!(result.attempts_during() > 2.0 && result.attempts() > 2.0, "{}", result.attempts());
     assert_eq!(result.back(), None, "the storm feeds itself: {:?}", result.goodput());
 }
+
+#[test]
+fn a_seed_gives_the_same_storm_again() {
+    let [one, again] = [(); 2].map(|()| measured(Outage::Refuses, true, &[3]).seeds);
+    assert_eq!(one, again);
+    assert_ne!(one, measured(Outage::Refuses, true, &[4]).seeds);
+}

@@ -55,6 +55,7 @@ mod metrics;
 pub mod network;
 mod observability;
 mod outbound;
+pub mod prequal;
 mod register;
 mod serve;
 mod signal;

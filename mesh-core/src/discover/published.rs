@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt, mem,
+    fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
@@ -165,7 +165,7 @@ impl Stream for Following {
         match mailbox.updates.pop_front() {
             Some(update) => Poll::Ready(Some(update)),
             None => {
-                drop(mem::replace(&mut mailbox.waker, Some(cx.waker().clone())));
+                mailbox.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }

@@ -1,6 +1,6 @@
 //! The service registry: which services exist, on which ports, and which endpoints answer for them.
 //!
-//! A Kubernetes `Service` has the addresses of its `EndpointSlice`s, which `Pod`s say more of, and selects the
+//! A Kubernetes `Service` has the addresses of its `EndpointSlice`s, which `Pod`s and `Node`s say more of, and selects the
 //! `WorkloadEntry`s of its namespace by label; a `ServiceEntry` names hosts that Kubernetes does not know, with endpoints of
 //! its own, a selector, or DNS. [`Registry::build`] joins them; the result is immutable and is built anew on every change.
 //!
@@ -42,7 +42,7 @@ pub use endpoint_slice::EndpointSlice;
 #[cfg(feature = "dns")]
 pub use hickory::HickoryResolver;
 pub use kubernetes::KubernetesService;
-pub use pod::Pod;
+pub use pod::{Node, Pod};
 pub use resolve::{Answer, Found, Place, Resolve, SystemResolver, addresses_to_dial, is_service_record};
 pub use service::{Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility};
 pub use service_entry::ServiceEntry;
@@ -80,6 +80,8 @@ pub struct Sources {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// Pods.
     pub pods: Vec<Arc<Pod>>,
+    /// Nodes.
+    pub nodes: Vec<Arc<Node>>,
 }
 
 impl Registry {
@@ -94,7 +96,7 @@ impl Registry {
     pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
         let workloads = Workloads::new(&sources.workload_entries);
-        let slices = Slices::new(&sources.endpoint_slices, &sources.pods, &sources.workload_entries);
+        let slices = Slices::new(sources);
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
         let mut aliases: BTreeMap<Arc<str>, (&ServiceName, &Arc<str>)> = BTreeMap::new();
         for service in &sources.services {
@@ -159,6 +161,7 @@ impl Registry {
                 EndpointSlice::KIND => {
                     sources.endpoint_slices.extend(EndpointSlice::from_document(document, issues).map(Arc::new));
                 }
+                "Node" => sources.nodes.extend(Node::from_document(document, issues).map(Arc::new)),
                 "Pod" => sources.pods.extend(Pod::from_document(document, issues).map(Arc::new)),
                 _ => {}
             }

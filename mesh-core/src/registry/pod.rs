@@ -1,4 +1,4 @@
-//! Kubernetes `Pod` documents: who is behind an address of an EndpointSlice.
+//! Kubernetes `Pod` and `Node` documents: who is behind an address of an EndpointSlice, and where.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     Labels,
-    config::{Document, Field, Issues, Node, Value, fields},
+    config::{self, Document, Field, Issues, Value, fields},
 };
 
 /// A pod's labels and service account, as endpoints take them over. It is not an endpoint itself: which pods answer for a
@@ -17,14 +17,36 @@ pub struct Pod {
     pub(super) name: Arc<str>,
     pub(super) labels: Arc<Labels>,
     pub(super) service_account: Arc<str>,
+    pub(super) node: Option<Arc<str>>,
     pub(super) addresses: Vec<IpAddr>,
 }
+
+/// A node's labels: its region and zone, which an EndpointSlice says in part.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(super) name: Arc<str>,
+    pub(super) labels: Labels,
+}
+
+impl Node {
+    /// Read a document. Errors become issues and `None`.
+    pub fn from_document(document: &Document, issues: &mut Issues) -> Option<Self> {
+        document.decode::<Ignored>(issues)?;
+        Some(Self { name: Arc::clone(document.name()), labels: document.labels().clone() })
+    }
+}
+
+/// Nothing of a node's spec is looked at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ignored {}
 
 /// Of all that a pod's spec has, what says who it is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
     service_account_name: Option<String>,
+    node_name: Option<String>,
     host_network: bool,
 }
 
@@ -47,6 +69,7 @@ impl Pod {
             name: Arc::clone(document.name()),
             labels: Arc::new(document.labels().clone()),
             service_account: account.into(),
+            node: spec.node_name.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
             addresses,
         })
     }
@@ -55,7 +78,7 @@ impl Pod {
 /// `status.podIP` and `status.podIPs`: what Kubernetes wrote, or nothing.
 fn addresses(document: &Document) -> Vec<IpAddr> {
     let Some(status) = document.root().get("status") else { return Vec::new() };
-    let more: &[Node] = match status.get("podIPs").map(|node| &node.value) {
+    let more: &[config::Node] = match status.get("podIPs").map(|node| &node.value) {
         Some(Value::Sequence(ips)) => ips,
         _ => &[],
     };

@@ -1,7 +1,8 @@
 //! EndpointSlices by their service, joined with what else is known of their addresses.
 //!
 //! Which addresses a Kubernetes Service has, and whether they are ready, is what its slices say. Who is behind one is what
-//! a Pod says, found by targetRef or else by address; where no Pod document is there, a WorkloadEntry with that address.
+//! a Pod says, found by targetRef or else by address; where no Pod document is there, a WorkloadEntry with that address. Where it runs is what
+//! the Pod's Node says.
 //! WorkloadEntries that the Service selects join its endpoints, as in Istio; an address and port that both name is one
 //! endpoint, the slice's.
 
@@ -12,7 +13,8 @@ use std::{
 };
 
 use super::{
-    EndpointSlice, Pod, WorkloadEntry, endpoint_slice::Address, service::ServicePort, workload_entry::identity,
+    EndpointSlice, Node, Pod, Sources, WorkloadEntry, endpoint_slice::Address, service::ServicePort,
+    workload_entry::identity,
 };
 use crate::{Endpoint, EndpointAddress, EndpointTls, Labels, identity::TrustDomain};
 
@@ -40,35 +42,36 @@ pub(super) struct Slices<'a> {
     by_name: HashMap<(&'a str, &'a str), &'a Arc<Pod>>,
     by_address: HashMap<IpAddr, &'a Arc<Pod>>,
     entries: HashMap<(&'a str, &'a str), &'a Arc<WorkloadEntry>>,
+    nodes: HashMap<&'a str, &'a Arc<Node>>,
 }
 
 impl<'a> Slices<'a> {
-    pub(super) fn new(
-        slices: &'a [Arc<EndpointSlice>],
-        pods: &'a [Arc<Pod>],
-        entries: &'a [Arc<WorkloadEntry>],
-    ) -> Self {
+    pub(super) fn new(sources: &'a Sources) -> Self {
         let mut known = Self {
             by_service: HashMap::new(),
             by_name: HashMap::new(),
             by_address: HashMap::new(),
             entries: HashMap::new(),
+            nodes: HashMap::new(),
         };
-        if slices.is_empty() {
+        if sources.endpoint_slices.is_empty() {
             return known;
         }
-        for slice in slices {
+        for slice in &sources.endpoint_slices {
             if let Some(service) = &slice.service {
                 known.by_service.entry((&slice.namespace, service)).or_default().push(slice);
             }
         }
-        for pod in pods {
+        for pod in &sources.pods {
             known.by_name.entry((&pod.namespace, &pod.name)).or_insert(pod);
             for address in &pod.addresses {
                 known.by_address.entry(*address).or_insert(pod);
             }
         }
-        for entry in entries {
+        for node in &sources.nodes {
+            known.nodes.entry(&node.name).or_insert(node);
+        }
+        for entry in &sources.workload_entries {
             known.entries.entry((&entry.namespace, &entry.address)).or_insert(entry);
         }
         known
@@ -94,6 +97,9 @@ impl<'a> Slices<'a> {
             pod.map(|pod| Arc::clone(&pod.name)).or_else(|| address.pod.as_ref().map(|(_, name)| Arc::clone(name)));
         let labelled = labels.and_then(|labels| labels.get("service.istio.io/workload-name"));
         let workload = labelled.map(Arc::from).or(name).or_else(|| entry.and_then(|entry| entry.workload_name()));
+        let node = pod.and_then(|pod| pod.node.as_ref()).or(address.node.as_ref());
+        let node = node.and_then(|name| self.nodes.get(&**name)).map(|node| &node.labels);
+        let locality = locality(labels.map(|labels| &**labels), node, address.zone.as_deref());
         let labels = augmented(labels, address);
         let written = entry.map(|entry| &entry.locality).filter(|locality| !locality.is_empty());
         Sliced {
@@ -106,7 +112,7 @@ impl<'a> Slices<'a> {
                 (None, Some(entry)) => entry.service_account.clone(),
                 (None, None) => None,
             },
-            locality: written.cloned().unwrap_or_else(|| locality(&labels)),
+            locality: written.cloned().unwrap_or(locality),
             labels,
             weight: entry.map_or(1, |entry| entry.weight),
         }
@@ -128,21 +134,22 @@ fn augmented(labels: Option<&Arc<Labels>>, address: &Address) -> Arc<Labels> {
     Arc::new(labels)
 }
 
-/// istio GetLocalityLabel: the pod's `istio-locality`, with dots for slashes; else its topology labels. A zone alone is no
-/// place: it stands among the labels.
-fn locality(labels: &Labels) -> Arc<str> {
-    let text = match (labels.get("istio-locality"), labels.get("topology.kubernetes.io/region")) {
-        (Some(text), _) if text.contains('/') => text.to_owned(),
-        (Some(text), _) => text.replace('.', "/"),
-        (None, Some(region)) => {
-            let zone = labels.get(ZONE);
-            let subzone = zone.and_then(|_| labels.get("topology.istio.io/subzone"));
-            [Some(region), zone, subzone].into_iter().flatten().collect::<Vec<_>>().join("/")
-        }
-        (None, None) => String::new(),
+/// istio getPodLocality: the pod's `istio-locality`, with dots for slashes, else its node's topology labels; Kubernetes
+/// copies those to pods since 1.35. A zone alone is no place: it stands among the labels.
+fn locality(labels: Option<&Labels>, node: Option<&Labels>, zone: Option<&str>) -> Arc<str> {
+    let topology = |labels: &Labels| {
+        let region = labels.get("topology.kubernetes.io/region")?;
+        let zone = labels.get(ZONE).or(zone);
+        let subzone = zone.and_then(|_| labels.get("topology.istio.io/subzone"));
+        Some([Some(region), zone, subzone].into_iter().flatten().collect::<Vec<_>>().join("/"))
     };
-    // What others wrote on a pod refuses nobody's configuration.
-    if text.parse::<crate::Locality>().is_ok() { text.into() } else { Arc::default() }
+    let text = match labels.and_then(|labels| labels.get("istio-locality")) {
+        Some(text) if text.contains('/') => Some(text.to_owned()),
+        Some(text) => Some(text.replace('.', "/")),
+        None => node.and_then(topology).or_else(|| labels.and_then(topology)),
+    };
+    // What others wrote on a pod or node refuses nobody's configuration.
+    text.filter(|text| text.parse::<crate::Locality>().is_ok()).map(Arc::from).unwrap_or_default()
 }
 
 impl Sliced {

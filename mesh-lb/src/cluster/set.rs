@@ -125,8 +125,8 @@ impl Clusters {
         Self(Arc::new(Shared { epoch, passthrough, client, sources, wants, state }))
     }
 
-    /// From the next configuration that is [built](Self::build) on, clusters have some of their endpoints only; `None`, as
-    /// it is in the beginning: all. Clusters with consistent hashing always have all.
+    /// From the next configuration that is [built](Self::build) on, clusters have some of their endpoints only, where
+    /// their [policy](ClusterPolicy::subsetting) says nothing of it; `None`, as it is in the beginning: all. Clusters with consistent hashing always have all.
     pub fn set_subsetting(&self, subsetting: Option<Subsetting>) {
         self.state().subsetting = subsetting;
     }
@@ -306,7 +306,7 @@ struct Subsetted {
 impl Subsetted {
     /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
     fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
-        let by = self.by.filter(|_| policy.load_balancer.consistent_hash().is_none());
+        let by = policy.subsetting.or(self.by).filter(|_| policy.load_balancer.consistent_hash().is_none());
         match by {
             Some(subsetting) => subsetting.choose(self.client, endpoints),
             None => endpoints,

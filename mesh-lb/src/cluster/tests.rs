@@ -391,6 +391,7 @@ fn retries_of(requests: u32, retries: RetryLimit, failed: Option<Reason>) -> usi
 }
 
 /// envoy retry_budget: 20 % of active requests, at least 3; maxRetries is a number instead.
+/// istio.md 1.4: "percent 20, minRetryConcurrency 3, interval 0; replaces maxRetries breaker"
 /// istio.md 1.4: "http1MaxPendingRequests, http2MaxRequests, maxRetries"
 #[test]
 fn retries_have_a_budget() {

@@ -134,6 +134,7 @@ fn a_neighbour_of_an_ejected_endpoint_gets_no_double_share() {
 }
 
 /// envoy slow start: the share of a new endpoint grows with its age, whatever is in flight.
+/// istio.md 1.4: "ROUND_ROBIN/LEAST_REQUEST only; weight*max(min%, (t/window)^(1/aggr)); min 10 %, aggression 1.0"
 #[test]
 fn a_new_endpoint_starts_slowly() {
     let warmup = crate::Warmup::new(std::time::Duration::from_secs(60));

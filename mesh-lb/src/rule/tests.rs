@@ -278,6 +278,7 @@ fn reads_limits_of_connections() {
 }
 
 /// istio setWarmup.
+/// istio.md 1.4: "min 10 %, aggression 1.0; deprecated warmupDurationSecs"
 #[test]
 fn warmup_has_an_old_name_too() {
     for (spec, expected) in [

@@ -25,11 +25,13 @@ fn row(name: &str, result: &Result) -> String {
 pub(super) fn page(asked: &Asked<'_>) -> Page {
     let fleets = if asked.reduced { &FLEETS[..2] } else { &FLEETS[..] };
     let (mut rows, mut series, mut last) = (String::new(), Vec::new(), Vec::new());
-    for (colour, (name, load_balancer)) in contenders().into_iter().enumerate() {
+    let (names, policies): (Vec<_>, Vec<_>) = contenders().into_iter().unzip();
+    // One seed: the fleet is the sample.
+    let mut results: Vec<_> = fleets.iter().map(|fleet| run(&policies, *fleet, asked.seeds[0]).into_iter()).collect();
+    for (colour, name) in names.into_iter().enumerate() {
         let mut points = [Vec::new(), Vec::new()];
-        for &fleet in fleets {
-            // One seed: the fleet is the sample.
-            let result = run(&load_balancer, fleet, asked.seeds[0]);
+        for (&fleet, results) in fleets.iter().zip(&mut results) {
+            let result = results.next().expect("one of each policy");
             rows += &row(name, &result);
             eprintln!(
                 "{name}, {fleet}: a decision took {:.0} ns of a subset, {:.0} ns of all",
@@ -68,8 +70,8 @@ pub(super) fn page(asked: &Asked<'_>) -> Page {
     let text = format!(
         "\
 As many clients as servers, subsets of 20, a load of 0.7. The model: [scale.rs](../../mesh-sim/src/scale.rs). One seed: the
-first. \"Draws\" are numbers taken from the random generator for one decision, \"allocations\" those of a decision with the
-request's count, bytes what a client has allocated for its endpoints' members, without their descriptions, which the
+first. \"Draws\" are numbers taken from the random generator for one decision and its probes, \"allocations\" those of a decision
+with the request's count and probes, bytes what a client has allocated for its endpoints' members, without their descriptions, which the
 clients of a process share. Nanoseconds are the machine's: the program prints them.
 
 ![memory of a client](scale.svg)

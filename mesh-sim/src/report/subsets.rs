@@ -6,6 +6,10 @@ fn most(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 fn name(way: Way) -> String {
     match way {
         Way::Index { lot } => format!("client index, lots of {lot}"),
@@ -14,7 +18,6 @@ fn name(way: Way) -> String {
 }
 
 fn row(result: &Result) -> String {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     format!(
         "| {} | {:.2} | {:.2} | {:+} | {} | {:.3} |\n",
         name(result.way),
@@ -34,7 +37,7 @@ pub(super) fn page(asked: &Asked<'_>) -> Page {
     let targets = vec![
         Target {
             what: "maximum over mean load at most 1.10 at rest".into(),
-            found: format!("{:.2} (rendezvous: {:.2})", most(&one_lot.over_mean), most(&results[2].over_mean)),
+            found: format!("{:.2} (rendezvous: {:.2})", most(&one_lot.over_mean), mean(&results[2].over_mean)),
             holds: most(&one_lot.over_mean) <= 1.1,
         },
         Target {

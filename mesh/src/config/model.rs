@@ -6,7 +6,7 @@ use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
     config::{Document, Field, Issues, Topic},
-    registry::{EndpointSlice, KubernetesService, Pod, ServiceEntry, Sources, WorkloadEntry},
+    registry::{EndpointSlice, KubernetesService, Node, Pod, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::{DefaultPolicy, DestinationRule};
 use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
@@ -27,6 +27,7 @@ pub(crate) enum Model {
     WorkloadEntry(Arc<WorkloadEntry>),
     EndpointSlice(Arc<EndpointSlice>),
     Pod(Arc<Pod>),
+    Node(Arc<Node>),
     PeerAuthentication(Arc<PeerAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshConfig(Arc<MeshConfig>),
@@ -176,6 +177,7 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         (EndpointSlice::GROUP, EndpointSlice::KIND) => {
             model(EndpointSlice::from_document(document, issues), Model::EndpointSlice)
         }
+        ("", "Node") => model(Node::from_document(document, issues), Model::Node),
         ("", "Pod") => model(Pod::from_document(document, issues), Model::Pod),
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
         ("", "MeshConfig") => {
@@ -250,6 +252,7 @@ impl Models {
             Model::ServiceEntry(model) => self.sources.service_entries.push(Arc::clone(model)),
             Model::WorkloadEntry(model) => self.sources.workload_entries.push(Arc::clone(model)),
             Model::EndpointSlice(model) => self.sources.endpoint_slices.push(Arc::clone(model)),
+            Model::Node(model) => self.sources.nodes.push(Arc::clone(model)),
             Model::Pod(model) => self.sources.pods.push(Arc::clone(model)),
             Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
             Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),

@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     counted::Held,
     h1::{H1, Listened},
-    pool::{Checkout, HostPool, PoolKey},
+    pool::{Checkout, Dialled, HostPool, PoolKey},
     proxy_protocol,
     security::Security,
 };
@@ -48,10 +48,11 @@ impl Dialer {
     /// connectionPool.tcp.connectTimeout; TLS included).
     ///
     /// It is made in the background: of a request that is given up meanwhile, by a timeout of its attempt for instance, the
-    /// connection remains, for the next one. `connecting` is let go when it is made, or has failed.
+    /// connection remains, for the next one, which does not begin another while that is being made. `connecting` is let go
+    /// when it is made, or has failed.
     ///
     /// envoy ConnPoolImplBase::onPendingStreamCancel: a connection that is being made stays in the pool when its stream goes
-    /// (CancelPolicy::Default).
+    /// (CancelPolicy::Default), and tryCreateNewConnection makes no more than the pending streams need.
     pub(super) async fn dial(
         self: &Arc<Self>,
         pool: &Arc<HostPool>,
@@ -60,23 +61,43 @@ impl Dialer {
         held: Option<Held>,
         connecting: Option<OwnedMutexGuard<()>>,
     ) -> Result<Checkout, BoxError> {
-        let (dialer, for_pool) = (Arc::clone(self), Arc::clone(pool));
+        // Where connections are limited, or shared, what bounds them bounds those that are being made too.
+        let adoptable = protocol == Alpn::H1 && held.is_none();
+        let told = adoptable.then(|| pool.orphan()).flatten();
+        let told = told.unwrap_or_else(|| self.begin(pool, protocol, timeout, held, connecting));
+        let mut asking = Asking { told: Some(told), adoptable, pool };
+        let dialled = match &mut asking.told {
+            Some(told) => told.await.ok(),
+            None => None,
+        };
+        asking.told = None;
+        dialled.unwrap_or_else(|| Err("the runtime ended while a connection was made".into()))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        pool: &Arc<HostPool>,
+        protocol: Alpn,
+        timeout: Duration,
+        held: Option<Held>,
+        connecting: Option<OwnedMutexGuard<()>>,
+    ) -> oneshot::Receiver<Dialled> {
+        let (dialer, pool) = (Arc::clone(self), Arc::clone(pool));
         let limited = held.is_some();
         let (tell, told) = oneshot::channel();
         tokio::spawn(async move {
-            let dialled = tokio::time::timeout(timeout, dialer.dial_within(&for_pool, protocol, held)).await;
+            let dialled = tokio::time::timeout(timeout, dialer.dial_within(&pool, protocol, held)).await;
             let dialled = dialled.unwrap_or_else(|_| Err(Self::too_late(timeout)));
             if limited && dialled.is_err() {
-                for_pool.counted(protocol).fail();
+                pool.counted(protocol).fail();
             }
             drop(connecting);
-            if let Err(Ok(Checkout::H1(connection))) = tell.send(dialled) {
-                for_pool.welcome(connection);
+            match tell.send(dialled) {
+                Err(Ok(Checkout::H1(connection))) => pool.welcome(connection),
+                _ => pool.settle_orphans(),
             }
         });
-        let mut asking = Asking { told, pool };
-        let dialled = (&mut asking.told).await;
-        dialled.unwrap_or_else(|_| Err("the runtime ended while a connection was made".into()))
+        told
     }
 
     pub(super) fn too_late(timeout: Duration) -> BoxError {
@@ -184,16 +205,15 @@ impl Dialer {
 
 /// A request that waits for its new connection.
 struct Asking<'a> {
-    told: oneshot::Receiver<Result<Checkout, BoxError>>,
+    told: Option<oneshot::Receiver<Dialled>>,
+    adoptable: bool,
     pool: &'a Arc<HostPool>,
 }
 
 impl Drop for Asking<'_> {
-    /// Given up in the moment between the connection's coming and its being taken.
     fn drop(&mut self) {
-        self.told.close();
-        if let Ok(Ok(Checkout::H1(connection))) = self.told.try_recv() {
-            self.pool.welcome(connection);
+        if let Some(told) = self.told.take() {
+            self.pool.leave(told, self.adoptable);
         }
     }
 }

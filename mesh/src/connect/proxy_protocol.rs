@@ -4,7 +4,8 @@
 //! address, as it would be with a sidecar. Where a network of one's own does not say which end this is, the header says
 //! that nothing is known, and whoever reads it goes by the connection itself.
 //!
-//! Source: "The PROXY protocol, Versions 1 & 2" (HAProxy, doc/proxy-protocol.txt), sections 2.1 and 2.2.
+//! Source: "The PROXY protocol, Versions 1 & 2" (HAProxy, doc/proxy-protocol.txt), sections 2.1 and 2.2. HAProxy 2.6.12
+//! (`accept-proxy`) was seen to take headers of all six forms and to read the addresses in them.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{Request, Response, uri};
 use http_body::Body as HttpBody;
-use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload};
+use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload, registry::Location};
 use mesh_lb::{Cluster, ConnectionLimits, Member, Picked};
 use mesh_telemetry::PeerMetadata;
 use mesh_tls::{Alpn, IdentityHandle};
@@ -26,7 +26,7 @@ use super::{
     request,
     security::{Question, Security},
 };
-use crate::Body;
+use crate::{Body, prequal};
 
 /// Sends requests over pooled connections. Clones share everything.
 #[derive(Clone, Debug)]
@@ -117,6 +117,9 @@ where
     }
 
     fn call(&mut self, picked: Picked<Request<B>>) -> Self::Future {
+        if picked.cluster.prequal().is_some() {
+            prequal::probe_due(self, &picked.cluster);
+        }
         let shared = Arc::clone(&self.0);
         let picked = picked.map_request(|request| request.map(Body::new));
         Box::pin(async move { shared.send(picked).await })
@@ -149,6 +152,9 @@ impl Shared {
             // Who is calling, for the callee's metrics: told to mesh peers only.
             self.metadata.inject(message.headers_mut());
         }
+        // Without an identity of its own, a mesh has no other peers.
+        let a_peer = mutual_tls || (self.identity.is_none() && picked.cluster.location() == Location::MeshInternal);
+        let asks = prequal::ask(&picked.cluster, &mut message, a_peer);
         // What is sent again must not meet another connection that ended meanwhile: it is sent once more, not twice.
         let resent = message.extensions().get::<Resent>().is_some();
         let method = message.method().clone();
@@ -166,6 +172,9 @@ impl Shared {
             match send_on(&pool, connection, message).await {
                 Ok(mut response) => {
                     Exchange::of(&mut response).mutual_tls = mutual_tls;
+                    if asks {
+                        prequal::heard(&picked.cluster, &picked.member, &mut response);
+                    }
                     return Ok(response);
                 }
                 Err(Failed::Unsent(error, unsent)) => (message, last) = (*unsent, Some(error)),

@@ -57,6 +57,12 @@ items:
   endpoints: [{addresses: ["fd00::1"]}]
 - apiVersion: discovery.k8s.io/v1
   kind: EndpointSlice
+  metadata: {name: reviews-empty, namespace: shop, labels: {kubernetes.io/service-name: reviews}}
+  addressType: IPv4
+  ports: null
+  endpoints: null
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
   metadata: {name: other, namespace: elsewhere, labels: {kubernetes.io/service-name: reviews}}
   addressType: IPv4
   ports: [{name: http, port: 8080}]
@@ -115,11 +121,15 @@ fn a_pod_says_who_is_behind_an_address() {
     let identity = |list: &str| reviews(&format!("{SERVICE}---{list}")).endpoints(80)[0].identity.is_some();
     assert!(identity(&by_address));
     assert!(!identity(&by_address.replace("nodeName: node-1\n    containers", "hostNetwork: true\n    containers")));
-    // istio GetLocalityLabel.
+    // istio getPodLocality.
+    let node = "---\napiVersion: v1\nkind: Node\nmetadata: {name: node-1, labels: {topology.kubernetes.io/region: eu, \
+                topology.kubernetes.io/zone: eu-1a}}\nspec: {podCIDR: 10.2.0.0/24}\n";
+    assert_eq!(&*reviews(&format!("{SERVICE}---{LIST}{node}")).endpoints(80)[0].locality, "eu/eu-1a");
     for (labels, locality) in [
         ("app: reviews", ""),
         ("istio-locality: eu.eu-1.r7", "eu/eu-1/r7"),
         ("topology.kubernetes.io/region: eu", "eu/eu-1a"),
+        ("topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: eu-1", "eu/eu-1"),
         ("istio-locality: a.b.c.d", ""),
     ] {
         let service =
