@@ -57,6 +57,7 @@
 mod balance;
 mod cluster;
 mod connections;
+mod counts;
 mod ewma;
 mod hash;
 mod health;

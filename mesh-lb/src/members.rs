@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::Member;
+use crate::{Member, member::Load};
 
 /// Members to a piece: 157 pieces for 10,000, about as many as there are members in one.
 const PIECE: usize = 64;
@@ -22,6 +22,8 @@ pub(crate) struct Members {
 #[derive(Clone, Debug)]
 struct Piece {
     members: Arc<[Arc<Member>]>,
+    /// Theirs: what a pick compares, without a look at the members themselves.
+    loads: Arc<[Arc<Load>]>,
     /// Where they differ.
     weights: Option<Arc<[u32]>>,
     facts: Facts,
@@ -57,7 +59,8 @@ impl Piece {
         let facts = members.iter().map(|member| Facts::of(member)).fold(Facts::NOTHING, Facts::and);
         let differ = facts.weights.0 < facts.weights.1;
         let weights = differ.then(|| members.iter().map(|member| member.endpoint().weight).collect());
-        Self { members, weights, facts }
+        let loads = members.iter().map(|member| Arc::clone(member.load())).collect();
+        Self { members, loads, weights, facts }
     }
 }
 
@@ -73,6 +76,17 @@ impl Members {
     /// The member at an index below the length.
     pub(crate) fn at(&self, index: usize) -> &Arc<Member> {
         &self.pieces[index / PIECE].members[index % PIECE]
+    }
+
+    /// Requests in flight to the member at an index below the length.
+    pub(crate) fn in_flight(&self, index: usize) -> u32 {
+        self.pieces[index / PIECE].loads[index % PIECE].in_flight()
+    }
+
+    /// The weight of the member at an index below the length.
+    pub(crate) fn weight(&self, index: usize) -> u32 {
+        let piece = &self.pieces[index / PIECE];
+        piece.weights.as_ref().map_or(piece.facts.weights.0, |each| each[index % PIECE])
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Member>> + Clone {

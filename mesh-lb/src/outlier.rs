@@ -16,7 +16,7 @@ pub use self::{
     outcome::Outcome,
     rates::{FailurePercentage, Rate, SuccessRate},
 };
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The state machine of one endpoint of one cluster: counts failures, and says when it may come back.
 ///
@@ -46,8 +46,6 @@ pub struct OutlierDetector {
     /// The same, or never where health checks say that it is out: what a pick looks at.
     out_until: AtomicU64,
     checked: AtomicU8,
-    /// Its cluster does not have the endpoint any more.
-    left: AtomicBool,
     /// Made where rates are asked for.
     counts: OnceLock<Box<Counts>>,
 }
@@ -158,15 +156,6 @@ impl OutlierDetector {
     /// fail.
     pub(crate) fn ejected_until(&self) -> u64 {
         self.out_until.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn has_left(&self) -> bool {
-        self.left.load(Ordering::Acquire)
-    }
-
-    /// For good: who comes back has another one.
-    pub(crate) fn leave(&self) {
-        self.left.store(true, Ordering::Release);
     }
 
     /// What health checks said last: before the first one, nothing.

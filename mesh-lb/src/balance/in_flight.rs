@@ -48,7 +48,7 @@ impl InFlight {
             return None;
         }
         member.load().add();
-        Some(Self { cluster: cluster.clone(), member, sent: None })
+        Some(Self { cluster: cluster.of_thread(), member, sent: None })
     }
 
     /// It is sent now, to an endpoint that answers: peak EWMA and Prequal learn from how long that takes, others look at

@@ -84,10 +84,6 @@ impl Shared {
         let before = self.in_force.load_full();
         let snapshot = Arc::new(make().with_pools(&self.pools, policy).following(before.as_deref()));
         self.in_force.store(Some(Arc::clone(&snapshot)));
-        if policy.load_balancer.consistent_hash().is_some() {
-            // Picks may go by a table from before.
-            snapshot.bid_farewell(before.as_deref());
-        }
         // ...and those that others' results have changed meanwhile do.
         mark();
         self.changed.notify_one();

@@ -174,6 +174,13 @@ impl Levels {
         self.levels.iter().map(|level| &level.members)
     }
 
+    /// Choose a member where nobody is to be avoided; `None` where that is not all there is to it.
+    #[inline]
+    pub(super) fn pick_freely(&self, hash: Option<u64>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        let first = self.levels.first().filter(|first| first.places.is_empty())?;
+        first.picker.pick_freely(hash, rng)
+    }
+
     /// Choose a member; `None` for `ejections` when nobody is ejected.
     pub(super) fn pick(
         &self,

@@ -12,7 +12,8 @@ mod snapshot;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    ops::Deref,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -43,6 +44,7 @@ use crate::PriorityLoad;
 use crate::{
     ClusterPolicy, ConnectionLimits, ConnectionPlace, LoadBalancer, Member, Outcome, OutlierDetection, PendingPlace,
     connections::Connections,
+    counts::{CELLS, WideCount, cell_of_thread},
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
@@ -57,7 +59,22 @@ use crate::{
 ///
 /// Cheap to clone; clones are the same cluster. Policy is fixed, endpoints and their state are not.
 #[derive(Clone)]
-pub struct Cluster(Arc<Inner>);
+pub struct Cluster(Arc<Handle>);
+
+/// What holders of a cluster count as holders of. All requests take one and give it back, so each thread has one of its own.
+#[repr(align(64))]
+struct Handle {
+    inner: Arc<Inner>,
+    of_threads: Option<OnceLock<Box<[Cluster]>>>,
+}
+
+impl Deref for Handle {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
 
 struct Inner {
     facts: Facts,
@@ -87,7 +104,10 @@ struct Facts {
 /// State that a cluster hands to the next one of its name.
 struct Shared {
     epoch: Instant,
-    active: AtomicU32,
+    /// Requests in flight, where there is no limit to them.
+    active: WideCount,
+    /// Where there is: none is admitted past it.
+    limited: AtomicU32,
     retries: Arc<std::sync::atomic::AtomicU32>,
     /// Requests between two attempts.
     waiting: Arc<std::sync::atomic::AtomicU32>,
@@ -122,7 +142,8 @@ impl Shared {
     fn new(epoch: Instant) -> Arc<Self> {
         Arc::new(Self {
             epoch,
-            active: AtomicU32::new(0),
+            active: WideCount::default(),
+            limited: AtomicU32::new(0),
             retries: Arc::default(),
             waiting: Arc::default(),
             connections: Arc::default(),
@@ -201,7 +222,7 @@ impl Cluster {
         let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
         let marks = checked.then_some(policy.health_check.is_some());
         let snapshot = shared.mark_and_publish(marks, &members, &policy, || Snapshot::new(members.clone(), &policy));
-        Self(Arc::new(Inner {
+        let inner = Inner {
             endpoints: ArcSwap::new(snapshot),
             index: Mutex::default(),
             dialled: dials.then(|| kept.unwrap_or_default()),
@@ -210,7 +231,15 @@ impl Cluster {
             shared,
             facts,
             policy,
-        }))
+        };
+        Self(Arc::new(Handle { inner: Arc::new(inner), of_threads: Some(OnceLock::new()) }))
+    }
+
+    /// The same cluster, for a thread to hold while a request is in flight.
+    pub(crate) fn of_thread(&self) -> Self {
+        let Some(of_threads) = &self.0.of_threads else { return self.clone() };
+        let handle = |_| Self(Arc::new(Handle { inner: Arc::clone(&self.0.inner), of_threads: None }));
+        of_threads.get_or_init(|| (0..CELLS).map(handle).collect())[cell_of_thread()].clone()
     }
 
     /// The cluster of hosts that the mesh does not know: each request goes where it says.
@@ -316,7 +345,8 @@ impl Cluster {
     /// Requests in flight: those whose response body has not ended.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.0.shared.active.load(Ordering::Relaxed)
+        let shared = &self.0.shared;
+        shared.active.get().saturating_add(shared.limited.load(Ordering::Relaxed))
     }
 
     /// Its members now: a copy of the list, for people and for tests.
@@ -410,6 +440,11 @@ impl Cluster {
         leaving: &[Arc<Endpoint>],
     ) -> Option<Arc<Member>> {
         self.want();
+        let (endpoints, ejections) = (self.0.endpoints.load(), self.ejections(now));
+        let free = ejections.is_none() && tried.is_empty() && leaving.is_empty() && self.0.policy.warmup.is_none();
+        if free && let Some(found) = endpoints.levels.pick_freely(hash, rng) {
+            return Some(Arc::clone(found));
+        }
         let by = match &self.0.policy.load_balancer {
             LoadBalancer::ConsistentHash(policy) => By {
                 hash,
@@ -422,7 +457,7 @@ impl Cluster {
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
         let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
-        self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng)
+        endpoints.levels.pick(ejections, filter, rng)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -509,16 +544,24 @@ impl Cluster {
 
     /// A place among the requests in flight; false when http2MaxRequests are (503 `UO`).
     pub(crate) fn admit(&self) -> bool {
-        let (active, max) = (&self.0.shared.active, self.0.policy.max_requests);
+        let (shared, max) = (&self.0.shared, self.0.policy.max_requests);
         if max == u32::MAX {
-            active.fetch_add(1, Ordering::Relaxed);
+            shared.active.add();
             return true;
         }
-        active.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1)).is_ok()
+        // Those of an earlier configuration, without a limit.
+        let others = shared.active.get();
+        let admits = |n: u32| (n.saturating_add(others) < max).then_some(n + 1);
+        shared.limited.fetch_update(Ordering::AcqRel, Ordering::Acquire, admits).is_ok()
     }
 
+    /// What [`admit`](Self::admit) took, by the same configuration.
     pub(crate) fn leave(&self) {
-        self.0.shared.active.fetch_sub(1, Ordering::Relaxed);
+        let shared = &self.0.shared;
+        match self.0.policy.max_requests {
+            u32::MAX => shared.active.sub(),
+            _ => drop(shared.limited.fetch_sub(1, Ordering::AcqRel)),
+        }
     }
 }
 

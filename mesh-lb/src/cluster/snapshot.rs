@@ -1,10 +1,6 @@
 //! A cluster's endpoints as they are at one moment: replaced as a whole, read without a lock.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use mesh_core::{Endpoint, EndpointAddress};
 
@@ -41,14 +37,6 @@ impl Snapshot {
     pub(super) fn following(mut self, before: Option<&Self>) -> Self {
         self.levels = self.levels.following(before.map(|before| &before.levels));
         self
-    }
-
-    /// Those who are not among them any more have left for good: who comes back is new.
-    pub(super) fn bid_farewell(&self, before: Option<&Self>) {
-        let known = |member: &Arc<Member>| std::ptr::from_ref(member.detector());
-        let stay: HashSet<_> = self.members.iter().map(known).collect();
-        let before = before.into_iter().flat_map(|before| before.members.iter());
-        before.filter(|member| !stay.contains(&known(member))).for_each(|member| member.detector().leave());
     }
 
     /// Is it, or who goes on in its place, among them?

@@ -5,6 +5,7 @@
 //! made is over the last of them. Until then picks look into the table before.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,11 +13,10 @@ use std::{
     thread,
 };
 
-use arc_swap::{ArcSwapOption, Guard};
 use tokio::runtime::Handle;
 
 use super::{Tables, table::Table};
-use crate::members::Members;
+use crate::{Member, members::Members};
 
 /// A table, and whom its numbers are of.
 #[derive(Debug)]
@@ -25,11 +25,37 @@ pub(super) struct Made {
     pub(super) table: Table,
 }
 
+/// A table over members as they were, and who these are now.
+#[derive(Debug)]
+pub(super) struct Before {
+    made: Arc<Made>,
+    now: Box<[u32]>,
+}
+
+/// Who has left.
+const NOBODY: u32 = u32::MAX;
+
+impl Before {
+    pub(super) fn new(made: Arc<Made>, members: &Members) -> Self {
+        let key = |member: &Arc<Member>| std::ptr::from_ref(member.detector());
+        let numbers: HashMap<_, u32> = members.iter().map(key).zip(0..).collect();
+        let now = made.members.iter().map(|member| numbers.get(&key(member)).copied().unwrap_or(NOBODY)).collect();
+        Self { made, now }
+    }
+
+    pub(super) fn made(&self) -> &Arc<Made> {
+        &self.made
+    }
+
+    /// Whom a number of the table's means; `None`: somebody who has left.
+    pub(super) fn now(&self, number: usize) -> Option<usize> {
+        self.now.get(number).filter(|now| **now != NOBODY).map(|now| *now as usize)
+    }
+}
+
 /// What the tables of a level have in common, one after another.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// The last one that was made.
-    made: ArcSwapOption<Made>,
     /// Is one being made, or about to be? Changed under the lock below only.
     making: AtomicBool,
     /// Those to make one of next.
@@ -37,14 +63,6 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn made(&self) -> Guard<Option<Arc<Made>>> {
-        self.made.load()
-    }
-
-    pub(super) fn follow(&self, made: &Arc<Made>) {
-        self.made.store(Some(Arc::clone(made)));
-    }
-
     /// Have the table of these made: by tokio's threads for work that takes long, or by a thread of its own where there is
     /// no tokio.
     pub(super) fn want(tables: &Arc<Tables>) {

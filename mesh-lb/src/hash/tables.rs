@@ -3,7 +3,7 @@
 //! envoy thread_aware_lb_impl refresh: when an endpoint's health changes, tables are built anew over the healthy hosts;
 //! in panic mode over all. Here a pick notices that the table it has is of another moment, has a new one made beside
 //! the requests, and goes on with the old one, past endpoints that must not be chosen. When endpoints come or go it is the
-//! same: the [table before](Line) serves until there is one over those of now.
+//! same: the [table before](Before) serves until there is one over those of now.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use super::{
     BoundedLoad, ConsistentHash, HashTable,
-    line::{Line, Made},
+    line::{Before, Line, Made},
     table::{Places, Table, weight},
 };
 use crate::{Member, members::Members};
@@ -31,6 +31,8 @@ pub(crate) struct Tables {
     places: Option<Places>,
     /// `None` until it is made.
     all: OnceLock<Arc<Made>>,
+    /// Until then.
+    before: ArcSwapOption<Before>,
     line: Arc<Line>,
     in_service: ArcSwapOption<InService>,
     building: AtomicBool,
@@ -74,6 +76,7 @@ impl Tables {
             bound: policy.bounded_load(),
             members: members.clone(),
             all: OnceLock::new(),
+            before: ArcSwapOption::empty(),
             line: Arc::default(),
             places,
             in_service: ArcSwapOption::empty(),
@@ -84,14 +87,21 @@ impl Tables {
     /// Go on from the tables before, while the one over these members is made beside the requests. Where there is nothing
     /// to go on with, it is made here and now.
     pub(crate) fn follow(self: &mut Arc<Self>, before: Option<&Arc<Self>>) {
-        let before = before.filter(|before| before.table == self.table && before.line.made().is_some());
-        match (before, Arc::get_mut(self)) {
-            (Some(before), Some(tables)) => {
+        let before = before.filter(|before| before.table == self.table);
+        let made = before.and_then(|before| Some((before, before.last()?)));
+        match (made, Arc::get_mut(self)) {
+            (Some((before, made)), Some(tables)) => {
                 tables.line = Arc::clone(&before.line);
+                tables.before.store(Some(Arc::new(Before::new(made, &tables.members))));
                 Line::want(self);
             }
             _ => drop(self.make()),
         }
+    }
+
+    /// The one that picks go by: over these members, or others before.
+    fn last(&self) -> Option<Arc<Made>> {
+        self.all.get().cloned().or_else(|| self.before.load().as_ref().map(|before| Arc::clone(before.made())))
     }
 
     /// The table over all members, made by whoever comes first.
@@ -100,7 +110,7 @@ impl Tables {
             let table = Table::new(self.table, &self.members, self.places.as_ref(), |_| true);
             Arc::new(Made { members: self.members.clone(), table })
         });
-        self.line.follow(made);
+        self.before.store(None);
         made
     }
 
@@ -121,36 +131,37 @@ impl Tables {
             current = self.in_service.load();
         }
         match current.as_ref() {
-            Some(current) => self.look_up(&current.table, &self.members, lookup, allowed),
+            Some(current) => self.look_up(&current.table, Some, lookup, allowed),
             None => self.pick_of_all(lookup, allowed),
         }
+    }
+
+    /// The table's choice, where there is a table and nothing else to ask.
+    #[inline]
+    pub(crate) fn pick_freely(&self, hash: u64) -> Option<&Arc<Member>> {
+        let made = self.all.get().filter(|_| self.bound.is_none())?;
+        Some(made.members.at(made.table.pick(hash, 0)?))
     }
 
     /// By the table over all, or the one before it; past those who have left since.
     fn pick_of_all(self: &Arc<Self>, lookup: Lookup, allowed: impl Fn(&Member) -> bool) -> Option<Arc<Member>> {
         if let Some(made) = self.all.get() {
-            return self.look_up(&made.table, &made.members, lookup, allowed);
+            return self.look_up(&made.table, Some, lookup, allowed);
         }
-        match &*self.line.made() {
+        match &*self.before.load() {
             Some(before) => {
-                // Who has left is past its last request, whatever a table says.
                 Line::want_still(self);
-                self.look_up(&before.table, &before.members, lookup, |member| {
-                    !member.detector().has_left() && allowed(member)
-                })
+                self.look_up(&before.made().table, |index| before.now(index), lookup, allowed)
             }
-            None => {
-                let made = self.make();
-                self.look_up(&made.table, &made.members, lookup, allowed)
-            }
+            None => self.look_up(&self.make().table, Some, lookup, allowed),
         }
     }
 
-    /// `members` are those that the table is over.
+    /// `now` says who is meant by a number of the table's.
     fn look_up(
         &self,
         table: &Table,
-        members: &Members,
+        now: impl Fn(usize) -> Option<usize>,
         lookup: Lookup,
         allowed: impl Fn(&Member) -> bool,
     ) -> Option<Arc<Member>> {
@@ -160,8 +171,8 @@ impl Tables {
         };
         // envoy Ring::chooseHost: "If a retry host predicate is being applied, behave as if this host was not in the
         // ring."
-        for index in (0..ATTEMPTS).map_while(|attempt| table.pick(hash, attempt)) {
-            let member = members.at(index);
+        for index in (0..ATTEMPTS).map_while(|attempt| table.pick(hash, attempt)).filter_map(now) {
+            let member = self.members.at(index);
             if allowed(member) && has_room(member) {
                 return Some(Arc::clone(member));
             }

@@ -99,7 +99,7 @@ impl Picker {
     /// Where a member is, if it is one of these. It is nearly always where it was, or, after an endpoint before it came or
     /// went, beside that.
     pub(crate) fn position(&self, member: &Arc<Member>) -> Option<usize> {
-        let hint = member.found_at().load(Ordering::Relaxed) as usize;
+        let hint = member.latency().found_at().load(Ordering::Relaxed) as usize;
         let is_here = |index: &usize| *index < self.members.len() && Arc::ptr_eq(self.members.at(*index), member);
         if is_here(&hint) {
             return Some(hint);
@@ -107,7 +107,7 @@ impl Picker {
         let near = (hint.saturating_sub(8)..hint + 8).find(is_here);
         let found = near.or_else(|| self.members.iter().position(|known| Arc::ptr_eq(known, member)))?;
         // Members are counted in 32 bits.
-        member.found_at().store(found as u32, Ordering::Relaxed);
+        member.latency().found_at().store(found as u32, Ordering::Relaxed);
         Some(found)
     }
 

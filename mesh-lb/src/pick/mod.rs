@@ -200,6 +200,36 @@ impl Picker {
         }
     }
 
+    /// Where nobody is to be avoided and all are warm, as most picks are: least request's two draws, or one look into a
+    /// table, and nothing to ask about a member but its load. `None` for any other policy, and where that is not enough.
+    #[inline]
+    pub(crate) fn pick_freely(&self, hash: Option<u64>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        let members = &self.members;
+        match &self.policy {
+            Policy::LeastRequest => {}
+            Policy::Hash(tables) => return tables.pick_freely(hash?),
+            _ => return None,
+        }
+        // Below the length, which is a usize.
+        let draw = |rng: &mut _| below(rng, members.len() as u64) as usize;
+        let (first, second, loads) = match &self.sampler {
+            _ if members.len() < 2 => return None,
+            Sampler::Equal => {
+                let first = draw(rng);
+                let second = (0..DRAWS).map(|_| draw(rng)).find(|second| *second != first)?;
+                (first, second, (members.in_flight(first).into(), members.in_flight(second).into()))
+            }
+            Sampler::Weighted(alias) => {
+                let (first, second) = (alias.sample(rng), alias.sample(rng));
+                let cost = |index: usize, other: usize| {
+                    u64::from(members.in_flight(index)) * u64::from(members.weight(other).max(1))
+                };
+                (first, second, (cost(first, second), cost(second, first)))
+            }
+        };
+        Some(members.at(if loads.1 < loads.0 { second } else { first }))
+    }
+
     /// Power of two choices: two at random, the less loaded one.
     ///
     /// envoy load_balancers "Weighted least request": equal weights, two random hosts, fewer active requests.
@@ -225,9 +255,11 @@ impl Picker {
             Sampler::Weighted(_) => self.draw(allowed, warming, rng),
         };
         let Some(second) = second else { return Some(first) };
-        let cost = |index: usize, other: usize| {
-            u64::from(self.members.at(index).in_flight()).saturating_mul(weight_now(self.members.at(other), warming))
+        let weight = |index: usize| match warming {
+            Some(_) => weight_now(self.members.at(index), warming),
+            None => u64::from(self.members.weight(index).max(1)),
         };
+        let cost = |index: usize, other: usize| u64::from(self.members.in_flight(index)).saturating_mul(weight(other));
         Some(if cost(second, first) < cost(first, second) { second } else { first })
     }
 
