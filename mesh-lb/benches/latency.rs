@@ -8,9 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use divan::Bencher;
 use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
-use mesh_lb::{
-    Cluster, ClusterPolicy, Ended, InFlight, LoadBalancer, LoadEstimator, LoadReport, PeakEwma, Prequal,
-};
+use mesh_lb::{Cluster, ClusterPolicy, Ended, InFlight, LoadBalancer, LoadEstimator, LoadReport, PeakEwma, Prequal};
 use rand::Rng;
 use tokio::time::Instant;
 

@@ -24,12 +24,16 @@
 //!   is removed from it.
 //! - With fewer than two usable answers the lesser loaded of two drawn at random is taken, by this client's own
 //!   requests in flight, rather than any.
-//! - An endpoint has one answer in the pool, the last one.
-//! - A request that the client sends adds one to the RIF that was told while it is in flight, not beyond.
+//! - An endpoint has one answer in the pool, the last one; and a pool for most of the servers counts as one for a quarter of
+//!   them where it is worked out how often an answer may be used.
+//! - A request that the client sends adds one to the RIF that was told while it is in flight, not beyond, and the latency
+//!   grows with the RIF.
+//! - Cold servers whose latency is within a factor of two of the least are taken by RIF: the latency is an estimate. One that
+//!   takes ten times as long as the fastest is asked last, cold or not.
 //! - The client's own knowledge corrects an answer: a latency is no less than the time for which the endpoint has been
 //!   asked in vain, and who fails is avoided (see [`Ended`](crate::Ended)).
-//! - A report that rides on a response stands for a probe: a busy client probes no more than an eighth of what it would,
-//!   and not never, because from its own requests alone it would not hear of endpoints that it does not use.
+//! - A report that rides on a response stands for the probes of a request: a busy client sends an eighth of what it would,
+//!   and not none, because from its own requests alone it would not hear of endpoints that it does not use.
 //! - While the pool has fewer than 4 answers, some are asked for, until a minute after the last request.
 
 mod estimator;

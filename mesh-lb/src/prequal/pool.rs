@@ -19,6 +19,13 @@ const IDLE: u64 = Duration::from_secs(60).as_nanos() as u64;
 /// One in so many probes is sent however many reports ride on responses.
 const KEPT: i64 = 8;
 
+/// Latencies within this factor are alike: the median of 25 is off by a quarter often enough.
+const ALIKE: u64 = 2;
+/// Who takes so many times as long as the fastest is asked last, as who does not keep what it promised.
+const SLOW: u64 = 10;
+/// Latencies below, in nanoseconds, are taken for it.
+const SHORTEST: u64 = 1_000_000;
+
 /// The pool of one set of members. Picks try its lock and do without when it is taken: it is held for less than a
 /// microsecond, and never across anything that waits.
 pub(crate) struct Pool {
@@ -46,6 +53,8 @@ pub(crate) struct Candidate {
 struct State {
     /// The oldest first.
     probes: Vec<Probe>,
+    /// Of the usable ones: figures, place in the list above, place among the members. Only room, so that a choice takes none.
+    ranked: Vec<(Figures, usize, usize)>,
     window: Window,
     threshold: Option<u32>,
     /// In units of 2^-32.
@@ -75,13 +84,22 @@ struct Probe {
     left: u32,
 }
 
+/// What an answer says now.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    hot: bool,
+    rif: u32,
+    latency: u64,
+}
+
 /// Less is better.
-type Rank = (bool, u64, u64);
+type Rank = (u8, u64, u64);
 
 impl Pool {
     pub(crate) fn new(settings: Arc<Prequal>) -> Self {
         let state = State {
             probes: Vec::with_capacity(settings.pool_size() + 1),
+            ranked: Vec::with_capacity(settings.pool_size() + 1),
             window: Window::new(settings.window()),
             threshold: None,
             removals: 0,
@@ -125,8 +143,8 @@ impl Pool {
             Some(left) => state.awaited = left,
             // Nobody asked: it came with a response.
             None => {
-                let least = -(self.settings.pool_size() as i64) * Fixed::ONE;
-                state.due = (state.due - Fixed::ONE).max(least);
+                let (each, least) = (self.settings.probes().0, -(self.settings.pool_size() as i64) * Fixed::ONE);
+                state.due = (state.due - each).max(least);
             }
         }
         state.window.push(report.rif);
@@ -194,8 +212,7 @@ impl State {
 
     /// The best probe, and where its member is.
     fn best(&mut self, know: impl Fn(&Arc<Member>) -> Option<Candidate>) -> Option<(usize, usize)> {
-        let (threshold, mut usable) = (self.threshold, 0);
-        let mut best: Option<(Rank, usize, usize)> = None;
+        self.ranked.clear();
         let mut at = 0;
         while at < self.probes.len() {
             let Some(candidate) = know(&self.probes[at].member) else {
@@ -203,15 +220,22 @@ impl State {
                 continue;
             };
             if candidate.usable {
-                usable += 1;
-                let rank = self.probes[at].rank(threshold, candidate.in_flight, candidate.silence);
-                if best.is_none_or(|(known, ..)| rank < known) {
-                    best = Some((rank, at, candidate.index));
-                }
+                let figures = self.probes[at].figures(self.threshold, candidate.in_flight, candidate.silence);
+                self.ranked.push((figures, at, candidate.index));
             }
             at += 1;
         }
-        best.filter(|_| usable >= FEW).map(|(_, probe, index)| (probe, index))
+        let least = |figures: &dyn Fn(&Figures) -> bool| {
+            let of = self.ranked.iter().map(|(known, ..)| known).filter(|known| figures(known));
+            of.map(|known| known.latency.max(SHORTEST)).min().unwrap_or(u64::MAX)
+        };
+        let (slow, alike) = (
+            // Who knows nothing yet is not what others are slow beside.
+            least(&|known| known.latency > 0).saturating_mul(SLOW),
+            least(&|known| !known.hot).saturating_mul(ALIKE),
+        );
+        let best = self.ranked.iter().min_by_key(|(known, ..)| known.rank(alike, slow));
+        best.filter(|_| self.ranked.len() >= FEW).map(|(_, probe, index)| (*probe, *index))
     }
 
     /// How often an answer may be used. The paper rounds at random; here what is rounded off counts for the next one.
@@ -242,26 +266,43 @@ impl State {
         }
         let worst = self.worst;
         self.worst = !worst;
-        let rank = |probe: &Probe| probe.rank(self.threshold, probe.member.in_flight(), 0);
-        let ranks = self.probes.iter().map(rank).enumerate();
-        let remove = if worst { ranks.max_by_key(|(_, rank)| *rank).map_or(0, |(index, _)| index) } else { 0 };
+        let badness = |probe: &Probe| match probe.figures(self.threshold, probe.member.in_flight(), 0) {
+            Figures { hot: true, rif, .. } => (true, u64::from(rif)),
+            Figures { latency, .. } => (false, latency),
+        };
+        let of = self.probes.iter().map(badness).enumerate();
+        let remove = if worst { of.max_by_key(|(_, badness)| *badness).map_or(0, |(index, _)| index) } else { 0 };
         self.probes.remove(remove);
     }
 }
 
 impl Probe {
-    /// Less is better: cold before hot, cold ones by latency, hot ones by RIF, and the other figure where these are the
-    /// same.
+    /// What it says now.
     ///
     /// NSDI'24 Prequal, 4: the client adds one to the RIF for each request that it sends there. Here only while it is in flight:
-    /// else the fastest of idle servers would count as hot from its first request to its next probe.
-    fn rank(&self, threshold: Option<u32>, in_flight: u32, silence: u64) -> Rank {
+    /// else the fastest of idle servers would count as hot from its first request to its next probe. And the latency
+    /// grows with it: else a client sends all it has to the fastest server until it hears from it again.
+    fn figures(&self, threshold: Option<u32>, in_flight: u32, silence: u64) -> Figures {
         let rif = self.rif.saturating_add(in_flight).saturating_sub(self.own);
-        let (hot, rif, latency) =
-            (threshold.is_some_and(|threshold| rif > threshold), u64::from(rif), self.latency.max(silence));
-        match hot {
-            true => (true, rif, latency),
-            false => (false, latency, rif),
+        let grown = u128::from(self.latency) * (u128::from(rif) + 1) / (u128::from(self.rif) + 1);
+        let latency = u64::try_from(grown).unwrap_or(u64::MAX).max(silence);
+        Figures { hot: threshold.is_some_and(|threshold| rif > threshold), rif, latency }
+    }
+}
+
+impl Figures {
+    /// Less is better.
+    ///
+    /// NSDI'24 Prequal, 4, hot-cold lexicographic: cold ones by latency, then hot ones by RIF. A latency is an estimate, so
+    /// cold ones that are about as fast as the fastest are taken by RIF; and one that is slow beyond measure is no choice,
+    /// however cold it is.
+    fn rank(&self, alike: u64, slow: u64) -> Rank {
+        let (rif, latency) = (u64::from(self.rif), self.latency);
+        match self.hot {
+            _ if latency > slow => (3, latency, rif),
+            true => (2, rif, latency),
+            false if latency <= alike => (0, rif, latency),
+            false => (1, latency, rif),
         }
     }
 }

@@ -17,8 +17,8 @@ pub struct PeakEwmaSpec {
 /// `prequal`, as it stands in a document; every field is optional:
 ///
 /// ```yaml
-/// probesPerRequest: 1       # default; above 0, at most 16
-/// removalsPerRequest: 0.25  # default; 0 to 16
+/// probesPerRequest: 2       # default; above 0, at most 16
+/// removalsPerRequest: 0.5   # default; 0 to 16
 /// poolSize: 16              # default; 2 to 256
 /// probeMaxAge: 1s           # default; at least 1ms
 /// hotQuantile: 0.75         # default; 0 to 1
