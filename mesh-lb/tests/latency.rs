@@ -169,7 +169,7 @@ fn a_change_of_endpoints_forgets_nothing() {
     for load_balancer in [PeakEwma::default().into(), prequal.into()] {
         let cluster = cluster(&load_balancer, &[1; 10]);
         let (now, mut rng) = (clock::now(), random());
-        let takes = |n: usize| Duration::from_millis(if n % 2 == 0 { 5 } else { 200 });
+        let takes = |n: usize| Duration::from_millis(if n.is_multiple_of(2) { 5 } else { 200 });
         for n in 0..500 {
             request(&cluster, now + Duration::from_millis(n), &mut rng, takes);
         }
