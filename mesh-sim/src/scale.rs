@@ -132,6 +132,7 @@ fn subsets(endpoints: &[Arc<Endpoint>]) -> Vec<Vec<usize>> {
     (0..clients.get()).map(of).collect()
 }
 
+#[allow(clippy::disallowed_methods, reason = "how long this machine takes: printed, and no part of a result")]
 fn cost(load_balancer: &LoadBalancer, endpoints: &[Arc<Endpoint>], known: &[usize], seed: u64) -> Cost {
     let policy = ClusterPolicy::default().with_load_balancer(load_balancer.clone());
     let mut made = None;

@@ -33,8 +33,11 @@ pub(crate) struct Target {
     holds: bool,
 }
 
+/// Runs a scenario.
+type Writer = fn(&Asked<'_>) -> Page;
+
 /// All of them, in order.
-pub(crate) const PAGES: [(&str, fn(&Asked<'_>) -> Page); 8] = [
+pub(crate) const PAGES: [(&str, Writer); 8] = [
     ("validation", validation::page),
     ("ramp", ramp::page),
     ("one-slow", one_slow::page),

@@ -53,7 +53,8 @@ pub(super) fn tower(asked: &Asked<'_>) -> Page {
             millis(waits.percentile(0.999)),
             millis(by_seed[0]),
             millis(by_seed[by_seed.len() - 1]),
-            -100.0 * below,
+            // Nothing is not less than nothing.
+            0.0 - 100.0 * below,
         );
         if contender.prequal {
             targets.push(Target {
