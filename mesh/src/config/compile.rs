@@ -36,7 +36,6 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         }
         rules = rules.with_load_balancing(chosen.section.clone());
     }
-    clusters.set_subsetting(mesh_policies.subsetting());
     let clusters = clusters.build(&registry, &rules, workload, mesh);
     // A `mesh:` document whose policy is bad is not in force: this finds no error.
     let default_retry = RetryPolicy::from_mesh(mesh, issues).unwrap_or_else(|| Some(RetryPolicy::istio_default()));
