@@ -4,16 +4,11 @@
 //! for each and keeps it as long as the connection is open; a request that finds no connection asks for a
 //! [place in the queue](PendingPlace).
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
+
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// `connectionPool`, what it says about connections. Defaults are Istio's: no limits, an hour of idleness.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -57,6 +57,7 @@
 mod balance;
 mod cluster;
 mod connections;
+mod counts;
 mod ewma;
 mod hash;
 mod health;
@@ -64,6 +65,9 @@ mod latency;
 mod load_balancing;
 mod locality;
 mod member;
+mod members;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod outlier;
 mod pick;
 mod policy;
@@ -73,7 +77,9 @@ mod random;
 mod rule;
 mod rules;
 mod subsetting;
+mod sync;
 mod to_endpoint;
+mod transport;
 mod warmup;
 
 pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded, Waiting};
@@ -98,4 +104,5 @@ pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
 pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use transport::{Http2KeepAlive, HttpVersion, ProxyProtocol, TcpKeepalive, Transport};
 pub use warmup::Warmup;

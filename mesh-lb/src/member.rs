@@ -4,16 +4,15 @@ use std::{
     any::Any,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use mesh_core::{Endpoint, EndpointAddress};
 
 use crate::{
     OutlierDetector,
+    counts::Count,
     latency::{Latency, Outcomes},
 };
 
@@ -25,15 +24,14 @@ pub struct Member {
     detector: Arc<OutlierDetector>,
     /// When it became known: nanoseconds since its cluster's epoch.
     since: u64,
-    slot: Arc<Slot>,
-    /// Where it was found last among the members of its picker: a place to look first.
-    found_at: AtomicU32,
+    /// Made when somebody keeps something there.
+    slot: OnceLock<Arc<Slot>>,
 }
 
 /// Requests in flight to an address, whichever of the service's clusters they came through.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
-    in_flight: AtomicU32,
+    in_flight: Count,
     /// Made where a policy learns from latencies.
     latency: OnceLock<Box<Latency>>,
 }
@@ -44,14 +42,7 @@ impl Member {
     }
 
     pub(crate) fn known_since(since: u64, endpoint: Arc<Endpoint>, load: Arc<Load>) -> Arc<Self> {
-        Arc::new(Self {
-            endpoint,
-            load,
-            detector: Arc::default(),
-            since,
-            slot: Arc::default(),
-            found_at: AtomicU32::new(0),
-        })
+        Arc::new(Self { endpoint, load, detector: Arc::default(), since, slot: OnceLock::new() })
     }
 
     /// The member for a newer description of the same address: health stays, and the connections stay where
@@ -61,13 +52,14 @@ impl Member {
             return Arc::clone(self);
         }
         let same_endpoint = self.endpoint.identity == endpoint.identity && self.endpoint.tls == endpoint.tls;
+        // Made now if it was not, so that both have the same.
+        let slot = (same_peers && same_endpoint).then(|| OnceLock::from(Arc::clone(self.slot())));
         Arc::new(Self {
             endpoint,
             load: Arc::clone(&self.load),
             detector: Arc::clone(&self.detector),
             since: self.since,
-            slot: if same_peers && same_endpoint { Arc::clone(&self.slot) } else { Arc::default() },
-            found_at: AtomicU32::new(self.found_at.load(Ordering::Relaxed)),
+            slot: slot.unwrap_or_default(),
         })
     }
 
@@ -89,17 +81,13 @@ impl Member {
         self.load.in_flight()
     }
 
-    pub(crate) fn load(&self) -> &Load {
+    pub(crate) fn load(&self) -> &Arc<Load> {
         &self.load
     }
 
     /// What is known from how long its answers take; made when it is looked at for the first time.
     pub(crate) fn latency(&self) -> &Latency {
         self.load.latency.get_or_init(Box::default)
-    }
-
-    pub(crate) fn found_at(&self) -> &AtomicU32 {
-        &self.found_at
     }
 
     pub(crate) fn since(&self) -> u64 {
@@ -130,7 +118,11 @@ impl Member {
     /// assert!(Arc::ptr_eq(&first, &member.attachment::<Pool>(|| unreachable!())));
     /// ```
     pub fn attachment<T: Any + Send + Sync>(&self, init: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        self.slot.find(init)
+        self.slot().find(init)
+    }
+
+    fn slot(&self) -> &Arc<Slot> {
+        self.slot.get_or_init(Arc::default)
     }
 }
 
@@ -146,15 +138,15 @@ impl fmt::Debug for Member {
 
 impl Load {
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.get()
     }
 
     pub(crate) fn add(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.add();
     }
 
     pub(crate) fn sub(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.sub();
     }
 }
 
@@ -189,7 +181,10 @@ pub(crate) struct Loads {
 
 #[derive(Debug, Default)]
 struct Known {
-    loads: HashMap<EndpointAddress, Weak<Load>>,
+    /// By hashes of their addresses, which take half of the memory. Two of ten thousand addresses have the same one once
+    /// in 10^11 sets; they would count as one.
+    loads: HashMap<u64, Weak<Load>>,
+    hasher: RandomState,
     /// So many are kept without a look at who is used.
     enough: usize,
 }
@@ -201,14 +196,15 @@ impl Loads {
 
     pub(crate) fn of(&self, address: &EndpointAddress) -> Arc<Load> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(load) = known.loads.get(address).and_then(Weak::upgrade) {
+        let key = known.hasher.hash_one(address);
+        if let Some(load) = known.loads.get(&key).and_then(Weak::upgrade) {
             return load;
         }
         if known.loads.len() >= known.enough {
             known.forget_unused();
         }
         let load = Arc::default();
-        known.loads.insert(address.clone(), Arc::downgrade(&load));
+        known.loads.insert(key, Arc::downgrade(&load));
         load
     }
 
@@ -228,5 +224,42 @@ impl Known {
         self.loads.retain(|_, load| load.strong_count() > 0);
         self.loads.shrink_to(2 * self.loads.len());
         self.enough = (2 * self.loads.len()).max(64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Barrier, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    /// Of threads that ask at once one makes the value, and of each type there is one.
+    #[test]
+    fn a_slot_is_filled_once_for_each_type() {
+        for _ in 0..200 {
+            let endpoint = Arc::new(Endpoint::new(EndpointAddress::new("10.0.0.1", 80)));
+            let (member, made) = (Member::new(endpoint, Arc::default()), AtomicUsize::new(0));
+            let barrier = Barrier::new(4);
+            let made_once = |value: u64| {
+                made.fetch_add(1, Ordering::Relaxed);
+                value
+            };
+            thread::scope(|scope| {
+                for thread in 0..4_u64 {
+                    let (member, barrier, made_once) = (&member, &barrier, &made_once);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        let first = member.attachment(|| Arc::new(made_once(thread)));
+                        let other = member.attachment(|| Arc::new(made_once(thread).to_string()));
+                        assert!(Arc::ptr_eq(&first, &member.attachment::<u64>(|| unreachable!())));
+                        assert!(Arc::ptr_eq(&other, &member.attachment::<String>(|| unreachable!())));
+                    });
+                }
+            });
+            assert_eq!(made.load(Ordering::Relaxed), 2);
+        }
     }
 }

@@ -8,13 +8,7 @@ mod detection;
 mod outcome;
 mod rates;
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::OnceLock, time::Duration};
 
 use self::rates::Counts;
 pub use self::{
@@ -22,6 +16,7 @@ pub use self::{
     outcome::Outcome,
     rates::{FailurePercentage, Rate, SuccessRate},
 };
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The state machine of one endpoint of one cluster: counts failures, and says when it may come back.
 ///

@@ -6,7 +6,7 @@ use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
 use crate::{
     ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
-    Warmup,
+    ProxyProtocol, Subsetting, Transport, Warmup,
 };
 
 /// `loadBalancer.simple` or `loadBalancer.consistentHash`; the last two are ours.
@@ -60,6 +60,11 @@ impl LoadBalancer {
             Self::Prequal(_) => Some(PeakEwma::default().tau()),
             _ => None,
         }
+    }
+
+    /// Does it matter which endpoint is listed before which? Envoy's round robin goes by the list, and a ring's rounding.
+    pub(crate) fn is_ordered(&self) -> bool {
+        matches!(self, Self::RoundRobin | Self::ConsistentHash(_))
     }
 }
 
@@ -156,6 +161,7 @@ pub(crate) struct ConnectionPool {
     pub(crate) max_requests: Option<u32>,
     pub(crate) max_retries: Option<u32>,
     pub(crate) connections: ConnectionLimits,
+    pub(crate) transport: Transport,
 }
 
 /// `trafficPolicy` of a rule or of a subset.
@@ -163,6 +169,7 @@ pub(crate) struct ConnectionPool {
 pub struct TrafficPolicy {
     pub(crate) blocks: Blocks,
     pub(crate) retry_budget: Option<RetryLimit>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) ports: Vec<(u16, Blocks)>,
 }
 
@@ -190,23 +197,26 @@ impl TrafficPolicy {
     /// The same in a mesh that has defaults of its own, which lie below all of it.
     #[must_use]
     pub fn layer_over(mesh: &DefaultPolicy, rule: Option<&Self>, subset: Option<&Self>, port: u16) -> ClusterPolicy {
-        // A port's settings carry no retry budget, and nothing of the rule shines through them.
-        let (mut blocks, mut budget) = match rule {
+        // A port's settings carry no retry budget and no proxyProtocol, and nothing of the rule shines through them.
+        let (mut blocks, mut budget, mut proxy) = match rule {
             Some(rule) => match rule.port(port) {
-                Some(of_port) => (of_port.clone(), None),
-                None => (rule.blocks.clone(), rule.retry_budget),
+                Some(of_port) => (of_port.clone(), None, None),
+                None => (rule.blocks.clone(), rule.retry_budget, rule.proxy_protocol),
             },
-            None => (Blocks::default(), None),
+            None => (Blocks::default(), None, None),
         };
         if let Some(subset) = subset {
             blocks.lay_over(&subset.blocks);
             budget = subset.retry_budget.or(budget);
+            proxy = subset.proxy_protocol.or(proxy);
             if let Some(of_port) = subset.port(port) {
                 blocks = of_port.clone();
             }
         }
         mesh.fill(&mut blocks);
-        ClusterPolicy::of(blocks, budget)
+        let mut policy = ClusterPolicy::of(blocks, budget);
+        policy.transport.proxy_protocol = proxy;
+        policy
     }
 }
 
@@ -235,6 +245,8 @@ impl Blocks {
 pub struct ClusterPolicy {
     /// How an endpoint is chosen.
     pub load_balancer: LoadBalancer,
+    /// Which of the endpoints this client keeps to; `None`: all, unless the clusters as a whole say so.
+    pub subsetting: Option<Subsetting>,
     /// Which endpoints are near, and what follows; `None`: all are alike.
     pub locality: Option<LocalityPolicy>,
     /// `warmup`: how a new endpoint's share grows; `None`: it has all of it at once. For ROUND_ROBIN and LEAST_REQUEST.
@@ -253,6 +265,8 @@ pub struct ClusterPolicy {
     pub max_requests: u32,
     /// How many connections, how old, and who may wait for one.
     pub connections: ConnectionLimits,
+    /// How connections are made.
+    pub transport: Transport,
     /// Retries in flight at a time.
     pub retries: RetryLimit,
     /// `tls`; `None`: automatic mutual TLS.
@@ -270,6 +284,7 @@ impl ClusterPolicy {
         let pool = blocks.connection_pool.unwrap_or_default();
         Self {
             load_balancer: blocks.load_balancer.unwrap_or_default(),
+            subsetting: None,
             locality: None,
             warmup: blocks.warmup,
             locality_setting: blocks.locality,
@@ -279,6 +294,7 @@ impl ClusterPolicy {
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
             connections: pool.connections,
+            transport: pool.transport,
             // istio RetryBudget replaces the maxRetries breaker.
             retries: budget.or_else(|| pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
             tls: blocks.tls,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock};
+use mesh_core::{ClusterName, Endpoint, EndpointAddress, ServiceName, clock, discover::Update};
 use mesh_lb::{
-    BoundedLoad, Cluster, ClusterPolicy, ConsistentHash, HashTable, LoadBalancer, Outcome, OutlierDetection, hash,
+    BoundedLoad, Cluster, ClusterPolicy, ConsistentHash, HashTable, InFlight, LoadBalancer, Outcome, OutlierDetection,
+    hash,
 };
 
 fn cluster(endpoints: usize, load_balancer: LoadBalancer) -> Cluster {
@@ -19,6 +20,65 @@ fn cluster(endpoints: usize, load_balancer: LoadBalancer) -> Cluster {
     let address = |n: usize| EndpointAddress::new(&format!("10.{}.{}.{}", n / 62_500, n / 250 % 250, n % 250 + 1), 80);
     let endpoints = (0..endpoints).map(|n| Arc::new(Endpoint::new(address(n)))).collect();
     Cluster::new(ClusterName { service, port: 80, subset: None }, policy, endpoints)
+}
+
+/// Least request with its place among the requests in flight, taken and given back.
+#[test]
+fn a_pick_and_its_count_allocate_nothing() {
+    for endpoints in [1, 10, 100, 1_000, 10_000] {
+        for weighted in [false, true] {
+            let cluster = cluster(endpoints, LoadBalancer::LeastRequest);
+            if weighted {
+                let weigh = |(n, endpoint): (usize, Arc<Endpoint>)| {
+                    Arc::new(Endpoint::clone(&endpoint).with_weight([1, 2, 5, 3, 7][n % 5]))
+                };
+                cluster.set_endpoints(cluster.endpoints().into_iter().enumerate().map(weigh).collect());
+            }
+            let (now, mut rng) = (clock::now(), rand::rng());
+            let mut pick = || InFlight::of(&cluster, cluster.pick(now, &mut rng, &[]).expect("somebody"));
+            // What a thread needs once for all its picks.
+            assert!(pick().is_some());
+            let counted = allocation_counter::measure(|| (0..2_000).for_each(|_| drop(pick())));
+            assert_eq!(counted.count_total, 0, "{endpoints} endpoints, weighted: {weighted}");
+        }
+    }
+}
+
+/// One endpoint of many: a piece of the list and the list of pieces, however many members there are in the others.
+#[test]
+fn a_change_of_one_allocates_as_much_as_one_takes() {
+    let counts = [1_000, 10_000].map(|endpoints| {
+        let cluster = cluster(endpoints, LoadBalancer::LeastRequest);
+        let gone = Arc::clone(&cluster.endpoints()[endpoints / 2]);
+        cluster.apply([Update::Remove(gone.address.clone()), Update::Add(Arc::clone(&gone))]);
+        let remove = allocation_counter::measure(|| cluster.apply([Update::Remove(gone.address.clone())]));
+        let add = allocation_counter::measure(|| cluster.apply([Update::Add(Arc::clone(&gone))]));
+        assert!(remove.bytes_total.max(add.bytes_total) < 50_000, "{remove:?} {add:?}");
+        (remove.count_total, add.count_total)
+    });
+    assert_eq!(counts[0], counts[1], "whatever their number");
+    assert!(counts[0].0.max(counts[0].1) <= 24, "{counts:?}");
+}
+
+/// What a cluster keeps of an endpoint, beyond the endpoint's own description, which whoever names it has made, and what its
+/// connections take.
+#[test]
+fn an_endpoint_takes_at_most_250_bytes() {
+    const ENDPOINTS: usize = 10_000;
+    let given = cluster(ENDPOINTS, LoadBalancer::LeastRequest).endpoints();
+    let mut kept = None;
+    let counted = allocation_counter::measure(|| {
+        let empty = cluster(0, LoadBalancer::LeastRequest);
+        empty.set_endpoints(given);
+        let first = Arc::clone(&empty.endpoints()[0]);
+        empty.apply([Update::Remove(first.address.clone()), Update::Add(first)]);
+        kept = Some(empty);
+    });
+    let list = (ENDPOINTS * size_of::<Arc<Endpoint>>()) as i64;
+    let each = (counted.bytes_current + list) as f64 / ENDPOINTS as f64;
+    println!("{each:.0} bytes an endpoint");
+    assert!(each <= 250.0, "{each}");
+    assert!(kept.is_some());
 }
 
 /// 2,000 picks by hash, and whether each found somebody.

@@ -247,10 +247,10 @@ fn answer(message: &[u8], zone: &Mutex<Zone>, tcp: bool) -> Option<Vec<u8>> {
         zone.asked.push((name.clone(), kind, tcp));
         zone.says.get(&(name.clone(), kind)).cloned().unwrap_or(Says::NoSuchName(1))
     };
-    write(message, question, &name, &says, tcp)
+    write(message, question, &says, tcp)
 }
 
-fn write(message: &[u8], question: &[u8], name: &str, says: &Says, tcp: bool) -> Option<Vec<u8>> {
+fn write(message: &[u8], question: &[u8], says: &Says, tcp: bool) -> Option<Vec<u8>> {
     let soa = |ttl: u32| {
         let mut data = [encode("ns.test"), encode("admin.test")].concat();
         data.extend([1, 60, 60, 60, ttl].into_iter().flat_map(u32::to_be_bytes));
@@ -261,7 +261,7 @@ fn write(message: &[u8], question: &[u8], name: &str, says: &Says, tcp: bool) ->
     };
     let (code, truncated, sections) = match says {
         Says::Records(answers, additional) => (0, false, [records(answers), Vec::new(), records(additional)]),
-        Says::Truncated(whole) if tcp => return write(message, question, name, whole, tcp),
+        Says::Truncated(whole) if tcp => return write(message, question, whole, tcp),
         Says::Truncated(_) => (0, true, [Vec::new(), Vec::new(), Vec::new()]),
         Says::NoSuchName(ttl) => (NXDOMAIN, false, [Vec::new(), soa(*ttl), Vec::new()]),
         Says::Nothing(ttl) => (0, false, [Vec::new(), soa(*ttl), Vec::new()]),

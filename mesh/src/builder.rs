@@ -154,7 +154,7 @@ impl Builder {
     ///     .start()
     ///     .await?;
     ///
-    /// // Whenever the application knows: in effect for the next request.
+    /// // Whenever the application knows: in effect within microseconds.
     /// published.add("inventory.internal", 80, Endpoint::new(EndpointAddress::new("10.0.0.7", 8080)));
     /// # drop(mesh);
     /// # Ok(())

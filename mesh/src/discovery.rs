@@ -3,17 +3,11 @@
 //! What a source says and when it is asked is decided elsewhere ([`mesh_core::discover`], [`mesh_lb::Clusters`]). A task for
 //! each service carries it from the one to the other, without a timer in between: a change is in effect for the next pick.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, task::Poll, time::Duration};
 
-use futures_core::Stream;
 use mesh_core::{
-    EndpointAddress, clock,
-    discover::{Discover, IDLE, Subscription, Update, Updates, Wanted},
+    clock,
+    discover::{Discover, IDLE, Interest, Subscription, Update, Updates, Wanted},
 };
 use mesh_lb::{Clusters, Origin, SubsetClient, Want, Wants};
 use tokio::task::JoinSet;
@@ -41,7 +35,6 @@ impl Discovery {
     }
 
     /// Who looks up names.
-    #[cfg_attr(not(test), expect(dead_code, reason = "names are looked up by crate::dns so far"))]
     pub(crate) fn set_names(&mut self, source: impl Discover) {
         self.names = Some(Arc::new(source));
     }
@@ -75,6 +68,7 @@ impl Discovery {
     /// One service, from its first use until it is idle or gone.
     async fn follow(self, clusters: Clusters, want: Want) {
         let Some(mut wanted) = clusters.wanted(&want) else { return };
+        let _guard = Guard(Arc::clone(&want.interest));
         let (host, port) = want.service();
         tracing::debug!(target: "mesh::discovery", host, port, "followed");
         let mut streams = Streams::new(self.sources());
@@ -84,8 +78,6 @@ impl Discovery {
                 streams.subscribe(source, &wanted);
             }
             tokio::select! {
-                // Every update that is there is taken before anything else: it costs no look at the clock.
-                biased;
                 (source, update) = streams.next() => match update {
                     Some(update) => {
                         clusters.tell(&want, streams.origin(source), update);
@@ -124,6 +116,17 @@ impl Discovery {
     }
 }
 
+/// A source that panics takes down what follows its service, but not for good.
+struct Guard(Arc<Interest>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandoned();
+        }
+    }
+}
+
 /// What the sources of one service say.
 struct Streams {
     sources: Vec<(Origin, Arc<dyn Discover>)>,
@@ -150,12 +153,8 @@ impl Streams {
     }
 
     fn subscribe(&mut self, source: usize, wanted: &Wanted) {
-        let (origin, discover) = &self.sources[source];
-        let has_names = || wanted.named.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(..)));
-        let stream: Updates = match origin {
-            Origin::Names if !has_names() => Box::pin(Nothing(false)),
-            _ => discover.subscribe(wanted),
-        };
+        // The new one before the old one ends: what they share goes on.
+        let stream = self.sources[source].1.subscribe(wanted);
         self.streams[source] = Some(stream);
     }
 
@@ -176,20 +175,6 @@ impl Streams {
             Poll::Pending
         })
         .await
-    }
-}
-
-/// A source that has nothing to say, and says so.
-struct Nothing(bool);
-
-impl Stream for Nothing {
-    type Item = Update;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Update>> {
-        match std::mem::replace(&mut self.0, true) {
-            false => Poll::Ready(Some(Update::Gone)),
-            true => Poll::Pending,
-        }
     }
 }
 

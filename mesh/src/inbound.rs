@@ -14,7 +14,13 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::{Held, limits::Limits, mesh::Inner, metrics::MeshMetrics};
+use crate::{
+    Held,
+    limits::Limits,
+    mesh::Inner,
+    metrics::MeshMetrics,
+    prequal::{AnswerLoadLayer, CountLoadLayer, Gauge},
+};
 
 /// What the inbound stack reads: shared by every connection, swapped when config changes.
 #[derive(Clone, Debug)]
@@ -24,6 +30,7 @@ pub(crate) struct Inbound {
     pub(crate) policies: Arc<ArcSwap<PolicySet>>,
     pub(crate) peer_authentication: Arc<ArcSwap<PeerAuth>>,
     pub(crate) limits: Arc<ArcSwap<RateLimits>>,
+    pub(crate) load: Arc<Gauge>,
     /// Counts changes of policy, for connections that live through one.
     pub(crate) changed: Arc<watch::Sender<u64>>,
 }
@@ -48,8 +55,17 @@ impl<S> Layer<S> for InboundLayer {
 
 /// What the inbound stack is made of.
 pub type InboundStack = Stack<
-    RateLimitLayer,
-    Stack<AuthorizeLayer, Stack<CanonicalizeLayer, Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Identity>>>>,
+    CountLoadLayer,
+    Stack<
+        RateLimitLayer,
+        Stack<
+            AuthorizeLayer,
+            Stack<
+                CanonicalizeLayer,
+                Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Stack<AnswerLoadLayer, Identity>>>,
+            >,
+        >,
+    >,
 >;
 
 impl Inbound {
@@ -59,6 +75,7 @@ impl Inbound {
         identity: Option<SpiffeId>,
         limits: &Limits,
     ) -> Self {
+        let load = Arc::new(Gauge::new(identity.is_some()));
         let telemetry = ServerTelemetry::new(metrics.istio(), workload);
         telemetry.set_identity(identity);
         Self {
@@ -72,13 +89,16 @@ impl Inbound {
                 root_namespace: "istio-system".into(),
             })),
             limits: Arc::clone(&limits.in_force),
+            load,
             changed: Arc::default(),
         }
     }
 
     pub(crate) fn stack(&self) -> InboundStack {
         ServiceBuilder::new()
-            // Outermost, so that refusals are counted and traced too.
+            // A probe of a client's balancer is no request, and ends here; its question never goes further.
+            .layer(AnswerLoadLayer(Arc::clone(&self.load)))
+            // Outside of the rest, so that refusals are counted and traced too.
             .layer(ServerTelemetryLayer::new(self.telemetry.clone()))
             // The only place that turns an error into a response.
             .layer(LocalReplyLayer)
@@ -87,8 +107,10 @@ impl Inbound {
             .layer(CanonicalizeLayer::new(Arc::clone(&self.path_normalization)))
             // DENY, then ALLOW, on the identity that the handshake proved.
             .layer(AuthorizeLayer::new(Arc::clone(&self.policies)))
-            // Inside of it: who may not ask takes nobody's tokens. Then the application.
+            // Inside of it: who may not ask takes nobody's tokens.
             .layer(RateLimitLayer::inbound(Arc::clone(&self.limits)))
+            // What the application has to do, and nothing else. Then the application.
+            .layer(CountLoadLayer(Arc::clone(&self.load)))
             .into_inner()
     }
 

@@ -45,7 +45,6 @@ mod builder;
 mod config;
 mod connect;
 mod discovery;
-mod dns;
 mod health;
 mod held;
 mod identity;
@@ -56,6 +55,7 @@ mod metrics;
 pub mod network;
 mod observability;
 mod outbound;
+pub mod prequal;
 mod register;
 mod serve;
 mod signal;
@@ -79,7 +79,7 @@ pub use mesh_core::{
     identity::{PeerIdentity, SpiffeId, TrustDomain},
     registry::{Answer, Found, Place, Resolve, SystemResolver},
 };
-pub use mesh_lb::SourceIp;
+pub use mesh_lb::{SourceIp, TcpKeepalive};
 pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket, explain};
 pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};

@@ -88,6 +88,12 @@ impl Interest {
         ended
     }
 
+    /// Who followed the sources does so no more, and did not end it: with the next use somebody else does.
+    pub fn abandoned(&self) {
+        self.answered.store(false, Ordering::Release);
+        self.state.store(ASLEEP, Ordering::Release);
+    }
+
     /// Every source has answered: who waits need not any longer.
     pub fn answered(&self) {
         self.answered.store(true, Ordering::Release);
@@ -100,7 +106,6 @@ impl Interest {
     }
 
     /// Ready with the first news after this call.
-    #[must_use]
     pub fn news(&self) -> OwnedNotified {
         Arc::clone(&self.news).notified_owned()
     }
@@ -129,7 +134,36 @@ impl Interest {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::atomic::AtomicU32, thread};
+
     use super::*;
+
+    /// Whoever wants it while the follower ends is followed or wakes another: none is left to wait for nobody.
+    #[test]
+    fn no_use_is_lost_while_the_follower_ends() {
+        let (interest, woken, ended) = (Interest::new(), AtomicU32::new(0), AtomicU32::new(0));
+        let (rounds, threads) = (20_000, 3);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        woken.fetch_add(u32::from(interest.want()), Ordering::SeqCst);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    if woken.load(Ordering::SeqCst) > ended.load(Ordering::SeqCst) {
+                        interest.look();
+                        ended.fetch_add(u32::from(interest.end()), Ordering::SeqCst);
+                    }
+                }
+            });
+        });
+        // Each that was woken ended, but for the last one, which goes on exactly when somebody wants it.
+        let following = woken.load(Ordering::SeqCst) - ended.load(Ordering::SeqCst);
+        assert_eq!(following, u32::from(interest.state.load(Ordering::SeqCst) != ASLEEP));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_of_many_wakes_the_follower_and_a_use_keeps_it() {

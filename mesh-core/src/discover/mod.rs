@@ -47,7 +47,8 @@ pub struct Wanted {
     /// The port that callers use.
     pub port: u16,
     /// What the registry says its endpoints are. Those with a name for an address are the ones to look up: what is
-    /// found carries on their labels, weight, locality and identity.
+    /// found carries on their labels, weight, locality and identity. When a name or what is said of it changes, a source is
+    /// asked anew; the others are those of the moment when it was asked.
     pub named: Arc<[Arc<Endpoint>]>,
 }
 
@@ -65,7 +66,8 @@ pub type Updates = Pin<Box<dyn Stream<Item = Update> + Send>>;
 /// A source of endpoints.
 pub trait Discover: fmt::Debug + Send + Sync + 'static {
     /// Begin to follow a service. The first step is a [`Reset`](Update::Reset) or [`Gone`](Update::Gone), as soon as
-    /// something is known; nothing comes while nothing is. A stream that ends is a source that was lost: what it said
-    /// stays, and it is asked again later. Dropping the stream ends the subscription.
+    /// something is known, be it that the source has nothing to say; nothing comes while nothing is, and the first requests
+    /// to a service without endpoints wait for it as long as for a connection. A stream that ends is a source that was
+    /// lost: what it said stays, and it is asked again later. Dropping the stream ends the subscription.
     fn subscribe(&self, wanted: &Wanted) -> Updates;
 }

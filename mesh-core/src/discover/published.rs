@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt, mem,
+    fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
@@ -15,7 +15,7 @@ use crate::{Endpoint, EndpointAddress};
 
 /// A source whose endpoints are given in code. Clones are the same source.
 ///
-/// What is said is in effect for the next pick. Hosts are those of the registry: in full and in lower case
+/// What is said is in effect as soon as the task that follows the service has run: no timer stands in between. Hosts are those of the registry: in full and in lower case
 /// (`reviews.default.svc.cluster.local`).
 ///
 /// ```
@@ -165,7 +165,7 @@ impl Stream for Following {
         match mailbox.updates.pop_front() {
             Some(update) => Poll::Ready(Some(update)),
             None => {
-                drop(mem::replace(&mut mailbox.waker, Some(cx.waker().clone())));
+                mailbox.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }

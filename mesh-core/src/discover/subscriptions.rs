@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// So long after its last use a service is followed unless somebody says otherwise.
 pub const IDLE: Duration = Duration::from_secs(5 * 60);
 
+/// As good as never idle, and no sum of times overflows.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The longest wait before a lost source is asked again the first time; it doubles each time.
 // envoy config::RetryInitialDelayMs and RetryMaxDelayMs of an xDS stream, fully jittered.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
@@ -35,7 +38,7 @@ impl Subscription {
     #[must_use]
     pub fn new(sources: usize, idle: Duration, now: Instant) -> Self {
         let asked = Asked { due: Some(now), answered: false, losses: 0 };
-        Self { sources: vec![asked; sources], idle, used: now, looked: now }
+        Self { sources: vec![asked; sources], idle: idle.min(FOREVER), used: now, looked: now }
     }
 
     /// A source that is to be asked now, and from now on counts as followed.
@@ -141,6 +144,12 @@ mod tests {
         }
         assert_eq!(ended, Some(120));
         assert!(!subscription.looks(start + 190 * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_idle_is_an_idle_time_too() {
+        let subscription = Subscription::new(1, Duration::MAX, Instant::now());
+        assert!(!subscription.looks(Instant::now() + 1000 * SECOND));
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,11 +38,17 @@ impl InFlight {
     /// `None` when the cluster's circuit breaker is full.
     #[must_use]
     pub fn enter(cluster: &Cluster, member: &Arc<Member>) -> Option<Self> {
+        Self::of(cluster, Arc::clone(member))
+    }
+
+    /// The same for a member that is not needed elsewhere.
+    #[must_use]
+    pub fn of(cluster: &Cluster, member: Arc<Member>) -> Option<Self> {
         if !cluster.admit() {
             return None;
         }
         member.load().add();
-        Some(Self { cluster: cluster.clone(), member: Arc::clone(member), sent: None })
+        Some(Self { cluster: cluster.of_thread(), member, sent: None })
     }
 
     /// It is sent now, to an endpoint that answers: peak EWMA and Prequal learn from how long that takes, others look at

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use super::{Cluster, Shared, Snapshot};
-use crate::{ClusterPolicy, Member};
+use crate::{ClusterPolicy, Member, members::Members};
 
 impl Cluster {
     /// What a health check changed: a member that fails gets no request any more, one that passes does again.
@@ -67,8 +67,9 @@ impl Shared {
     pub(super) fn mark_and_publish(
         &self,
         checks: Option<bool>,
-        members: Arc<[Arc<Member>]>,
+        members: &Members,
         policy: &ClusterPolicy,
+        make: impl FnOnce() -> Snapshot,
     ) -> Arc<Snapshot> {
         let mark = || {
             let Some(checks) = checks else { return };
@@ -76,12 +77,12 @@ impl Shared {
             if !checks {
                 members.iter().for_each(|member| member.detector().set_checked(None));
             }
-            self.mark(&members);
+            self.mark(members);
         };
         // New members that wait for their first check get no request before it...
         mark();
-        let snapshot = Snapshot::new(Arc::clone(&members), policy).with_pools(&self.pools, policy);
-        let snapshot = Arc::new(snapshot);
+        let before = self.in_force.load_full();
+        let snapshot = Arc::new(make().with_pools(&self.pools, policy).following(before.as_deref()));
         self.in_force.store(Some(Arc::clone(&snapshot)));
         // ...and those that others' results have changed meanwhile do.
         mark();
@@ -90,7 +91,7 @@ impl Shared {
     }
 
     /// Work out who is out of service; the lock is held.
-    fn mark(&self, members: &[Arc<Member>]) {
+    fn mark(&self, members: &Members) {
         let passed = members.iter().any(|member| member.detector().checked() == Some(true));
         let (mut changed, mut until) = (false, 0);
         for detector in members.iter().map(|member| member.detector()) {

@@ -216,6 +216,9 @@ impl Found {
                 return None;
             }
             self.tell_documents();
+            self.merged.as_mut()?.update(slot, update);
+            // What stood unmerged so far may have named an address twice.
+            return Some(Update::Reset(self.endpoints()));
         }
         self.merged.as_mut()?.update(slot, update)
     }

@@ -4,6 +4,8 @@
 //! read. What ejections change is worked out once per change (an ejection, a return), by the first pick that notices,
 //! and kept until the next one: picks in between read it without a lock.
 
+mod after;
+
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
@@ -14,10 +16,13 @@ use crate::{
     ClusterPolicy, LevelHealth, LocalityPolicy, Member, Prequal, PriorityLoad,
     hash::Places,
     locality::{Level as Ranked, Zones},
+    members::Members,
     pick::{Filter, Picker},
     prequal::Pools,
     random::below,
 };
+
+pub(super) use self::after::Step;
 
 /// What picks have to know while somebody is ejected.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +36,14 @@ pub(super) struct Ejections {
 }
 
 pub(super) struct Levels {
-    levels: Box<[Level]>,
+    levels: Box<[Arc<Level>]>,
     health: ArcSwap<Health>,
 }
 
 struct Level {
-    members: Arc<[Arc<Member>]>,
+    /// What all on it have for [`LocalityPolicy::rank_of`].
+    rank: Option<u32>,
+    members: Members,
     picker: Picker,
     /// Empty: the level is one place.
     places: Box<[Place]>,
@@ -47,7 +54,7 @@ struct Level {
 }
 
 struct Place {
-    members: Arc<[Arc<Member>]>,
+    members: Members,
     picker: Picker,
 }
 
@@ -71,14 +78,7 @@ impl Health {
 }
 
 impl Levels {
-    pub(super) fn new(members: &Arc<[Arc<Member>]>, policy: &ClusterPolicy) -> Self {
-        let alone = |members: &Arc<[Arc<Member>]>| Level {
-            picker: Picker::new(members, &policy.load_balancer, rand::random()),
-            places: Box::default(),
-            weights: Box::default(),
-            zones: None,
-            members: Arc::clone(members),
-        };
+    pub(super) fn new(members: &Members, policy: &ClusterPolicy) -> Self {
         let level = |ranked: Ranked| {
             if policy.load_balancer.consistent_hash().is_some() {
                 // envoy thread_aware_lb_impl: no place is chosen before its host, one table has the shares of all.
@@ -89,13 +89,21 @@ impl Levels {
                     false => None,
                 };
                 let picker = Picker::over_places(&some, &policy.load_balancer, places, 0);
-                return Level { picker, places: Box::default(), weights: Box::default(), zones: None, members: some };
+                let zones = None;
+                return Level {
+                    rank: None,
+                    picker,
+                    places: Box::default(),
+                    weights: Box::default(),
+                    zones,
+                    members: some,
+                };
             }
             let place = |indices: &Vec<usize>| {
                 let members = some_of(members, indices);
                 Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
             };
-            let alone = alone(&some_of(members, &ranked.members));
+            let alone = Level::of(&some_of(members, &ranked.members), policy);
             match ranked.zones {
                 None => Level {
                     places: ranked.shares.iter().map(|(_, indices)| place(indices)).collect(),
@@ -109,19 +117,40 @@ impl Levels {
                 }
             }
         };
-        let levels = match policy.locality.as_ref().and_then(|locality| locality.rank(members)) {
-            None => [alone(members)].into(),
-            Some(ranked) => ranked.into_iter().map(level).collect(),
+        let ranked = policy.locality.as_ref().and_then(|locality| {
+            let each: Vec<_> = members.iter().cloned().collect();
+            locality.rank(&each)
+        });
+        let levels = match ranked {
+            None => [Arc::new(Level::of(members, policy))].into(),
+            Some(ranked) => ranked.into_iter().map(level).map(Arc::new).collect(),
         };
+        Self::of(levels)
+    }
+
+    fn of(levels: Box<[Arc<Level>]>) -> Self {
         Self { levels, health: ArcSwap::from_pointee(Health::unknown()) }
     }
 
     /// Go on with what the levels before have learnt from probes.
     pub(super) fn with_pools(mut self, pools: &Pools, settings: &Arc<Prequal>) -> Self {
         for (number, level) in self.levels.iter_mut().enumerate() {
+            // One that stays as it was has its pool.
+            let Some(level) = Arc::get_mut(level) else { continue };
             level.picker.share_pool(pools, settings, number, None);
             for (place, Place { picker, .. }) in level.places.iter_mut().enumerate() {
                 picker.share_pool(pools, settings, number, Some(place));
+            }
+        }
+        self
+    }
+
+    /// Go on from the levels before, where tables are made beside the requests.
+    pub(super) fn following(mut self, before: Option<&Self>) -> Self {
+        for (number, level) in self.levels.iter_mut().enumerate() {
+            let before = before.and_then(|before| before.levels.get(number));
+            if let Some(level) = Arc::get_mut(level) {
+                level.picker.follow(before.map(|level| &level.picker));
             }
         }
         self
@@ -139,13 +168,26 @@ impl Levels {
         self.levels.iter().map(|level| level.members.len()).sum()
     }
 
+    /// Who is on each.
+    #[cfg(test)]
+    pub(super) fn each(&self) -> impl Iterator<Item = &Members> {
+        self.levels.iter().map(|level| &level.members)
+    }
+
+    /// Choose a member where nobody is to be avoided; `None` where that is not all there is to it.
+    #[inline]
+    pub(super) fn pick_freely(&self, hash: Option<u64>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        let first = self.levels.first().filter(|first| first.places.is_empty())?;
+        first.picker.pick_freely(hash, rng)
+    }
+
     /// Choose a member; `None` for `ejections` when nobody is ejected.
     pub(super) fn pick(
         &self,
         ejections: Option<Ejections>,
         filter: Filter<'_>,
         rng: &mut impl Rng,
-    ) -> Option<&Arc<Member>> {
+    ) -> Option<Arc<Member>> {
         let first = self.levels.first()?;
         let filter = Filter { ejected_at: ejections.map(|ejections| ejections.now), ..filter };
         if self.levels.len() > 1 && filter.leaving.len() >= UPDATE_FREQUENCY {
@@ -170,7 +212,7 @@ impl Levels {
         }
     }
 
-    fn pick_on(&self, index: usize, health: &Health, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+    fn pick_on(&self, index: usize, health: &Health, filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
         let level = self.levels.get(index)?;
         if health.load.panic.get(index) == Some(&true) {
             // measured on Envoy 1.40: all of the level, whatever the shares of its places.
@@ -188,7 +230,7 @@ impl Levels {
         health: &Health,
         filter: Filter<'_>,
         rng: &mut impl Rng,
-    ) -> Option<&Arc<Member>> {
+    ) -> Option<Arc<Member>> {
         let loaded = (0..self.levels.len()).filter(|index| *index != chosen && health.load.load[*index] > 0);
         let others = loaded.map(|index| (index, filter));
         let again = (!filter.tried.is_empty()).then_some((chosen, Filter { tried: &[], ..filter }));
@@ -233,15 +275,14 @@ impl Levels {
     }
 
     fn healths(&self, now: u64) -> Vec<LevelHealth> {
-        let healthy =
-            |members: &[Arc<Member>]| members.iter().filter(|member| !member.detector().is_ejected_at(now)).count();
-        let health = |level: &Level| LevelHealth::new(healthy(&level.members) as u64, level.members.len() as u64);
+        let healthy = |members: &Members| members.iter().filter(|member| !member.detector().is_ejected_at(now)).count();
+        let health = |level: &Arc<Level>| LevelHealth::new(healthy(&level.members) as u64, level.members.len() as u64);
         self.levels.iter().map(health).collect()
     }
 
     fn work_out(&self, Ejections { now, generation, panic_threshold }: Ejections) -> Health {
         let mut until = u64::MAX;
-        let mut count = |members: &[Arc<Member>]| {
+        let mut count = |members: &Members| {
             let ejected = members.iter().map(|member| member.detector().ejected_until()).filter(|end| now < *end);
             let ejected = ejected.inspect(|end| until = until.min(*end)).count();
             LevelHealth::new((members.len() - ejected) as u64, members.len() as u64)
@@ -265,13 +306,26 @@ impl Levels {
 }
 
 impl Level {
-    fn pick(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+    /// One place, whose members are alike.
+    fn of(members: &Members, policy: &ClusterPolicy) -> Self {
+        let first = members.iter().next().map(|member| member.endpoint());
+        Self {
+            rank: policy.locality.as_ref().zip(first).and_then(|(locality, first)| locality.rank_of(first)),
+            picker: Picker::new(members, &policy.load_balancer, rand::random()),
+            places: Box::default(),
+            weights: Box::default(),
+            zones: None,
+            members: members.clone(),
+        }
+    }
+
+    fn pick(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
         self.pick_untried(weights, filter, rng)
             .or_else(|| self.pick_untried(weights, Filter { tried: &[], ..filter }, rng))
     }
 
     /// A place by weight, and one of its members; when all of those were tried, one of another place.
-    fn pick_untried(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+    fn pick_untried(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
@@ -293,7 +347,7 @@ impl Level {
 }
 
 /// Places with the weights of their endpoints.
-fn weighed_places(members: &[Arc<Member>]) -> Places {
+fn weighed_places(members: &Members) -> Places {
     let mut known: HashMap<&str, usize> = HashMap::new();
     let (mut weights, mut of) = (Vec::new(), Vec::with_capacity(members.len()));
     for endpoint in members.iter().map(|member| member.endpoint()) {
@@ -315,6 +369,6 @@ fn shared_places(ranked: &Ranked, members: usize) -> Places {
     Places::new(shares, ranked.members.iter().map(|member| of[*member]).collect())
 }
 
-fn some_of(members: &[Arc<Member>], indices: &[usize]) -> Arc<[Arc<Member>]> {
-    indices.iter().map(|index| Arc::clone(&members[*index])).collect()
+fn some_of(members: &Members, indices: &[usize]) -> Members {
+    indices.iter().map(|index| Arc::clone(members.at(*index))).collect()
 }

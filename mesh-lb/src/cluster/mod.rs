@@ -1,19 +1,19 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
 mod aware;
+mod change;
 mod checks;
 mod dialled;
 mod discovered;
+mod index;
 mod levels;
 mod set;
 mod snapshot;
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    ops::Deref,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -31,6 +31,7 @@ use tokio::{
 use self::{
     dialled::Dialled,
     discovered::Door,
+    index::Index,
     levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
 };
@@ -43,22 +44,45 @@ use crate::PriorityLoad;
 use crate::{
     ClusterPolicy, ConnectionLimits, ConnectionPlace, LoadBalancer, Member, Outcome, OutlierDetection, PendingPlace,
     connections::Connections,
+    counts::{CELLS, WideCount, cell_of_thread},
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
     prequal::Pools,
+    sync::{
+        self,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
 ///
 /// Cheap to clone; clones are the same cluster. Policy is fixed, endpoints and their state are not.
 #[derive(Clone)]
-pub struct Cluster(Arc<Inner>);
+pub struct Cluster(Arc<Handle>);
+
+/// What holders of a cluster count as holders of. All requests take one and give it back, so each thread has one of its own.
+#[repr(align(64))]
+struct Handle {
+    inner: Arc<Inner>,
+    of_threads: Option<OnceLock<Box<[Cluster]>>>,
+}
+
+impl Deref for Handle {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
 
 struct Inner {
     facts: Facts,
     policy: ClusterPolicy,
     endpoints: ArcSwap<Snapshot>,
+    /// Where each endpoint is in the list, once somebody asked. Who changes the endpoints has it: none overwrites what it
+    /// has not seen. Not the lock that an ejection takes, which is part of a request.
+    index: Mutex<Option<Index>>,
     /// For clusters whose endpoint is the address that a request names.
     dialled: Option<Arc<Dialled>>,
     loads: Arc<Loads>,
@@ -80,24 +104,24 @@ struct Facts {
 /// State that a cluster hands to the next one of its name.
 struct Shared {
     epoch: Instant,
-    active: AtomicU32,
-    retries: Arc<AtomicU32>,
+    /// Requests in flight, where there is no limit to them.
+    active: WideCount,
+    /// Where there is: none is admitted past it.
+    limited: AtomicU32,
+    retries: Arc<std::sync::atomic::AtomicU32>,
     /// Requests between two attempts.
-    waiting: Arc<AtomicU32>,
+    waiting: Arc<std::sync::atomic::AtomicU32>,
     connections: Arc<Connections>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
-    ejecting: Mutex<()>,
+    ejecting: sync::Mutex<()>,
     /// The endpoints that ejections are counted among: requests of an earlier configuration have an older set.
     in_force: ArcSwapOption<Snapshot>,
     /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
     ejections: AtomicU64,
-    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
-    /// not the lock that an ejection takes: that is part of a request.
-    changing: Mutex<()>,
     /// Told of new endpoints: whoever checks them.
     changed: Notify,
     /// What endpoints answered to probes.
@@ -118,16 +142,16 @@ impl Shared {
     fn new(epoch: Instant) -> Arc<Self> {
         Arc::new(Self {
             epoch,
-            active: AtomicU32::new(0),
+            active: WideCount::default(),
+            limited: AtomicU32::new(0),
             retries: Arc::default(),
             waiting: Arc::default(),
             connections: Arc::default(),
             ejected_until: AtomicU64::new(0),
             counting: AtomicU64::new(0),
-            ejecting: Mutex::new(()),
+            ejecting: sync::Mutex::new(()),
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
-            changing: Mutex::new(()),
             changed: Notify::new(),
             pools: Pools::default(),
         })
@@ -180,7 +204,7 @@ impl Cluster {
         epoch: Instant,
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
-        let known = before.map(Self::members).unwrap_or_default();
+        let known = before.map(|cluster| cluster.0.endpoints.load().members.clone()).unwrap_or_default();
         let epoch = before.map_or(epoch, |cluster| cluster.0.shared.epoch);
         let now = nanos(clock::now().saturating_duration_since(epoch));
         let members = join(&known, same_peers, endpoints, loads, now);
@@ -197,16 +221,25 @@ impl Cluster {
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
         let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
         let marks = checked.then_some(policy.health_check.is_some());
-        let snapshot = shared.mark_and_publish(marks, members, &policy);
-        Self(Arc::new(Inner {
+        let snapshot = shared.mark_and_publish(marks, &members, &policy, || Snapshot::new(members.clone(), &policy));
+        let inner = Inner {
             endpoints: ArcSwap::new(snapshot),
+            index: Mutex::default(),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
             door: door.cloned(),
             shared,
             facts,
             policy,
-        }))
+        };
+        Self(Arc::new(Handle { inner: Arc::new(inner), of_threads: Some(OnceLock::new()) }))
+    }
+
+    /// The same cluster, for a thread to hold while a request is in flight.
+    pub(crate) fn of_thread(&self) -> Self {
+        let Some(of_threads) = &self.0.of_threads else { return self.clone() };
+        let handle = |_| Self(Arc::new(Handle { inner: Arc::clone(&self.0.inner), of_threads: None }));
+        of_threads.get_or_init(|| (0..CELLS).map(handle).collect())[cell_of_thread()].clone()
     }
 
     /// The cluster of hosts that the mesh does not know: each request goes where it says.
@@ -312,31 +345,20 @@ impl Cluster {
     /// Requests in flight: those whose response body has not ended.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.0.shared.active.load(Ordering::Relaxed)
+        let shared = &self.0.shared;
+        shared.active.get().saturating_add(shared.limited.load(Ordering::Relaxed))
     }
 
-    /// Its members now.
+    /// Its members now: a copy of the list, for people and for tests.
     #[must_use]
     pub fn members(&self) -> Arc<[Arc<Member>]> {
-        Arc::clone(&self.0.endpoints.load().members)
+        self.0.endpoints.load().members.iter().cloned().collect()
     }
 
     /// Its endpoints now.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.0.endpoints.load().members.iter().map(|member| Arc::clone(member.endpoint())).collect()
-    }
-
-    /// Replace its endpoints. Members that stay keep their state; picks go on meanwhile.
-    ///
-    /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
-    pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = nanos(self.0.shared.since_epoch(clock::now()));
-        let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let marks = self.0.policy.health_check.as_ref().map(|_| true);
-        let snapshot = self.0.shared.mark_and_publish(marks, members, &self.0.policy);
-        self.0.endpoints.store(snapshot);
     }
 
     /// Somebody wants its endpoints: its sources are followed from now on, until nobody has for a while. Each pick says
@@ -418,6 +440,11 @@ impl Cluster {
         leaving: &[Arc<Endpoint>],
     ) -> Option<Arc<Member>> {
         self.want();
+        let (endpoints, ejections) = (self.0.endpoints.load(), self.ejections(now));
+        let free = ejections.is_none() && tried.is_empty() && leaving.is_empty() && self.0.policy.warmup.is_none();
+        if free && let Some(found) = endpoints.levels.pick_freely(hash, rng) {
+            return Some(Arc::clone(found));
+        }
         let by = match &self.0.policy.load_balancer {
             LoadBalancer::ConsistentHash(policy) => By {
                 hash,
@@ -430,7 +457,7 @@ impl Cluster {
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
         let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
-        self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
+        endpoints.levels.pick(ejections, filter, rng)
     }
 
     /// The member for the address that a request names, on a passthrough cluster. The same address gives the
@@ -442,6 +469,12 @@ impl Cluster {
     pub fn member_of(&self, uri: &http::Uri, headers: &http::HeaderMap) -> Option<Arc<Member>> {
         let by_header = !self.name().is_passthrough();
         self.0.dialled.as_ref()?.member(uri, headers, by_header, &self.0.loads)
+    }
+
+    /// How many ejections a pick knows of now.
+    #[cfg(all(test, feature = "loom"))]
+    pub(crate) fn known_ejections(&self, now: Instant) -> Option<u64> {
+        self.ejections(now).map(|ejections| ejections.generation)
     }
 
     /// `None` while nobody is ejected: most picks look no further.
@@ -511,16 +544,34 @@ impl Cluster {
 
     /// A place among the requests in flight; false when http2MaxRequests are (503 `UO`).
     pub(crate) fn admit(&self) -> bool {
-        let (active, max) = (&self.0.shared.active, self.0.policy.max_requests);
+        let (shared, max) = (&self.0.shared, self.0.policy.max_requests);
         if max == u32::MAX {
-            active.fetch_add(1, Ordering::Relaxed);
+            shared.active.add();
             return true;
         }
-        active.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1)).is_ok()
+        // Those of an earlier configuration, without a limit.
+        let others = shared.active.get();
+        let admits = |n: u32| (n.saturating_add(others) < max).then_some(n + 1);
+        shared.limited.fetch_update(Ordering::AcqRel, Ordering::Acquire, admits).is_ok()
     }
 
+    /// What [`admit`](Self::admit) took, by the same configuration.
     pub(crate) fn leave(&self) {
-        self.0.shared.active.fetch_sub(1, Ordering::Relaxed);
+        let shared = &self.0.shared;
+        match self.0.policy.max_requests {
+            u32::MAX => shared.active.sub(),
+            _ => drop(shared.limited.fetch_sub(1, Ordering::AcqRel)),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Cluster {
+    /// Wait until picks go by tables over the endpoints of now.
+    pub(crate) fn settle(&self) {
+        while !self.0.endpoints.load().levels.pickers().all(crate::pick::Picker::is_made) {
+            std::thread::yield_now();
+        }
     }
 }
 

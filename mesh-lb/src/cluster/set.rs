@@ -125,8 +125,8 @@ impl Clusters {
         Self(Arc::new(Shared { epoch, passthrough, client, sources, wants, state }))
     }
 
-    /// From the next configuration that is [built](Self::build) on, clusters have some of their endpoints only; `None`, as
-    /// it is in the beginning: all. Clusters with consistent hashing always have all.
+    /// From the next configuration that is [built](Self::build) on, clusters have some of their endpoints only, where
+    /// their [policy](ClusterPolicy::subsetting) says nothing of it; `None`, as it is in the beginning: all. Clusters with consistent hashing always have all.
     pub fn set_subsetting(&self, subsetting: Option<Subsetting>) {
         self.state().subsetting = subsetting;
     }
@@ -246,14 +246,33 @@ impl Clusters {
 }
 
 /// The one place where endpoints change between two configurations.
+///
+/// One step is one step for every cluster that takes steps: where neither the order of all matters, nor which of them a
+/// client has.
 fn put_in_force(found: &Found, change: &Update, some: Subsetted) {
-    let endpoints = match change {
-        Update::Reset(endpoints) => endpoints,
-        _ => &found.endpoints(),
-    };
-    for entry in &found.entries {
-        let chosen = select(endpoints, entry.subset.as_ref());
-        entry.cluster.set_endpoints(some.choose(chosen, entry.cluster.policy()));
+    let mut all = None;
+    for Entry { cluster, subset } in &found.entries {
+        let steps = match change {
+            Update::Reset(_) => None,
+            _ => some.by.is_none().then(|| within(change, subset.as_ref())).flatten(),
+        };
+        match steps.filter(|_| !cluster.policy().load_balancer.is_ordered()) {
+            Some(step) => cluster.apply([step]),
+            None => {
+                let endpoints = all.get_or_insert_with(|| found.endpoints());
+                cluster.set_endpoints(some.choose(select(endpoints, subset.as_ref()), cluster.policy()));
+            }
+        }
+    }
+}
+
+/// What a step is to a subset: an endpoint whose labels are not its own leaves.
+fn within(step: &Update, subset: Option<&Arc<Subset>>) -> Option<Update> {
+    match step {
+        Update::Add(endpoint) if is_within(endpoint, subset) => Some(step.clone()),
+        Update::Add(endpoint) => Some(Update::Remove(endpoint.address.clone())),
+        Update::Remove(_) => Some(step.clone()),
+        _ => None,
     }
 }
 
@@ -270,8 +289,11 @@ fn facts(service: &Service, port: &ServicePort, subset: Option<&Arc<Subset>>) ->
 
 /// istio getSubSetLabels: the endpoints whose labels include the subset's; a subset without labels has all.
 fn select(endpoints: &[Arc<Endpoint>], subset: Option<&Arc<Subset>>) -> Vec<Arc<Endpoint>> {
-    let within = |endpoint: &&Arc<Endpoint>| subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels));
-    endpoints.iter().filter(within).cloned().collect()
+    endpoints.iter().filter(|endpoint| is_within(endpoint, subset)).cloned().collect()
+}
+
+fn is_within(endpoint: &Endpoint, subset: Option<&Arc<Subset>>) -> bool {
+    subset.is_none_or(|subset| endpoint.labels.contains_all(&subset.labels))
 }
 
 /// Subsetting, where it is asked for.
@@ -284,7 +306,7 @@ struct Subsetted {
 impl Subsetted {
     /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
     fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
-        let by = self.by.filter(|_| policy.load_balancer.consistent_hash().is_none());
+        let by = policy.subsetting.or(self.by).filter(|_| policy.load_balancer.consistent_hash().is_none());
         match by {
             Some(subsetting) => subsetting.choose(self.client, endpoints),
             None => endpoints,

@@ -15,6 +15,8 @@ use crate::{
     random::SplitMix64,
 };
 
+mod choices;
+
 fn name() -> ClusterName {
     ClusterName { service: ServiceName::of_host("a.default.svc.cluster.local", "default"), port: 80, subset: None }
 }
@@ -366,6 +368,7 @@ fn endpoints_come_and_go_under_concurrent_picks() {
         });
         assert_eq!(cluster.endpoints(), all);
         assert!(Arc::ptr_eq(&cluster.members()[0], &kept), "it never left");
+        cluster.settle();
         let mut rng = SplitMix64(seed);
         let picked: HashSet<_> = (0..2000)
             .map(|_| cluster.pick(clock::now(), &mut rng, &[]).unwrap().endpoint().address.to_string())
@@ -388,6 +391,7 @@ fn retries_of(requests: u32, retries: RetryLimit, failed: Option<Reason>) -> usi
 }
 
 /// envoy retry_budget: 20 % of active requests, at least 3; maxRetries is a number instead.
+/// istio.md 1.4: "percent 20, minRetryConcurrency 3, interval 0; replaces maxRetries breaker"
 /// istio.md 1.4: "http1MaxPendingRequests, http2MaxRequests, maxRetries"
 #[test]
 fn retries_have_a_budget() {
@@ -723,6 +727,7 @@ fn places_without_weights_share_a_ring() {
     let (now, mut rng) = (clock::now(), SplitMix64(7));
     let mut chosen = |weight: u32| {
         cluster.set_endpoints(endpoints(weight));
+        cluster.settle();
         let mut of = |n: u64| cluster.pick_by_hash(Some(crate::hash(&n.to_le_bytes())), now, &mut rng, &[]);
         (0..200).map(|n| of(n).unwrap().endpoint().address.clone()).collect::<Vec<_>>()
     };

@@ -16,6 +16,7 @@
 mod bound;
 mod cookie;
 mod key;
+mod line;
 mod maglev;
 mod policy;
 mod ring;

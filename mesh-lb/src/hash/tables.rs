@@ -2,12 +2,13 @@
 //!
 //! envoy thread_aware_lb_impl refresh: when an endpoint's health changes, tables are built anew over the healthy hosts;
 //! in panic mode over all. Here a pick notices that the table it has is of another moment, has a new one made beside
-//! the requests, and goes on with the old one, past endpoints that must not be chosen.
+//! the requests, and goes on with the old one, past endpoints that must not be chosen. When endpoints come or go it is the
+//! same: the [table before](Before) serves until there is one over those of now.
 
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,17 +18,22 @@ use tokio::runtime::Handle;
 
 use super::{
     BoundedLoad, ConsistentHash, HashTable,
+    line::{Before, Line, Made},
     table::{Places, Table, weight},
 };
-use crate::Member;
+use crate::{Member, members::Members};
 
 /// The tables over one set of members.
 pub(crate) struct Tables {
     table: HashTable,
     bound: Option<BoundedLoad>,
-    members: Arc<[Arc<Member>]>,
+    members: Members,
     places: Option<Places>,
-    all: Table,
+    /// `None` until it is made.
+    all: OnceLock<Arc<Made>>,
+    /// Until then.
+    before: ArcSwapOption<Before>,
+    line: Arc<Line>,
     in_service: ArcSwapOption<InService>,
     building: AtomicBool,
 }
@@ -64,46 +70,118 @@ pub(crate) struct Lookup {
 const ATTEMPTS: usize = 64;
 
 impl Tables {
-    pub(crate) fn new(policy: &ConsistentHash, members: &Arc<[Arc<Member>]>, places: Option<Places>) -> Arc<Self> {
+    pub(crate) fn new(policy: &ConsistentHash, members: &Members, places: Option<Places>) -> Arc<Self> {
         Arc::new(Self {
             table: policy.table(),
             bound: policy.bounded_load(),
-            members: Arc::clone(members),
-            all: Table::new(policy.table(), members, places.as_ref(), |_| true),
+            members: members.clone(),
+            all: OnceLock::new(),
+            before: ArcSwapOption::empty(),
+            line: Arc::default(),
             places,
             in_service: ArcSwapOption::empty(),
             building: AtomicBool::new(false),
         })
     }
 
+    /// Go on from the tables before, while the one over these members is made beside the requests. Where there is nothing
+    /// to go on with, it is made here and now.
+    pub(crate) fn follow(self: &mut Arc<Self>, before: Option<&Arc<Self>>) {
+        let before = before.filter(|before| before.table == self.table);
+        let made = before.and_then(|before| Some((before, before.last()?)));
+        match (made, Arc::get_mut(self)) {
+            (Some((before, made)), Some(tables)) => {
+                tables.line = Arc::clone(&before.line);
+                tables.before.store(Some(Arc::new(Before::new(made, &tables.members))));
+                Line::want(self);
+            }
+            _ => drop(self.make()),
+        }
+    }
+
+    /// The one that picks go by: over these members, or others before.
+    fn last(&self) -> Option<Arc<Made>> {
+        self.all.get().cloned().or_else(|| self.before.load().as_ref().map(|before| Arc::clone(before.made())))
+    }
+
+    /// The table over all members, made by whoever comes first.
+    pub(super) fn make(&self) -> &Arc<Made> {
+        let made = self.all.get_or_init(|| {
+            let table = Table::new(self.table, &self.members, self.places.as_ref(), |_| true);
+            Arc::new(Made { members: self.members.clone(), table })
+        });
+        self.before.store(None);
+        made
+    }
+
+    pub(crate) fn is_made(&self) -> bool {
+        self.all.get().is_some()
+    }
+
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// The member for a hash: the table's choice, or else the next that is allowed and has room.
-    pub(crate) fn pick(self: &Arc<Self>, lookup: Lookup, allowed: impl Fn(&Member) -> bool) -> Option<usize> {
-        let Some(ejections) = lookup.ejections else { return self.look_up(&self.all, lookup, allowed) };
+    pub(crate) fn pick(self: &Arc<Self>, lookup: Lookup, allowed: impl Fn(&Member) -> bool) -> Option<Arc<Member>> {
+        let Some(ejections) = lookup.ejections else { return self.pick_of_all(lookup, allowed) };
         let mut current = self.in_service.load();
         if !current.as_ref().is_some_and(|current| current.is_of(ejections)) {
             self.build(ejections);
             current = self.in_service.load();
         }
-        self.look_up(current.as_ref().map_or(&self.all, |current| &current.table), lookup, allowed)
+        match current.as_ref() {
+            Some(current) => self.look_up(&current.table, Some, lookup, allowed),
+            None => self.pick_of_all(lookup, allowed),
+        }
     }
 
-    fn look_up(&self, table: &Table, lookup: Lookup, allowed: impl Fn(&Member) -> bool) -> Option<usize> {
+    /// The table's choice, where there is a table and nothing else to ask.
+    #[inline]
+    pub(crate) fn pick_freely(&self, hash: u64) -> Option<&Arc<Member>> {
+        let made = self.all.get().filter(|_| self.bound.is_none())?;
+        Some(made.members.at(made.table.pick(hash, 0)?))
+    }
+
+    /// By the table over all, or the one before it; past those who have left since.
+    fn pick_of_all(self: &Arc<Self>, lookup: Lookup, allowed: impl Fn(&Member) -> bool) -> Option<Arc<Member>> {
+        if let Some(made) = self.all.get() {
+            return self.look_up(&made.table, Some, lookup, allowed);
+        }
+        match &*self.before.load() {
+            Some(before) => {
+                Line::want_still(self);
+                self.look_up(&before.made().table, |index| before.now(index), lookup, allowed)
+            }
+            None => self.look_up(&self.make().table, Some, lookup, allowed),
+        }
+    }
+
+    /// `now` says who is meant by a number of the table's.
+    fn look_up(
+        &self,
+        table: &Table,
+        now: impl Fn(usize) -> Option<usize>,
+        lookup: Lookup,
+        allowed: impl Fn(&Member) -> bool,
+    ) -> Option<Arc<Member>> {
         let Lookup { hash, in_flight, .. } = lookup;
         let has_room = |member: &Member| {
             self.bound.is_none_or(|bound| bound.admits(member.in_flight(), in_flight, weight(member), table.weights))
         };
         // envoy Ring::chooseHost: "If a retry host predicate is being applied, behave as if this host was not in the
         // ring."
-        for index in (0..ATTEMPTS).map_while(|attempt| table.pick(hash, attempt)) {
-            let member = &self.members[index];
+        for index in (0..ATTEMPTS).map_while(|attempt| table.pick(hash, attempt)).filter_map(now) {
+            let member = self.members.at(index);
             if allowed(member) && has_room(member) {
-                return Some(index);
+                return Some(Arc::clone(member));
             }
         }
-        self.go_through(hash, |member| allowed(member) && has_room(member)).or_else(|| {
+        let found = self.go_through(hash, |member| allowed(member) && has_room(member)).or_else(|| {
             // Loads that come from the service's other clusters can fill every place: then the least loaded.
-            self.bound.and_then(|_| self.least_loaded(allowed))
-        })
+            self.bound.and_then(|_| self.least_loaded(&allowed))
+        });
+        found.map(|index| Arc::clone(self.members.at(index)))
     }
 
     /// All members, from one that the hash decides: an order that is the same for the same key.
@@ -111,7 +189,7 @@ impl Tables {
         let count = self.members.len();
         // Below the length, which is a usize.
         let from = (hash % count.max(1) as u64) as usize;
-        (from..count).chain(0..from).find(|index| allowed(&self.members[*index]))
+        (from..count).chain(0..from).find(|index| allowed(self.members.at(*index)))
     }
 
     fn least_loaded(&self, allowed: impl Fn(&Member) -> bool) -> Option<usize> {
@@ -170,6 +248,7 @@ impl fmt::Debug for Tables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tables")
             .field("table", &self.table)
+            .field("made", &self.is_made())
             .field("members", &self.members.len())
             .finish_non_exhaustive()
     }

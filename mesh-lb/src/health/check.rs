@@ -89,7 +89,7 @@ impl HttpCheck {
     /// GET of a path, which answers 200.
     #[must_use]
     pub fn new(path: PathAndQuery) -> Self {
-        let expected = Statuses::new([200..201]);
+        let expected = Statuses::new(std::iter::once(200..201));
         Self { method: Method::GET, path, host: None, expected, retriable: Statuses::default() }
     }
 

@@ -19,7 +19,7 @@
 mod aversion;
 mod silence;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub(crate) use self::aversion::Outcomes;
 use self::{aversion::Aversion, silence::Silence};
@@ -64,9 +64,15 @@ pub(crate) struct Latency {
     aversion: Aversion,
     /// The latency of its last report, in nanoseconds; 0: there was none.
     promised: AtomicU64,
+    /// Where its member was found last among those of its picker: a place to look first.
+    found_at: AtomicU32,
 }
 
 impl Latency {
+    pub(crate) fn found_at(&self) -> &AtomicU32 {
+        &self.found_at
+    }
+
     /// A request goes there.
     pub(crate) fn sent(&self, at: Moment, tau: f64, members: impl FnOnce() -> usize) {
         // The cast saturates.

@@ -18,7 +18,7 @@ use mesh_core::{
 
 use crate::{
     BoundedLoad, ClusterPolicy, ConsistentHash, DestinationRules, FailurePercentage, HealthCheck, LoadBalancer,
-    MergedRule, Subset, SuccessRate, TrafficPolicy,
+    MergedRule, Subset, Subsetting, SuccessRate, TrafficPolicy,
 };
 
 /// The entries of a section, in order; the first that is for a host holds.
@@ -54,6 +54,7 @@ struct Entry {
     /// None: every service.
     hosts: Vec<HostPattern>,
     policy: Option<LoadBalancer>,
+    subsetting: Option<Subsetting>,
     bounded_load: Option<BoundedLoad>,
     health_check: Option<Arc<HealthCheck>>,
     success_rate: Option<SuccessRate>,
@@ -97,6 +98,7 @@ impl LoadBalancing {
         if let (Some(bound), LoadBalancer::ConsistentHash(hash)) = (entry.bounded_load, &policy.load_balancer) {
             policy.load_balancer = ConsistentHash::clone(hash).with_bounded_load(bound).into();
         }
+        policy.subsetting = entry.subsetting.or(policy.subsetting);
         if entry.health_check.is_some() {
             policy.health_check.clone_from(&entry.health_check);
         }
@@ -158,8 +160,15 @@ impl Entry {
                 });
             }
         }
+        let replaced = self.policy.is_some();
+        if self.subsetting.is_some()
+            && !replaced
+            && load_balancers.iter().any(|policy| policy.consistent_hash().is_some())
+        {
+            found.push(("subsetting", "has no effect with consistentHash: a key belongs to one of all endpoints"));
+        }
         let hashes = |load_balancer: &&LoadBalancer| load_balancer.consistent_hash().is_some();
-        if self.bounded_load.is_some() && !load_balancers.iter().any(hashes) {
+        if self.bounded_load.is_some() && (replaced || !load_balancers.iter().any(hashes)) {
             found.push(("boundedLoad", "has no effect: no DestinationRule has consistentHash"));
         }
         found.dedup();

@@ -8,7 +8,7 @@ use mesh_core::{
 };
 
 use super::{Entry, LoadBalancing, spec};
-use crate::{BoundedLoad, FailurePercentage, SuccessRate};
+use crate::{BoundedLoad, FailurePercentage, LoadBalancer, SuccessRate};
 
 const FIELD: &str = LoadBalancing::FIELD;
 
@@ -48,7 +48,12 @@ impl Read<'_> {
     }
 
     fn entry(&mut self, path: &str, spec: &spec::Entry) -> Entry {
-        let says = spec.bounded_load.is_some() || spec.health_check.is_some() || spec.outlier_detection.is_some();
+        let policy = self.policy(path, spec);
+        let says = policy.is_some()
+            || spec.subsetting.is_some()
+            || spec.bounded_load.is_some()
+            || spec.health_check.is_some()
+            || spec.outlier_detection.is_some();
         if !says {
             self.warn(path, "has no effect: it says nothing but hosts");
         }
@@ -59,7 +64,11 @@ impl Read<'_> {
         }
         Entry {
             hosts: self.hosts(path, &spec.hosts),
-            policy: None,
+            policy,
+            subsetting: spec
+                .subsetting
+                .as_ref()
+                .and_then(|spec| spec.read(&format!("{path}.subsetting"), |path, message| self.error(path, message))),
             bounded_load: spec
                 .bounded_load
                 .as_ref()
@@ -75,6 +84,19 @@ impl Read<'_> {
             failure_percentage: rates
                 .and_then(|rates| rates.failure_percentage.as_ref())
                 .map(|rate| self.failure_percentage(&format!("{rates_path}.failurePercentage"), rate)),
+        }
+    }
+
+    fn policy(&mut self, path: &str, spec: &spec::Entry) -> Option<LoadBalancer> {
+        let refuse = |path, message| self.issues.push(self.document.error(path, message));
+        match (&spec.peak_ewma, &spec.prequal) {
+            (Some(ewma), None) => Some(ewma.read(&format!("{path}.peakEwma"), refuse).into()),
+            (None, Some(prequal)) => Some(prequal.read(&format!("{path}.prequal"), refuse).into()),
+            (Some(_), Some(_)) => {
+                self.error(path, "only one of peakEwma and prequal can be set");
+                None
+            }
+            (None, None) => None,
         }
     }
 

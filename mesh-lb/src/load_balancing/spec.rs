@@ -3,10 +3,15 @@
 use mesh_core::config::DurationText;
 use serde::Deserialize;
 
+use crate::{PeakEwmaSpec, PrequalSpec, subsetting::SubsettingSpec};
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Entry {
     pub(super) hosts: Vec<String>,
+    pub(super) peak_ewma: Option<PeakEwmaSpec>,
+    pub(super) prequal: Option<PrequalSpec>,
+    pub(super) subsetting: Option<SubsettingSpec>,
     pub(super) bounded_load: Option<BoundedLoad>,
     pub(super) health_check: Option<HealthCheck>,
     pub(super) outlier_detection: Option<Rates>,

@@ -151,6 +151,49 @@ fn every_field_is_read() {
     assert_eq!(detection.consecutive_5xx, 5, "the rest is Istio's default");
 }
 
+/// A policy of the section lies over the `simple` of a rule and of its subsets; PASSTHROUGH is about where requests go at
+/// all, and stays.
+#[test]
+fn policies_replace_those_of_a_rule_and_say_so() {
+    let world = World::new();
+    for (yaml, name) in [
+        ("  - {hosts: [a.test], peakEwma: {decay: 5s}}\n", "peakEwma"),
+        ("  - {hosts: [a.test], prequal: {poolSize: 8, probeTimeout: 5ms}}\n", "prequal"),
+    ] {
+        let policy = |rule: &str, subset| {
+            cluster(&world.build(rule, good(yaml)), "a.test", subset).policy().load_balancer.name()
+        };
+        let random = "{loadBalancer: {simple: RANDOM}}";
+        assert_eq!((policy("", None), policy(random, Some("a"))), (name, name));
+        assert_eq!(
+            world.conflicts(random, &good(yaml)),
+            [format!(
+                "loadBalancing[0].{name}: replaces the policy that the DestinationRule names (DestinationRule default/a)"
+            )]
+        );
+        let passthrough = "{loadBalancer: {simple: PASSTHROUGH}}";
+        assert_eq!(policy(passthrough, None), "PASSTHROUGH");
+        assert!(world.conflicts(passthrough, &good(yaml))[0].contains(&format!("{name}: not in force")));
+        assert!(world.conflicts("{connectionPool: {tcp: {}}}", &good(yaml)).is_empty());
+    }
+    let set = world.build("", good("  - prequal: {poolSize: 8, probeTimeout: 5ms}\n"));
+    let cluster = cluster(&set, "b.test", None);
+    let prequal = cluster.prequal().unwrap();
+    assert_eq!((prequal.pool_size(), prequal.probe_timeout().as_millis()), (8, 5));
+}
+
+#[test]
+fn subsetting_is_of_the_services_that_are_named() {
+    let world = World::new();
+    let yaml = "  - {hosts: [a.test], subsetting: {size: 1}}\n";
+    let set = world.build("", good(yaml));
+    assert_eq!(cluster(&set, "a.test", None).members().len(), 1);
+    assert_eq!(cluster(&set, "b.test", None).members().len(), 2);
+    let hashed = "{loadBalancer: {consistentHash: {useSourceIp: true}}}";
+    assert_eq!(cluster(&world.build(hashed, good(yaml)), "a.test", None).members().len(), 2);
+    assert!(world.conflicts(hashed, &good(yaml))[0].starts_with("loadBalancing[0].subsetting: has no effect"));
+}
+
 #[test]
 fn what_a_rule_says_stays_where_the_section_says_nothing() {
     let world = World::new();
@@ -227,6 +270,19 @@ fn bad_input_is_an_error_with_its_place() {
         ),
         ("  - {hosts: ['a*'], healthCheck: {tcp: {}}}\n", "loadBalancing[0].hosts[0]: partial wildcard"),
         ("  - {peekEwma: {}}\n", "p.yaml:6:6: error: MeshPolicy default/p loadBalancing[0]: unknown field `peekEwma`"),
+        (
+            "  - {peakEwma: {}, prequal: {}}\n",
+            "p.yaml:6:5: error: MeshPolicy default/p loadBalancing[0]: only one of peakEwma and prequal",
+        ),
+        (
+            "  - {peakEwma: {decay: 0s}}\n",
+            "p.yaml:6:24: error: MeshPolicy default/p loadBalancing[0].peakEwma.decay: must be above 0",
+        ),
+        ("  - {prequal: {poolSize: -1}}\n", "loadBalancing[0].prequal.poolSize: "),
+        ("  - {prequal: {probesPerRequest: -0.5}}\n", "prequal.probesPerRequest: must be a number above 0"),
+        ("  - {prequal: {probeTimeout: 0s}}\n", "prequal.probeTimeout: must be at least 1ms"),
+        ("  - {subsetting: {}}\n", "loadBalancing[0].subsetting.size: size is required"),
+        ("  - {subsetting: {size: -20}}\n", "subsetting.size: size must be in range"),
         ("  - {boundedLoad: {}}\n", "loadBalancing[0].boundedLoad.percent: percent is required"),
         ("  - {boundedLoad: {percent: 99}}\n", "99 is not a number of at least 100"),
         (

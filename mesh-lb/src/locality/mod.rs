@@ -88,7 +88,7 @@ impl LocalityPolicy {
         outlier_detection: bool,
     ) -> Option<Self> {
         let said_before = rule.is_some() || service != TrafficDistribution::Any;
-        match rule_by_zones.or(mesh_by_zones.filter(|_| !said_before)) {
+        match rule_by_zones.or_else(|| mesh_by_zones.filter(|_| !said_before)) {
             Some(setting) => Self::zone_aware(client, setting, callers),
             None => Self::effective(client, rule, service, mesh, outlier_detection),
         }

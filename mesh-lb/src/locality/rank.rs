@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use mesh_core::{Distribute, FailoverLabel, Labels, Locality, RegionFailover};
+use mesh_core::{Distribute, Endpoint, FailoverLabel, Labels, Locality, RegionFailover};
 
 use super::{CLUSTER, LocalityPolicy, REGION, SUBZONE, ZONE, Zones};
 use crate::Member;
@@ -24,7 +24,7 @@ impl LocalityPolicy {
     /// The levels, first the one that is used first. Those that no share is for are on none. `None`: all are alike.
     pub(crate) fn rank(&self, members: &[Arc<Member>]) -> Option<Vec<Level>> {
         let endpoints = || members.iter().map(|member| &**member.endpoint());
-        if self.setting.distribute.is_empty() && !self.failover {
+        if !self.ranks() {
             return None;
         }
         // Few places, many endpoints. What does not parse is no place that anything could match.
@@ -58,6 +58,31 @@ impl LocalityPolicy {
             first.zones = zones.map(|zones| (zones, members));
         }
         (levels.len() > 1 || levels[0].zones.is_some()).then_some(levels)
+    }
+
+    /// Or are all alike, whoever they are?
+    pub(crate) fn ranks(&self) -> bool {
+        self.failover || !self.setting.distribute.is_empty()
+    }
+
+    /// Where one endpoint comes, whatever others there are: the levels are the ranks in use, in their order. `None`: what is
+    /// its depends on the others.
+    pub(crate) fn rank_of(&self, endpoint: &Endpoint) -> Option<u32> {
+        if !self.setting.distribute.is_empty() || self.zones.is_some() {
+            return None;
+        }
+        let (setting, client) = (&self.setting, &*self.client);
+        let place = endpoint.locality.parse().unwrap_or_default();
+        let mut rank = 0;
+        if !setting.failover_priority.is_empty() {
+            let mine = Described { labels: &client.labels, place: &client.locality, cluster: &client.cluster_id };
+            let theirs = Described { labels: &endpoint.labels, place: &place, cluster: &client.cluster_id };
+            rank = by_labels(&mine, &theirs, &setting.failover_priority);
+        }
+        if setting.failover_priority.is_empty() || !setting.failover.is_empty() {
+            rank = rank * 5 + by_place(&client.locality, &place, &setting.failover);
+        }
+        Some(rank)
     }
 
     /// istio ApplyLocalityLoadBalancer: by labels where failoverPriority names some, by place otherwise; by both where

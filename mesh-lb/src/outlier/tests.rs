@@ -121,7 +121,27 @@ fn outcomes_of_responses_and_errors() {
     assert_eq!(Outcome::of_error(Reason::NoHealthyUpstream), None);
 }
 
+/// measured on Envoy 1.40: what a list names counts for both, a code in it that is no 5xx as a 500; no other 5xx counts.
+/// istio.md 1.4: "replaces "5xx" by list for both counters"
+#[test]
+fn a_list_of_codes_replaces_5xx_for_both_counts() {
+    let (none, list) = (HeaderMap::new(), Some([429, 503].into()));
+    for (status, five, gateway) in [(429, true, false), (503, true, true), (500, false, false), (502, false, false)] {
+        for (policy, expected) in [
+            (OutlierDetection { consecutive_5xx: 2, consecutive_gateway: 0, ..policy() }, five),
+            (OutlierDetection { consecutive_5xx: 0, consecutive_gateway: 2, ..policy() }, gateway),
+        ] {
+            let (policy, endpoint) =
+                (OutlierDetection { error_codes: list.clone(), ..policy }, OutlierDetector::default());
+            let outcome = policy.outcome(StatusCode::from_u16(status).unwrap(), &none);
+            let fired = [(); 2].map(|()| endpoint.record(&policy, outcome, NOW));
+            assert_eq!(fired, [false, expected], "{status} {policy:?}");
+        }
+    }
+}
+
 /// measured on Envoy 1.40: which of these is ejected after how many, with splitExternalLocalOriginErrors.
+/// istio.md 1.4: "false / 5; when true connect errors go to the local counter only"
 #[test]
 fn local_origin_failures_are_split_as_measured() {
     use Outcome::{GatewayError as G, NoResponse as R, NotConnected as C, ServerError as E, Success as S};

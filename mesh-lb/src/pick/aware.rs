@@ -61,7 +61,7 @@ impl Picker {
         cost: impl Fn(&Member, f64) -> f64,
     ) -> Option<usize> {
         let rank = |index: usize| {
-            let member = &self.members[index];
+            let member = self.members.at(index);
             (member.latency().is_avoided(at), cost(member, f64::from(weight(member).max(1))))
         };
         let mut best: Option<(usize, (bool, f64))> = None;
@@ -69,7 +69,7 @@ impl Picker {
             for _ in 0..2 {
                 // The second one is another, as far as the first is not the only one.
                 let other = |member: &Member| {
-                    best.is_none_or(|(known, _)| !std::ptr::eq(member, &*self.members[known])) && allowed(member)
+                    best.is_none_or(|(known, _)| !std::ptr::eq(member, &**self.members.at(known))) && allowed(member)
                 };
                 let drawn = match self.sampler {
                     Sampler::Equal => self.draw(&other, None, rng),
@@ -99,15 +99,15 @@ impl Picker {
     /// Where a member is, if it is one of these. It is nearly always where it was, or, after an endpoint before it came or
     /// went, beside that.
     pub(crate) fn position(&self, member: &Arc<Member>) -> Option<usize> {
-        let hint = member.found_at().load(Ordering::Relaxed) as usize;
-        let is_here = |index: &usize| self.members.get(*index).is_some_and(|known| Arc::ptr_eq(known, member));
+        let hint = member.latency().found_at().load(Ordering::Relaxed) as usize;
+        let is_here = |index: &usize| *index < self.members.len() && Arc::ptr_eq(self.members.at(*index), member);
         if is_here(&hint) {
             return Some(hint);
         }
         let near = (hint.saturating_sub(8)..hint + 8).find(is_here);
         let found = near.or_else(|| self.members.iter().position(|known| Arc::ptr_eq(known, member)))?;
         // Members are counted in 32 bits.
-        member.found_at().store(found as u32, Ordering::Relaxed);
+        member.latency().found_at().store(found as u32, Ordering::Relaxed);
         Some(found)
     }
 
@@ -134,7 +134,7 @@ impl Picker {
         for sent in 0..due {
             let new = |member: &Member| allowed(member) && !targets.contains(member);
             match self.draw(&new, None, rng).filter(|_| targets.has_room()) {
-                Some(index) => targets.push(Arc::clone(&self.members[index])),
+                Some(index) => targets.push(Arc::clone(self.members.at(index))),
                 None => return pool.not_sent(due - sent),
             }
         }

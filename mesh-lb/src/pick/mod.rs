@@ -25,6 +25,7 @@ use crate::{
     LoadBalancer, Member, PeakEwma, Warmup,
     hash::{Ejections, Lookup, Places, Tables},
     latency::Moment,
+    members::Members,
     prequal::Pool,
     random::below,
 };
@@ -68,7 +69,7 @@ impl Filter<'_> {
 /// A load-balancing policy over a fixed set of members.
 #[derive(Debug)]
 pub(crate) struct Picker {
-    members: Arc<[Arc<Member>]>,
+    members: Members,
     /// Since when the members are known: the first and the last of them.
     known: (u64, u64),
     sampler: Sampler,
@@ -96,29 +97,30 @@ const DRAWS: usize = 8;
 
 impl Picker {
     /// `start` spreads the first picks of many clients in a round robin.
-    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, start: u64) -> Self {
+    pub(crate) fn new(members: &Members, load_balancer: &LoadBalancer, start: u64) -> Self {
         Self::over_places(members, load_balancer, None, start)
     }
 
     /// Of members in places that have shares of their own; for consistent hashing, whose table has these shares too.
     pub(crate) fn over_places(
-        members: &Arc<[Arc<Member>]>,
+        members: &Members,
         load_balancer: &LoadBalancer,
         mut places: Option<Places>,
         start: u64,
     ) -> Self {
         // A weight of 0 takes an endpoint out of service, unless that would be all of them.
-        let weighted = members.iter().any(|member| weight(member) > 0);
-        let members: Arc<[Arc<Member>]> = if weighted && members.iter().any(|member| weight(member) == 0) {
-            if let Some(places) = &mut places {
-                places.keep(|member| weight(&members[member]) > 0);
+        let members = match members.facts().map(|facts| facts.weights) {
+            Some((0, 1..)) => {
+                if let Some(places) = &mut places {
+                    places.keep(|member| weight(members.at(member)) > 0);
+                }
+                members.iter().filter(|member| weight(member) > 0).cloned().collect()
             }
-            members.iter().filter(|member| weight(member) > 0).cloned().collect()
-        } else {
-            Arc::clone(members)
+            _ => members.clone(),
         };
-        let weights: Vec<u32> = members.iter().map(|member| weight(member).max(1)).collect();
-        let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
+        let facts = members.facts();
+        let equal = facts.is_none_or(|facts| facts.weights.0 == facts.weights.1);
+        let weights = || members.weights().collect::<Vec<_>>();
         let policy = match load_balancer {
             LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
             LoadBalancer::Random => Policy::Random,
@@ -126,42 +128,59 @@ impl Picker {
             LoadBalancer::Prequal(settings) => Policy::Prequal(Arc::new(Pool::new(Arc::clone(settings)))),
             LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members, places)),
             LoadBalancer::RoundRobin => {
-                let schedule = if equal { Schedule::equal(weights.len()) } else { Schedule::weighted(&weights) };
+                let schedule = if equal { Schedule::equal(members.len()) } else { Schedule::weighted(&weights()) };
                 // The remainder is below a usize.
                 let start = (start % schedule.len().max(1) as u64) as usize;
                 Policy::RoundRobin { schedule, cursor: AtomicUsize::new(start) }
             }
         };
-        let sampler = if equal { Sampler::Equal } else { Sampler::Weighted(Alias::new(&weights)) };
-        let since = || members.iter().map(|member| member.since());
-        let known = (since().min().unwrap_or_default(), since().max().unwrap_or_default());
+        let sampler = if equal { Sampler::Equal } else { Sampler::Weighted(Alias::new(&weights())) };
+        let known = facts.map_or((0, 0), |facts| facts.since);
         Self { members, known, sampler, policy }
     }
 
     /// Choose a member. Endpoints of earlier attempts are avoided while there are others; ejected ones always.
-    pub(crate) fn pick(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
-        let index = match self.pick_among(filter, rng) {
-            None if !filter.tried.is_empty() => self.pick_among(Filter { tried: &[], ..filter }, rng),
+    pub(crate) fn pick(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
+        match self.pick_untried(filter, rng) {
+            None if !filter.tried.is_empty() => self.pick_untried(Filter { tried: &[], ..filter }, rng),
             found => found,
-        };
-        index.map(|index| &self.members[index])
+        }
     }
 
     /// The same, but `None` where all were tried.
-    pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
-        self.pick_among(filter, rng).map(|index| &self.members[index])
+    pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<Arc<Member>> {
+        if let Policy::Hash(tables) = &self.policy {
+            // envoy thread_aware_lb_impl chooseHost: "If there is no hash in the context, just choose a random value".
+            let hash = filter.by.hash.unwrap_or_else(|| rng.next_u64());
+            let ejections = filter.ejected_at.map(|at| Ejections { at, count: filter.by.ejections });
+            let lookup = Lookup { hash, ejections, in_flight: filter.by.in_flight };
+            return tables.pick(lookup, |member| filter.allows(member));
+        }
+        self.pick_among(filter, rng).map(|index| Arc::clone(self.members.at(index)))
+    }
+
+    /// Go on from the picker before, where a table is made beside the requests.
+    pub(crate) fn follow(&mut self, before: Option<&Self>) {
+        if let Policy::Hash(tables) = &mut self.policy {
+            tables.follow(before.and_then(|before| match &before.policy {
+                Policy::Hash(tables) => Some(tables),
+                _ => None,
+            }));
+        }
+    }
+
+    /// Is nothing being made that picks would go by?
+    #[cfg(test)]
+    pub(crate) fn is_made(&self) -> bool {
+        !matches!(&self.policy, Policy::Hash(tables) if !tables.is_made())
     }
 
     fn pick_among(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<usize> {
         let allowed = |member: &Member| filter.allows(member);
         let warming = Warming::of(filter.warmup, self.known);
         match &self.policy {
-            Policy::Hash(tables) => {
-                // envoy thread_aware_lb_impl chooseHost: "If there is no hash in the context, just choose a random value".
-                let hash = filter.by.hash.unwrap_or_else(|| rng.next_u64());
-                let ejections = filter.ejected_at.map(|at| Ejections { at, count: filter.by.ejections });
-                tables.pick(Lookup { hash, ejections, in_flight: filter.by.in_flight }, allowed)
-            }
+            // It has its own way.
+            Policy::Hash(_) => None,
             Policy::Random => self.draw(&allowed, None, rng),
             Policy::LeastRequest => self.least_request(&allowed, warming, rng),
             Policy::PeakEwma(settings) => self.least_cost(settings, &allowed, filter.at, rng),
@@ -171,7 +190,7 @@ impl Picker {
                 // not get two turns because its neighbour is ejected.
                 for _ in 0..schedule.len().min(64) {
                     let index = schedule.turn(cursor.fetch_add(1, Ordering::Relaxed));
-                    let member = &self.members[index];
+                    let member = self.members.at(index);
                     if allowed(member) && warming.is_none_or(|warming| warming.admits(member, rng)) {
                         return Some(index);
                     }
@@ -179,6 +198,36 @@ impl Picker {
                 self.walk(&allowed, warming, rng)
             }
         }
+    }
+
+    /// Where nobody is to be avoided and all are warm, as most picks are: least request's two draws, or one look into a
+    /// table, and nothing to ask about a member but its load. `None` for any other policy, and where that is not enough.
+    #[inline]
+    pub(crate) fn pick_freely(&self, hash: Option<u64>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
+        let members = &self.members;
+        match &self.policy {
+            Policy::LeastRequest => {}
+            Policy::Hash(tables) => return tables.pick_freely(hash?),
+            _ => return None,
+        }
+        // Below the length, which is a usize.
+        let draw = |rng: &mut _| below(rng, members.len() as u64) as usize;
+        let (first, second, loads) = match &self.sampler {
+            _ if members.len() < 2 => return None,
+            Sampler::Equal => {
+                let first = draw(rng);
+                let second = (0..DRAWS).map(|_| draw(rng)).find(|second| *second != first)?;
+                (first, second, (members.in_flight(first).into(), members.in_flight(second).into()))
+            }
+            Sampler::Weighted(alias) => {
+                let (first, second) = (alias.sample(rng), alias.sample(rng));
+                let cost = |index: usize, other: usize| {
+                    u64::from(members.in_flight(index)) * u64::from(members.weight(other).max(1))
+                };
+                (first, second, (cost(first, second), cost(second, first)))
+            }
+        };
+        Some(members.at(if loads.1 < loads.0 { second } else { first }))
     }
 
     /// Power of two choices: two at random, the less loaded one.
@@ -200,15 +249,17 @@ impl Picker {
         }
         let second = match self.sampler {
             Sampler::Equal => {
-                let chosen = &self.members[first];
+                let chosen = self.members.at(first);
                 self.draw(&|member: &Member| !std::ptr::eq(member, &**chosen) && allowed(member), warming, rng)
             }
             Sampler::Weighted(_) => self.draw(allowed, warming, rng),
         };
         let Some(second) = second else { return Some(first) };
-        let cost = |index: usize, other: usize| {
-            u64::from(self.members[index].in_flight()).saturating_mul(weight_now(&self.members[other], warming))
+        let weight = |index: usize| match warming {
+            Some(_) => weight_now(self.members.at(index), warming),
+            None => u64::from(self.members.weight(index).max(1)),
         };
+        let cost = |index: usize, other: usize| u64::from(self.members.in_flight(index)).saturating_mul(weight(other));
         Some(if cost(second, first) < cost(first, second) { second } else { first })
     }
 
@@ -228,7 +279,7 @@ impl Picker {
                 Sampler::Equal => below(rng, self.members.len() as u64) as usize,
                 Sampler::Weighted(alias) => alias.sample(rng),
             };
-            let member = &self.members[index];
+            let member = self.members.at(index);
             if allowed(member) && warming.is_none_or(|warming| warming.admits(member, rng)) {
                 return Some(index);
             }
@@ -268,5 +319,7 @@ fn weight_now(member: &Member, warming: Option<Warming<'_>>) -> u64 {
     warming.map_or(weight, |warming| warming.weight(member, weight))
 }
 
+#[cfg(test)]
+mod schedule_shares;
 #[cfg(test)]
 mod tests;

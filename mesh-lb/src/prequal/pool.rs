@@ -35,7 +35,10 @@ pub(crate) struct Pool {
 
 /// The pools of a cluster, by level and place: a pool outlives the snapshot that it was made for.
 #[derive(Debug, Default)]
-pub(crate) struct Pools(Mutex<HashMap<(usize, Option<usize>), Arc<Pool>>>);
+pub(crate) struct Pools(Mutex<HashMap<Key, Arc<Pool>>>);
+
+/// A level, and perhaps a place of it.
+type Key = (usize, Option<usize>);
 
 /// What the client itself knows of a member.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ pub enum InvalidPrequal {
     /// Size of the pool.
     #[error("must be from 2 to 256")]
     PoolSize,
-    /// Age of a probe.
+    /// Age of a probe, or the time for its answer.
     #[error("must be at least 1ms")]
     ProbeMaxAge,
     /// Quantile.
@@ -39,6 +39,7 @@ pub struct Prequal {
     removals: Fixed,
     pool_size: usize,
     probe_max_age: Duration,
+    probe_timeout: Duration,
     hot_quantile: Fixed,
     window: usize,
 }
@@ -56,6 +57,7 @@ impl Default for Prequal {
             removals: Fixed::of(0.5),
             pool_size: 16,
             probe_max_age: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(3),
             hot_quantile: Fixed::of(0.75),
             window: 128,
         }
@@ -106,6 +108,17 @@ impl Prequal {
         Ok(self)
     }
 
+    /// How long an answer to a probe may take. Default 3 ms, the paper's for a large service within a data center; no less
+    /// than the round trip, or nobody answers.
+    ///
+    /// # Errors
+    /// When it is less than 1 ms.
+    pub fn with_probe_timeout(mut self, timeout: Duration) -> Result<Self, InvalidPrequal> {
+        let enough = |timeout: &Duration| *timeout >= Duration::from_millis(1);
+        self.probe_timeout = Some(timeout).filter(enough).ok_or(InvalidPrequal::ProbeMaxAge)?;
+        Ok(self)
+    }
+
     /// Q_RIF: servers with more requests in flight than this share of recent reports had are hot. Default 0.75. Near 0 the
     /// number of requests decides, near 1 the latency; above 0.8 the tail of an overloaded service grows.
     ///
@@ -147,6 +160,12 @@ impl Prequal {
     #[must_use]
     pub fn probe_max_age(&self) -> Duration {
         self.probe_max_age
+    }
+
+    /// How long an answer to a probe may take.
+    #[must_use]
+    pub fn probe_timeout(&self) -> Duration {
+        self.probe_timeout
     }
 
     /// The quantile above which a server is hot.

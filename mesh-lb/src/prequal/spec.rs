@@ -21,6 +21,7 @@ pub struct PeakEwmaSpec {
 /// removalsPerRequest: 0.5   # default; 0 to 16
 /// poolSize: 16              # default; 2 to 256
 /// probeMaxAge: 1s           # default; at least 1ms
+/// probeTimeout: 3ms         # default; at least 1ms
 /// hotQuantile: 0.75         # default; 0 to 1
 /// window: 128               # default; 1 to 4096
 /// ```
@@ -31,6 +32,7 @@ pub struct PrequalSpec {
     removals_per_request: Option<f64>,
     pool_size: Option<u64>,
     probe_max_age: Option<DurationText>,
+    probe_timeout: Option<DurationText>,
     hot_quantile: Option<f64>,
     window: Option<u64>,
 }
@@ -63,6 +65,10 @@ impl PrequalSpec {
         match self.probe_max_age.as_deref().map(parse_duration).transpose() {
             Ok(age) => read.set("probeMaxAge", age, Prequal::with_probe_max_age),
             Err(error) => read.refuse("probeMaxAge", error.to_string()),
+        }
+        match self.probe_timeout.as_deref().map(parse_duration).transpose() {
+            Ok(timeout) => read.set("probeTimeout", timeout, Prequal::with_probe_timeout),
+            Err(error) => read.refuse("probeTimeout", error.to_string()),
         }
         read.set("hotQuantile", self.hot_quantile, Prequal::with_hot_quantile);
         read.set("window", self.window.map(count), Prequal::with_window);

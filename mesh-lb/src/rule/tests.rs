@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode,
@@ -7,8 +7,8 @@ use mesh_core::{
 
 use super::{DefaultPolicy, DestinationRule};
 use crate::{
-    ClusterPolicy, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, OutlierDetection, RetryLimit,
-    TrafficPolicy,
+    ClusterPolicy, ConsistentHash, HashCookie, HashKey, HashTable, Http2KeepAlive, HttpVersion, LoadBalancer,
+    OutlierDetection, ProxyProtocol, RetryLimit, TcpKeepalive, TrafficPolicy, Transport,
 };
 
 fn read(spec: &str) -> (Option<DestinationRule>, Issues) {
@@ -196,15 +196,11 @@ fn warns_of_what_it_does_not_enforce() {
             "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, warmup: {duration: 3s}}}",
             "trafficPolicy.loadBalancer.warmup",
         ),
+        ("host: a\ntrafficPolicy: {tunnel: {targetHost: b, targetPort: 1}}", "trafficPolicy.tunnel"),
         (
-            "host: a\ntrafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 9s}}}}",
-            "trafficPolicy.connectionPool.tcp.tcpKeepalive",
+            "host: a\ntrafficPolicy: {loadBalancer: {zoneAwareLbSetting: {}, consistentHash: {useSourceIp: true}}}",
+            "trafficPolicy.loadBalancer.zoneAwareLbSetting",
         ),
-        (
-            "host: a\ntrafficPolicy: {connectionPool: {http: {maxConcurrentStreams: 1}}}",
-            "trafficPolicy.connectionPool.http.maxConcurrentStreams",
-        ),
-        ("host: a\ntrafficPolicy: {proxyProtocol: {version: V2}}", "trafficPolicy.proxyProtocol"),
     ] {
         let (rule, issues) = read(spec);
         assert!(rule.is_some(), "{spec}\n{issues}");
@@ -282,6 +278,7 @@ fn reads_limits_of_connections() {
 }
 
 /// istio setWarmup.
+/// istio.md 1.4: "min 10 %, aggression 1.0; deprecated warmupDurationSecs"
 #[test]
 fn warmup_has_an_old_name_too() {
     for (spec, expected) in [
@@ -529,4 +526,43 @@ fn a_meshs_defaults_are_checked_and_the_rest_of_them_reported() {
         assert!(issues.to_string().starts_with(expected), "{issues}");
         assert_eq!(read.is_none(), issues.has_errors());
     }
+}
+
+/// istio ConnectionPoolSettings, TrafficPolicy.ProxyProtocol: where each level's say ends, and the defaults.
+#[test]
+fn how_connections_are_made() {
+    let layer = |spec: &str, port: u16| {
+        let (rule, issues) = read(spec);
+        let rule = rule.unwrap_or_else(|| panic!("{issues}"));
+        assert!(issues.is_empty(), "{issues}");
+        TrafficPolicy::layer(
+            rule.traffic_policy.as_deref(),
+            rule.subsets.first().and_then(|s| s.traffic_policy.as_ref()),
+            port,
+        )
+        .transport
+    };
+    assert_eq!(layer("host: a", 80), Transport::default());
+    let made = layer(
+        "host: a\ntrafficPolicy: {proxyProtocol: {}, connectionPool: {tcp: {tcpKeepalive: {time: 90s, interval: 1500ms, \
+         probes: 4}}, http: {maxConcurrentStreams: 7, h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 3s, timeout: \
+         500ms}}}}",
+        80,
+    );
+    let second = Duration::from_secs;
+    let keepalive = TcpKeepalive { time: Some(second(90)), interval: Some(second(2)), probes: Some(4) };
+    assert_eq!(made.tcp_keepalive, Some(keepalive), "in whole seconds");
+    let pings = Http2KeepAlive { interval: second(3), timeout: Duration::from_millis(500) };
+    assert_eq!((made.http2_keep_alive, made.max_concurrent_streams), (Some(pings), NonZeroU32::new(7)));
+    assert_eq!((made.http_version, made.proxy_protocol), (HttpVersion::Http2, Some(ProxyProtocol::V1)));
+    let own = layer("host: a\ntrafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}", 80);
+    assert_eq!(own.http_version, HttpVersion::Requests);
+    // A subset's goes before the rule's; a port's settings have none.
+    let levels = "host: a\ntrafficPolicy: {proxyProtocol: {}, portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}\n\
+                  subsets: [{name: v, labels: {v: a}, trafficPolicy: {proxyProtocol: {version: V2}}}]";
+    assert_eq!(layer(levels, 80).proxy_protocol, Some(ProxyProtocol::V2));
+    let rule_only =
+        "host: a\ntrafficPolicy: {proxyProtocol: {}, portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}";
+    assert_eq!(layer(rule_only, 80).proxy_protocol, Some(ProxyProtocol::V1));
+    assert_eq!(layer(rule_only, 81).proxy_protocol, None);
 }

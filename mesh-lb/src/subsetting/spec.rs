@@ -9,9 +9,33 @@ use super::Subsetting;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Section {
+pub(crate) struct Section {
     size: Option<i64>,
     lot_size: Option<i64>,
+}
+
+impl Section {
+    /// The settings. What is wrong goes to `refuse`: the path of the field, below `path`, and why.
+    pub(crate) fn read(&self, path: &str, mut refuse: impl FnMut(String, String)) -> Option<Subsetting> {
+        let mut good = true;
+        let mut refuse = |field: &str, message: String| {
+            good = false;
+            refuse(format!("{path}.{field}"), message);
+        };
+        let mut positive = |field: &str, number: Option<i64>| {
+            let read = u32::try_from(number?).ok().and_then(NonZeroU32::new);
+            if read.is_none() {
+                refuse(field, format!("{field} must be in range 1..{}", u32::MAX));
+            }
+            read
+        };
+        let (size, lot_size) = (positive("size", self.size), positive("lotSize", self.lot_size));
+        if self.size.is_none() {
+            refuse("size", "size is required".to_owned());
+        }
+        let read = Subsetting::new(size?);
+        good.then(|| lot_size.map_or(read, |lot_size| read.with_lot_size(lot_size)))
+    }
 }
 
 impl Subsetting {
@@ -46,20 +70,6 @@ impl Subsetting {
             return None;
         }
         let section: Section = document.decode_field(Self::FIELD, issues)?;
-        let before = issues.errors().count();
-        let mut positive = |field: &str, number: Option<i64>| {
-            let read = u32::try_from(number?).ok().and_then(NonZeroU32::new);
-            if read.is_none() {
-                let path = format!("{}.{field}", Self::FIELD);
-                issues.push(document.error(path, format!("{field} must be in range 1..{}", u32::MAX)));
-            }
-            read
-        };
-        let (size, lot_size) = (positive("size", section.size), positive("lotSize", section.lot_size));
-        if section.size.is_none() {
-            issues.push(document.error(format!("{}.size", Self::FIELD), "size is required"));
-        }
-        let read = Self::new(size?);
-        (issues.errors().count() == before).then(|| lot_size.map_or(read, |lot_size| read.with_lot_size(lot_size)))
+        section.read(Self::FIELD, |path, message| issues.push(document.error(path, message)))
     }
 }

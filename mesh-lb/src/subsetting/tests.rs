@@ -236,11 +236,11 @@ fn bad_settings_are_errors_with_a_place() {
 #[test]
 fn clusters_have_some_of_what_labels_leave() {
     let endpoints: Vec<String> =
-        (0..30).map(|n| format!("{{address: 10.0.0.{n}, labels: {{version: v{}}}}}", n % 3)).collect();
+        (0..30).map(|n| format!("{{address: e{n}.test, labels: {{version: v{}}}}}", n % 3)).collect();
     let config = |policy: &str| {
         format!(
             "kind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {{name: db}}\nspec: {{hosts: [db.test], \
-             ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: STATIC, endpoints: [{}]}}\n---\nkind: \
+             ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: DNS, endpoints: [{}]}}\n---\nkind: \
              DestinationRule\nmetadata: {{name: db}}\nspec: {{host: db.test{policy}, subsets: [{{name: one, labels: \
              {{version: v1}}}}]}}\n",
             endpoints.join(", ")
@@ -274,11 +274,17 @@ fn clusters_have_some_of_what_labels_leave() {
     // What names were found to mean is chosen from likewise.
     let (_, _, registry) = build("");
     let named = registry.service("db.test").unwrap().endpoints(80);
-    clusters.set_endpoints("db.test", 80, &named, named[..20].to_vec());
+    let found = named.iter().enumerate().map(|(n, endpoint)| {
+        let mut found = Endpoint::clone(endpoint);
+        found.address = EndpointAddress::new(&format!("10.0.0.{n}"), 80);
+        Arc::new(found)
+    });
+    let found: Vec<_> = found.collect();
+    clusters.set_endpoints("db.test", 80, &named, found[..20].to_vec());
     assert_eq!(counts(""), (6, 6));
-    clusters.set_endpoints("db.test", 80, &named, named[..5].to_vec());
+    clusters.set_endpoints("db.test", 80, &named, found[..5].to_vec());
     assert_eq!(counts(""), (5, 2));
     clusters.set_subsetting(None);
-    clusters.set_endpoints("db.test", 80, &named, named[..20].to_vec());
+    clusters.set_endpoints("db.test", 80, &named, found[..20].to_vec());
     assert_eq!(counts(""), (20, 7));
 }

@@ -13,7 +13,6 @@ use crate::connect::SecurityPolicy;
 
 /// Everything that one change of configuration swaps in.
 pub(crate) struct Compiled {
-    pub(crate) registry: Registry,
     pub(crate) clusters: ClusterSet,
     pub(crate) routes: Arc<RouteTable<Cluster>>,
     pub(crate) security: SecurityPolicy,
@@ -37,6 +36,7 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         }
         rules = rules.with_load_balancing(chosen.section.clone());
     }
+    clusters.set_subsetting(mesh_policies.subsetting());
     let clusters = clusters.build(&registry, &rules, workload, mesh);
     // A `mesh:` document whose policy is bad is not in force: this finds no error.
     let default_retry = RetryPolicy::from_mesh(mesh, issues).unwrap_or_else(|| Some(RetryPolicy::istio_default()));
@@ -63,7 +63,6 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         path_normalization: mesh.path_normalization,
         root_namespace: Arc::clone(&mesh.root_namespace),
         routes: Arc::new(routes),
-        registry,
         clusters,
         policies,
         rate_limits,

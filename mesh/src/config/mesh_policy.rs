@@ -10,7 +10,7 @@ use mesh_core::{
     Labels, Workload,
     config::{Document, Field, Issue, Issues, Value, fields},
 };
-use mesh_lb::LoadBalancing;
+use mesh_lb::{LoadBalancing, Subsetting};
 use mesh_routing::{RateLimits, Side};
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -21,6 +21,7 @@ struct Spec {
     selector: Option<Selector>,
     local_rate_limit: Option<IgnoredAny>,
     load_balancing: Option<IgnoredAny>,
+    subsetting: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +37,7 @@ pub(crate) struct MeshPolicy {
     selector: Labels,
     rate_limits: RateLimits,
     load_balancing: LoadBalancing,
+    subsetting: Option<Subsetting>,
 }
 
 /// Whom a policy is for, the widest first.
@@ -52,6 +54,7 @@ impl MeshPolicy {
         let mut all = fields::<Spec>();
         splice(&mut all, RateLimits::FIELD, RateLimits::fields());
         splice(&mut all, LoadBalancing::FIELD, LoadBalancing::fields());
+        splice(&mut all, Subsetting::FIELD, Subsetting::fields());
         all
     }
 
@@ -62,6 +65,7 @@ impl MeshPolicy {
         let selector = selector(document, spec.selector, issues);
         let rate_limits = RateLimits::from_document(document, issues);
         let load_balancing = LoadBalancing::from_document(document, issues);
+        let subsetting = Subsetting::from_document(document, issues);
         let says = |side: &Side| limits(document, *side);
         if spec.local_rate_limit.is_some() && ![Side::Inbound, Side::Outbound].iter().any(says) {
             issues.push(document.warning(RateLimits::FIELD, "has no effect: it has neither inbound nor outbound"));
@@ -71,6 +75,7 @@ impl MeshPolicy {
             selector,
             rate_limits: rate_limits.unwrap_or_default(),
             load_balancing: load_balancing.unwrap_or_default(),
+            subsetting,
         })
     }
 
@@ -182,6 +187,11 @@ impl<'a> MeshPolicies<'a> {
         };
         let policy = self.choose(LoadBalancing::FIELD, has)?;
         Some(Chosen { section: &policy.load_balancing, document: &policy.document })
+    }
+
+    /// How many endpoints of a service are used; `None`: all.
+    pub(crate) fn subsetting(&mut self) -> Option<Subsetting> {
+        self.choose(Subsetting::FIELD, |policy| policy.subsetting.is_some())?.subsetting
     }
 
     /// What was found on the way.
@@ -331,6 +341,45 @@ mod tests {
         }
     }
 
+    /// As with limits: the narrowest scope that has the section gives all of it, and in a scope the oldest policy.
+    #[test]
+    fn one_policy_says_how_endpoints_are_chosen() {
+        const CHECKED: &str = "loadBalancing: [{healthCheck: {tcp: {}}}]";
+        for (policies, expected, warning) in [
+            (&[][..], None, ""),
+            (&[("mesh", "istio-system", CHECKED)], Some("mesh"), ""),
+            (&[("mesh", "istio-system", CHECKED), ("ns", "default", CHECKED)], Some("ns"), ""),
+            (&[("mesh", "istio-system", CHECKED), ("ns", "default", "loadBalancing: []")], Some("ns"), ""),
+            (&[("mesh", "istio-system", CHECKED), ("ns", "default", "loadBalancing: ")], Some("mesh"), ""),
+            (&[("other", "other", CHECKED)], None, ""),
+            (
+                &[("a", "default", CHECKED), ("b", "default", CHECKED)],
+                Some("a"),
+                "p.yaml:4:23: warning: MeshPolicy default/b loadBalancing: not in force: MeshPolicy default/a comes first",
+            ),
+        ] {
+            let mut issues = Issues::default();
+            let policies: Vec<_> = policies
+                .iter()
+                .map(|(name, namespace, spec)| {
+                    let yaml = format!(
+                        "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {{name: {name}, namespace: \
+                         {namespace}}}\nspec: {{{spec}}}\n"
+                    );
+                    let documents = Document::parse_all("p.yaml", &yaml, &mut issues);
+                    MeshPolicy::from_document(&documents[0], &mut issues).expect("no errors")
+                })
+                .collect();
+            let workload = Workload::new("default", "a-v1");
+            let mut of_workload = MeshPolicies::of(&policies, &workload, "istio-system");
+            let chosen = of_workload.load_balancing().map(|chosen| chosen.document.name().to_string());
+            assert_eq!(chosen.as_deref(), expected);
+            of_workload.into_warnings().into_iter().for_each(|warning| issues.push(warning));
+            let said = issues.to_string();
+            assert!(said.contains(warning) && said.is_empty() == warning.is_empty(), "{said}");
+        }
+    }
+
     #[test]
     fn unknown_fields_and_bad_selectors_are_errors_with_a_place() {
         for (spec, expected) in [
@@ -338,6 +387,7 @@ mod tests {
             ("{selector: {labels: {}}}", "MeshPolicy default/p selector: unknown field `labels`"),
             ("{selector: {matchLabels: {\"\": a}}}", "selector.matchLabels: empty key is not supported"),
             ("{selector: {matchLabels: {app: 'a*'}}}", "wildcard is not supported in selector: \"app=a*\""),
+            ("{loadBalancing: [{hosts: ['']}]}", "loadBalancing[0].hosts[0]: a host must not be empty"),
             ("{localRateLimit: {inbound: [{}]}}", "localRateLimit.inbound[0].tokenBucket: a limit needs a tokenBucket"),
         ] {
             let mut issues = Issues::default();

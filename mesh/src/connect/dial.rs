@@ -18,16 +18,21 @@ use mesh_core::{
     BoxError, EndpointAddress,
     registry::{Resolve, addresses_to_dial},
 };
+use mesh_lb::Transport;
 use mesh_tls::{Alpn, EgressTls, MeshTls};
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{OwnedMutexGuard, oneshot},
+};
 
 use super::{
     counted::Held,
     h1::{H1, Listened},
-    pool::{Checkout, HostPool, PoolKey},
+    pool::{Checkout, Dialled, HostPool, PoolKey},
+    proxy_protocol,
     security::Security,
 };
-use crate::network::{BoxIo, Connect};
+use crate::network::{BoxIo, Connect, Opened};
 
 /// Opens connections through the mesh's seams.
 #[derive(Debug)]
@@ -43,10 +48,11 @@ impl Dialer {
     /// connectionPool.tcp.connectTimeout; TLS included).
     ///
     /// It is made in the background: of a request that is given up meanwhile, by a timeout of its attempt for instance, the
-    /// connection remains, for the next one. `connecting` is let go when it is made, or has failed.
+    /// connection remains, for the next one, which does not begin another while that is being made. `connecting` is let go
+    /// when it is made, or has failed.
     ///
     /// envoy ConnPoolImplBase::onPendingStreamCancel: a connection that is being made stays in the pool when its stream goes
-    /// (CancelPolicy::Default).
+    /// (CancelPolicy::Default), and tryCreateNewConnection makes no more than the pending streams need.
     pub(super) async fn dial(
         self: &Arc<Self>,
         pool: &Arc<HostPool>,
@@ -55,23 +61,43 @@ impl Dialer {
         held: Option<Held>,
         connecting: Option<OwnedMutexGuard<()>>,
     ) -> Result<Checkout, BoxError> {
-        let (dialer, for_pool) = (Arc::clone(self), Arc::clone(pool));
+        // Where connections are limited, or shared, what bounds them bounds those that are being made too.
+        let adoptable = protocol == Alpn::H1 && held.is_none();
+        let told = adoptable.then(|| pool.orphan()).flatten();
+        let told = told.unwrap_or_else(|| self.begin(pool, protocol, timeout, held, connecting));
+        let mut asking = Asking { told: Some(told), adoptable, pool };
+        let dialled = match &mut asking.told {
+            Some(told) => told.await.ok(),
+            None => None,
+        };
+        asking.told = None;
+        dialled.unwrap_or_else(|| Err("the runtime ended while a connection was made".into()))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        pool: &Arc<HostPool>,
+        protocol: Alpn,
+        timeout: Duration,
+        held: Option<Held>,
+        connecting: Option<OwnedMutexGuard<()>>,
+    ) -> oneshot::Receiver<Dialled> {
+        let (dialer, pool) = (Arc::clone(self), Arc::clone(pool));
         let limited = held.is_some();
         let (tell, told) = oneshot::channel();
         tokio::spawn(async move {
-            let dialled = tokio::time::timeout(timeout, dialer.dial_within(&for_pool, protocol, held)).await;
+            let dialled = tokio::time::timeout(timeout, dialer.dial_within(&pool, protocol, held)).await;
             let dialled = dialled.unwrap_or_else(|_| Err(Self::too_late(timeout)));
             if limited && dialled.is_err() {
-                for_pool.counted(protocol).fail();
+                pool.counted(protocol).fail();
             }
             drop(connecting);
-            if let Err(Ok(Checkout::H1(connection))) = tell.send(dialled) {
-                for_pool.welcome(connection);
+            match tell.send(dialled) {
+                Err(Ok(Checkout::H1(connection))) => pool.welcome(connection),
+                _ => pool.settle_orphans(),
             }
         });
-        let mut asking = Asking { told, pool };
-        let dialled = (&mut asking.told).await;
-        dialled.unwrap_or_else(|_| Err("the runtime ended while a connection was made".into()))
+        told
     }
 
     pub(super) fn too_late(timeout: Duration) -> BoxError {
@@ -84,7 +110,8 @@ impl Dialer {
         protocol: Alpn,
         held: Option<Held>,
     ) -> Result<Checkout, BoxError> {
-        let io = self.connect(&pool.key.address).await?;
+        let transport = &pool.key.transport;
+        let io = self.connect(&pool.key.address, transport).await?;
         let io = self.secure(io, &pool.key.security, protocol).await?;
         match protocol {
             Alpn::H1 => {
@@ -96,15 +123,23 @@ impl Dialer {
             Alpn::H2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder.timer(TokioTimer::new()).adaptive_window(true);
+                if let Some(pings) = transport.http2_keep_alive {
+                    // istio HTTPSettings.http2KeepAlive is Envoy's connection_keepalive, whose PINGs need no stream.
+                    builder.keep_alive_interval(pings.interval).keep_alive_timeout(pings.timeout);
+                    builder.keep_alive_while_idle(true);
+                }
+                // envoy Http2ProtocolOptions.max_concurrent_streams: "For upstream connections, this also limits the maximum
+                // number of concurrent streams that Envoy will initiate on a single connection."
+                let most = transport.max_concurrent_streams.map_or(usize::MAX, |most| most.get() as usize);
                 // envoy calculateInitialStreamsLimit: until its SETTINGS come, what the connections before were told.
                 builder.initial_max_send_streams(pool.streams_allowed());
                 let (sender, mut connection) = builder.handshake(TokioIo::new(io)).await?;
-                let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+                let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams().min(most)));
                 let (seen, allowed) = (Arc::clone(&limit), pool.allowed());
                 spawn_connection(
                     future::poll_fn(move |cx| {
                         let polled = Pin::new(&mut connection).poll(cx);
-                        let now = connection.current_max_send_streams();
+                        let now = connection.current_max_send_streams().min(most);
                         if seen.swap(now, Ordering::Relaxed) != now {
                             allowed.store(now, Ordering::Relaxed);
                         }
@@ -119,24 +154,33 @@ impl Dialer {
 
     /// Connect and secure, for nothing but to know that it can be done.
     pub(super) async fn reach(&self, key: &PoolKey, protocol: Alpn) -> Result<(), BoxError> {
-        let io = self.connect(&key.address).await?;
+        let io = self.connect(&key.address, &key.transport).await?;
         self.secure(io, &key.security, protocol).await.map(drop)
     }
 
-    async fn connect(&self, address: &EndpointAddress) -> io::Result<BoxIo> {
+    async fn connect(&self, address: &EndpointAddress, transport: &Transport) -> io::Result<BoxIo> {
         match address {
-            EndpointAddress::Socket(address) => self.connect.connect(*address).await,
+            EndpointAddress::Socket(address) => self.connect_to(*address, transport).await,
             EndpointAddress::Name(host, port) => {
                 let addresses = addresses_to_dial(&*self.resolve, host, *port).await?;
-                self.connect_any(addresses, host).await
+                self.connect_any(addresses, host, transport).await
             }
         }
     }
 
-    async fn connect_any(&self, addresses: Vec<SocketAddr>, host: &str) -> io::Result<BoxIo> {
+    async fn connect_to(&self, address: SocketAddr, transport: &Transport) -> io::Result<BoxIo> {
+        let Opened { mut io, local } = self.connect.open(address, transport.tcp_keepalive.as_ref()).await?;
+        if let Some(version) = transport.proxy_protocol {
+            io.write_all(&proxy_protocol::header(version, local, address)).await?;
+            io.flush().await?;
+        }
+        Ok(io)
+    }
+
+    async fn connect_any(&self, addresses: Vec<SocketAddr>, host: &str, transport: &Transport) -> io::Result<BoxIo> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no addresses"));
         for address in addresses {
-            match self.connect.connect(address).await {
+            match self.connect_to(address, transport).await {
                 Ok(io) => return Ok(io),
                 Err(error) => last = error,
             }
@@ -161,16 +205,15 @@ impl Dialer {
 
 /// A request that waits for its new connection.
 struct Asking<'a> {
-    told: oneshot::Receiver<Result<Checkout, BoxError>>,
+    told: Option<oneshot::Receiver<Dialled>>,
+    adoptable: bool,
     pool: &'a Arc<HostPool>,
 }
 
 impl Drop for Asking<'_> {
-    /// Given up in the moment between the connection's coming and its being taken.
     fn drop(&mut self) {
-        self.told.close();
-        if let Ok(Ok(Checkout::H1(connection))) = self.told.try_recv() {
-            self.pool.welcome(connection);
+        if let Some(told) = self.told.take() {
+            self.pool.leave(told, self.adoptable);
         }
     }
 }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use hyper::client::conn::http2;
-use mesh_core::{ClusterName, EndpointAddress, clock};
-use mesh_lb::ConnectionLimits;
+use mesh_core::{BoxError, ClusterName, EndpointAddress, clock};
+use mesh_lb::{ConnectionLimits, Transport};
 use mesh_tls::Alpn;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     counted::Counted,
@@ -29,6 +29,8 @@ pub(crate) struct PoolKey {
     pub(crate) security: Security,
     /// Whose limits hold for the connections, where a cluster has any: those connections are its own.
     pub(crate) limits: Option<Arc<Limits>>,
+    /// How its connections are made.
+    pub(crate) transport: Transport,
 }
 
 /// A cluster that limits its connections, and how.
@@ -142,6 +144,8 @@ pub(crate) struct HostPool {
     pub(super) h2_connecting: Arc<tokio::sync::Mutex<()>>,
     /// How many streams the peer allowed on the last connection.
     allowed: Arc<AtomicUsize>,
+    /// Connections that are being made and whose request has gone.
+    orphans: Mutex<Vec<oneshot::Receiver<Dialled>>>,
     /// Where connections are limited: those of HTTP/1.1 and of HTTP/2, which are no use to each other's requests.
     counted: [Arc<Counted>; 2],
 }
@@ -180,6 +184,9 @@ pub(super) enum Checkout {
     },
 }
 
+/// What a dial comes to.
+pub(super) type Dialled = Result<Checkout, BoxError>;
+
 /// A place among an HTTP/2 connection's streams.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
@@ -211,6 +218,7 @@ impl HostPool {
             clock,
             h2_connecting: Arc::default(),
             allowed: Arc::new(AtomicUsize::new(STREAMS)),
+            orphans: Mutex::default(),
             counted: Default::default(),
         }
     }
@@ -303,6 +311,38 @@ impl HostPool {
             }
         }
         self.keep_when_ready(connection);
+    }
+
+    /// A connection that is being made and that nobody waits for.
+    pub(super) fn orphan(&self) -> Option<oneshot::Receiver<Dialled>> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// A request goes while its connection is being made: the next one may wait for it where it is `adoptable`.
+    pub(super) fn leave(self: &Arc<Self>, mut told: oneshot::Receiver<Dialled>, adoptable: bool) {
+        // Held while it is looked at: whoever makes the connection looks after it has said so.
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        if !adoptable {
+            told.close();
+        }
+        match told.try_recv() {
+            Ok(Ok(Checkout::H1(connection))) => self.welcome(connection),
+            Err(oneshot::error::TryRecvError::Empty) if adoptable => orphans.push(told),
+            _ => {}
+        }
+    }
+
+    /// One of the connections was made, or failed: if nobody waits for it, it is an idle one from now on.
+    pub(super) fn settle_orphans(self: &Arc<Self>) {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.retain_mut(|told| match told.try_recv() {
+            Ok(Ok(Checkout::H1(connection))) => {
+                self.welcome(connection);
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) => true,
+            _ => false,
+        });
     }
 
     /// A new connection whose request has gone.

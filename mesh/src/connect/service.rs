@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{Request, Response, uri};
 use http_body::Body as HttpBody;
-use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload};
+use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload, registry::Location};
 use mesh_lb::{Cluster, ConnectionLimits, Member, Picked};
 use mesh_telemetry::PeerMetadata;
 use mesh_tls::{Alpn, IdentityHandle};
@@ -26,7 +26,7 @@ use super::{
     request,
     security::{Question, Security},
 };
-use crate::Body;
+use crate::{Body, prequal};
 
 /// Sends requests over pooled connections. Clones share everything.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Connector {
     pub(crate) async fn reach(&self, cluster: &Cluster, member: &Arc<Member>) -> Result<(), Error> {
         let request = Request::new(Body::empty());
         let picked = Picked::new(request, Arc::clone(member), cluster.clone());
-        let protocol = request::protocol(&picked.request, cluster.protocol());
+        let protocol = request::protocol(&picked.request, cluster.protocol(), cluster.policy().transport.http_version);
         let pool = self.0.pool_beside_limits(&picked)?;
         let reached = self.0.dialer.reach(&pool.key, protocol).await;
         reached.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error))
@@ -117,6 +117,9 @@ where
     }
 
     fn call(&mut self, picked: Picked<Request<B>>) -> Self::Future {
+        if picked.cluster.prequal().is_some() {
+            prequal::probe_due(self, &picked.cluster);
+        }
         let shared = Arc::clone(&self.0);
         let picked = picked.map_request(|request| request.map(Body::new));
         Box::pin(async move { shared.send(picked).await })
@@ -134,7 +137,8 @@ impl Shared {
         pool: Arc<HostPool>,
         picked: Picked<Request<Body>>,
     ) -> Result<Response<ConnectionBody>, Error> {
-        let protocol = request::protocol(&picked.request, picked.cluster.protocol());
+        let version = picked.cluster.policy().transport.http_version;
+        let protocol = request::protocol(&picked.request, picked.cluster.protocol(), version);
         let secure = !matches!(pool.key.security, Security::Plaintext);
         let timeout = picked.cluster.connect_timeout();
         let mut message = picked.request;
@@ -148,6 +152,9 @@ impl Shared {
             // Who is calling, for the callee's metrics: told to mesh peers only.
             self.metadata.inject(message.headers_mut());
         }
+        // Without an identity of its own, a mesh has no other peers.
+        let a_peer = mutual_tls || (self.identity.is_none() && picked.cluster.location() == Location::MeshInternal);
+        let asks = prequal::ask(&picked.cluster, &mut message, a_peer);
         // What is sent again must not meet another connection that ended meanwhile: it is sent once more, not twice.
         let resent = message.extensions().get::<Resent>().is_some();
         let method = message.method().clone();
@@ -165,6 +172,9 @@ impl Shared {
             match send_on(&pool, connection, message).await {
                 Ok(mut response) => {
                     Exchange::of(&mut response).mutual_tls = mutual_tls;
+                    if asks {
+                        prequal::heard(&picked.cluster, &picked.member, &mut response);
+                    }
                     return Ok(response);
                 }
                 Err(Failed::Unsent(error, unsent)) => (message, last) = (*unsent, Some(error)),
@@ -215,6 +225,7 @@ impl Shared {
 
     fn pool(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
         let generation = self.pools.generation();
+        let transport = &picked.cluster.policy().transport;
         let https = picked.request.uri().scheme() == Some(&uri::Scheme::HTTPS);
         let slot = picked.member.attachment(|| Arc::new(PoolSlot::default()));
         // A dialled member is one host over one scheme; any other may be called in several ways.
@@ -224,6 +235,7 @@ impl Shared {
             && chosen.generation == generation
             // One of the configuration before may have left its choice here since: a retry, a request that was delayed.
             && chosen.pool.is_limited_by(picked.cluster.connection_limits())
+            && chosen.pool.key.transport == *transport
         {
             return Ok(Arc::clone(&chosen.pool));
         }
@@ -234,7 +246,8 @@ impl Shared {
             let cluster = Arc::clone(picked.cluster.name());
             Arc::new(Limits { cluster, limits: limits.clone() })
         });
-        let key = PoolKey { address: picked.member.endpoint().address.clone(), security, limits };
+        let address = picked.member.endpoint().address.clone();
+        let key = PoolKey { address, security, limits, transport: transport.clone() };
         let pool = self.pools.get(key, per_request);
         if !per_request {
             slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
@@ -244,7 +257,9 @@ impl Shared {
 
     fn pool_beside_limits(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
         let security = self.security(picked, false, false)?;
-        let key = PoolKey { address: picked.member.endpoint().address.clone(), security, limits: None };
+        let address = picked.member.endpoint().address.clone();
+        let transport = picked.cluster.policy().transport.clone();
+        let key = PoolKey { address, security, limits: None, transport };
         Ok(self.pools.get(key, false))
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     common::{World, fetch, get, until},
-    upstream::{Upstream, caller, service},
+    upstream::{Page, Upstream, caller, service},
 };
 
 /// A network on which connections are made when the test says so.
@@ -49,7 +49,10 @@ async fn a_connection_outlives_the_request_that_asked_for_it() {
         let (go, dials) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
         let network = Gated { go: Arc::clone(&go), dials: Arc::clone(&dials) };
         let (_mesh, client) = caller(world.builder("caller", "v1").connect(network)).await;
-        assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 504, "{protocol} {pool}");
+        for _ in 0..4 {
+            assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 504, "{protocol} {pool}");
+        }
+        assert_eq!(dials.load(Ordering::SeqCst), 1, "{protocol} {pool}: no other is begun meanwhile");
         go.add_permits(1);
         until("the connection is made", async || upstream.open() == 1).await;
         until("a request uses it", async || fetch(&client, get("http://all.example/")).await.status() == 200).await;
@@ -57,6 +60,7 @@ async fn a_connection_outlives_the_request_that_asked_for_it() {
     }
 }
 
+/// istio.md 1.4: "tcp.tcpKeepalive / maxConnectionDuration / idleTimeout | OS defaults (9 / 7200 s / 75 s) / none / 1 h (0s disables)"
 /// istio tcp.maxConnectionDuration, http.idleTimeout: past either a connection takes no request, and closes.
 #[tokio::test]
 async fn a_connection_that_is_old_or_idle_for_too_long_is_replaced() {
@@ -74,4 +78,37 @@ async fn a_connection_that_is_old_or_idle_for_too_long_is_replaced() {
             until("the old ones are closed", async || upstream.open() <= 1).await;
         }
     }
+}
+
+/// envoy: connections are counted for the cluster, whichever endpoint they are to.
+/// istio.md 1.4: "2^32-1; per **cluster per client** (Envoy), docs say per host"
+#[tokio::test]
+async fn connections_are_limited_for_all_endpoints_together() {
+    let ips = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(str::to_owned);
+    let upstream = Upstream::start("http", 1).await;
+    let world = World::new();
+    service(
+        &world,
+        "http",
+        upstream.port,
+        &ips,
+        "loadBalancer: {simple: ROUND_ROBIN}, connectionPool: {tcp: {maxConnections: 4}}",
+    );
+    let (mesh, client) = caller(world.builder("caller", "v1")).await;
+    let page = Page::of(&mesh).await;
+    // Each its first, which it gets past the limit too.
+    for _ in &ips {
+        assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 200);
+    }
+    assert_eq!(upstream.each().iter().filter(|seen| seen.open == 1).count(), 3);
+    let mut held = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let client = client.clone();
+        held.spawn(async move { fetch(&client, get("http://all.example/held")).await.status().as_u16() });
+    }
+    until("four go, eight wait", async || (upstream.waiting(), page.sum("rq_pending_active").await) == (4, 8)).await;
+    assert_eq!((upstream.open(), page.sum("cx_active").await), (4, 4));
+    upstream.held.add_permits(12);
+    assert_eq!(held.join_all().await, [200; 12]);
+    assert_eq!(upstream.accepted(), 4);
 }

@@ -55,3 +55,20 @@ async fn a_removed_endpoint_gets_no_new_request_and_drains() {
         }
     }
 }
+
+/// envoy: without an endpoint there is nobody to ask. 503, and a flag that says so.
+#[tokio::test]
+async fn a_service_without_endpoints_is_503_uh() {
+    let (upstream, world) = (Upstream::start("http", 1).await, World::new());
+    service(&world, "http", upstream.port, &["127.0.0.1".into()], "");
+    let (mesh, client) = caller(world.builder("caller", "v1")).await;
+    assert_eq!(fetch(&client, get("http://all.example/")).await.status(), 200);
+    service(&world, "http", upstream.port, &[], "");
+    until("it is gone", async || mesh.endpoints("all.example", 80).is_empty()).await;
+    let response = fetch(&client, get("http://all.example/")).await;
+    assert_eq!((response.status().as_u16(), &response.body()[..]), (503, &b"no healthy upstream"[..]));
+    assert_eq!(response.extensions().get::<mesh::Exchange>().unwrap().flags.to_string(), "UH");
+    service(&world, "http", upstream.port, &["127.0.0.2".into()], "");
+    until("another one came", async || fetch(&client, get("http://all.example/")).await.status() == 200).await;
+    assert_eq!(upstream.at("127.0.0.2").requests, 1);
+}

@@ -9,5 +9,7 @@ mod common;
 mod connecting;
 mod leave;
 mod streams;
+mod subsetting;
+mod transport;
 mod upgraded;
 mod upstream;

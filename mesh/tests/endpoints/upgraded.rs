@@ -39,6 +39,7 @@ async fn echo() -> u16 {
     port
 }
 
+/// istio.md 1.4: "x-envoy-overloaded: true`, flag UO**, body `...reset reason: overflow`"
 /// envoy: an upgraded request is an active one, of its host, of http2MaxRequests and of its connection, until its stream
 /// ends; who never takes the stream has given it up with the response.
 #[tokio::test]
@@ -62,9 +63,11 @@ async fn a_websocket_is_in_flight_until_its_stream_ends() {
                 assert_eq!(page.sum("rq_active").await, 2, "of the cluster and of its member");
                 let refused = fetch(&client, get("http://all.example/")).await;
                 assert_eq!(
-                    (refused.status().as_u16(), &refused.headers()["x-envoy-overloaded"]),
-                    (503, &"true".parse().unwrap())
+                    (refused.status().as_u16(), refused.headers()["x-envoy-overloaded"].to_str().unwrap()),
+                    (503, "true")
                 );
+                let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+                assert_eq!(&refused.body()[..], body.as_bytes());
                 drop(stream);
             } else {
                 drop(response);

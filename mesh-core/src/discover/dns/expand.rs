@@ -27,10 +27,7 @@ pub(super) fn expand(
 ) -> Option<Vec<Arc<Endpoint>>> {
     let mut expanded = Expanded { endpoints: Vec::with_capacity(named.len()), seen: HashSet::new(), answered: false };
     for endpoint in named {
-        let EndpointAddress::Name(host, port) = &endpoint.address else {
-            expanded.push(endpoint, endpoint.address.clone(), endpoint.weight);
-            continue;
-        };
+        let EndpointAddress::Name(host, port) = &endpoint.address else { continue };
         match known(host) {
             None => expanded.push(endpoint, endpoint.address.clone(), endpoint.weight),
             Some(found) => {

@@ -22,12 +22,11 @@ use crate::{
 
 /// Looks up the names among a service's endpoints, again and again, and tells the endpoints that they stand for.
 ///
-/// A name is looked up once for all services and ports that want it, from the first poll of the first stream that wants it
-/// until the last is dropped. Streams are polled within a tokio runtime.
+/// A name is looked up once for all services and ports that want it, from the first subscription to the end of the last.
+/// Who subscribes is within a tokio runtime.
 ///
-/// Endpoints carry on what the registry says of the one with the name: labels, weight, locality, identity. Endpoints with
-/// addresses are told along, so that what is told is all there is. A service without names has nothing to look up:
-/// [`Update::Gone`].
+/// What is found carries on what the registry says of the endpoint with the name: labels, weight, locality, identity. Nothing
+/// is told of endpoints that have addresses. A service without names has nothing to look up: [`Update::Gone`].
 #[derive(Clone, Debug)]
 pub struct DnsSource(Arc<Names>);
 
@@ -47,15 +46,19 @@ impl DnsSource {
 
 impl Discover for DnsSource {
     fn subscribe(&self, wanted: &Wanted) -> Updates {
-        let names = wanted.named.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(..)));
-        Box::pin(Subscription {
+        let is_name = |endpoint: &&Arc<Endpoint>| matches!(endpoint.address, EndpointAddress::Name(..));
+        let named: Vec<_> = wanted.named.iter().filter(is_name).cloned().collect();
+        let mut subscription = Subscription {
             names: Arc::clone(&self.0),
-            named: Arc::clone(&wanted.named),
+            queue: if named.is_empty() { [Update::Gone].into() } else { VecDeque::new() },
+            named,
             listener: Arc::new(Listener::new()),
             followed: HashMap::new(),
             told: None,
-            queue: if names { VecDeque::new() } else { [Update::Gone].into() },
-        })
+        };
+        // At once: a name of which a subscription ends while another begins goes on.
+        subscription.look();
+        Box::pin(subscription)
     }
 }
 
@@ -63,7 +66,7 @@ impl Discover for DnsSource {
 #[derive(Debug)]
 struct Subscription {
     names: Arc<Names>,
-    named: Arc<[Arc<Endpoint>]>,
+    named: Vec<Arc<Endpoint>>,
     listener: Arc<Listener>,
     followed: HashMap<Arc<str>, Arc<Name>>,
     told: Option<Vec<Arc<Endpoint>>>,

@@ -68,7 +68,7 @@ impl Servers {
         Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
-    /// The records of a whole name, whatever it is an alias of; `Err` is nothing learnt.
+    /// The records of a whole name, whatever it is an alias of, or how long it holds that there are none.
     async fn records(&self, name: &Name, kind: RecordType) -> io::Result<Result<Records, Option<Duration>>> {
         let (mut name, mut holds) = (name.clone(), Duration::MAX);
         for _ in 0..ALIASES {
@@ -89,8 +89,8 @@ impl Config {
     /// Whatever of its meanings has an answer first; nothing when all have the answer that there is nothing, and a
     /// failure when any of them failed.
     ///
-    /// glibc res_search goes on after SERVFAIL, and so does this: what is found then is found. But an absence is certain
-    /// only when nobody failed.
+    /// glibc res_search goes on after SERVFAIL and stops when nobody answers, and so does this: what is found after a
+    /// failure is found. But an absence is certain only when nobody failed.
     pub(super) async fn resolve(&self, host: &str) -> io::Result<Answer> {
         let service = is_service_record(host);
         // nsswitch.conf's "files dns": the name as it is written, before any search.
@@ -103,6 +103,7 @@ impl Config {
             match answer {
                 Ok(answer) if !answer.found.is_empty() => return Ok(answer),
                 Ok(answer) => nothing.ttl = shorter(nothing.ttl, answer.ttl),
+                Err(error) if error.kind() != io::ErrorKind::Other => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }

@@ -35,12 +35,14 @@ pub(super) struct Records {
 /// Read what a name server was heard to say.
 ///
 /// # Errors
-/// When that is not an answer: nothing was learnt.
+/// When that is not an answer: nothing was learnt. What a server said is an error of the kind `Other`; any other kind is of
+/// the way there.
 pub(super) fn read(name: &Name, kind: RecordType, heard: Result<Message, NetError>) -> io::Result<Reply> {
     match heard {
         Ok(message) => answered(name, kind, message),
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => nothing(&none),
         Err(NetError::Io(error)) => Err(io::Error::new(error.kind(), error.to_string())),
+        Err(NetError::NoConnections) => Err(io::ErrorKind::NotConnected.into()),
         Err(NetError::Timeout) => Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time")),
         Err(error) => Err(io::Error::other(error.to_string())),
     }

@@ -208,6 +208,11 @@ async fn an_absence_is_certain_only_when_no_search_domain_failed() {
     assert!(resolver.resolve("db").await.is_err());
     server.say_of_addresses("db.ns.test", &Says::NoSuchName(60));
     assert!(resolver.resolve("db").await.unwrap().found.is_empty());
+    // Who does not answer does not answer to other names either.
+    let asked = server.asked("db.test", kind::A);
+    server.say_of_addresses("db.ns.test", &Says::Silence);
+    assert_eq!(resolver.resolve("db").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(server.asked("db.test", kind::A), asked);
 }
 
 #[tokio::test]

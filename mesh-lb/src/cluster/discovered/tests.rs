@@ -40,8 +40,11 @@ fn endpoint(ip: &str, version: &str) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(EndpointAddress::new(ip, 80)).with_labels(Labels::from_iter([("version", version)])))
 }
 
+/// In any order: that of what is merged is the merging's to test.
 fn hosts(cluster: &Cluster) -> Vec<String> {
-    cluster.endpoints().iter().map(|endpoint| endpoint.address.host().into_owned()).collect()
+    let mut hosts: Vec<_> = cluster.endpoints().iter().map(|e| e.address.host().into_owned()).collect();
+    hosts.sort();
+    hosts
 }
 
 fn pick(cluster: &Cluster) {
@@ -78,14 +81,14 @@ async fn what_sources_say_is_merged_and_survives_a_change_of_configuration() {
     let want = wants.next().await.unwrap();
     clusters.tell(&want, Origin::Given(1), Update::Reset(vec![endpoint("10.0.0.8", "v2"), endpoint("10.0.0.9", "v2")]));
     clusters.tell(&want, Origin::Given(0), Update::Add(endpoint("10.0.0.9", "v1")));
-    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.9", "10.0.0.8", "10.0.0.1", "10.0.0.2"]);
-    assert_eq!(hosts(&cluster(&set, Some("v1"))), ["10.0.0.9", "10.0.0.1"]);
+    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.1", "10.0.0.2", "10.0.0.8", "10.0.0.9"]);
+    assert_eq!(hosts(&cluster(&set, Some("v1"))), ["10.0.0.1", "10.0.0.9"]);
     // Documents change, the sources have said nothing new.
     let set = build(&clusters, &entry("STATIC", &[("10.0.0.2", "v2"), ("10.0.0.8", "v1")]));
-    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.9", "10.0.0.8", "10.0.0.2"]);
-    assert_eq!(hosts(&cluster(&set, Some("v2"))), ["10.0.0.8", "10.0.0.2"]);
+    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.2", "10.0.0.8", "10.0.0.9"]);
+    assert_eq!(hosts(&cluster(&set, Some("v2"))), ["10.0.0.2", "10.0.0.8"]);
     clusters.tell(&want, Origin::Given(1), Update::Gone);
-    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.9", "10.0.0.2", "10.0.0.8"]);
+    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.2", "10.0.0.8", "10.0.0.9"]);
     clusters.tell(&want, Origin::Given(0), Update::Remove(endpoint("10.0.0.9", "").address.clone()));
     assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.2", "10.0.0.8"]);
     // Gone, and back: who follows the old one is told so, and is not heard any more.
@@ -105,7 +108,7 @@ async fn what_sources_say_is_merged_and_survives_a_change_of_configuration() {
 async fn a_name_stands_until_it_is_answered_and_others_are_asked_when_it_changes() {
     let (clusters, mut wants) = Clusters::discovering(SubsetClient::Seed(1), 0, true);
     let set = build(&clusters, &entry("DNS", &[("a.test", "v1"), ("10.0.0.5", "v2")]));
-    assert_eq!(hosts(&cluster(&set, None)), ["a.test", "10.0.0.5"]);
+    assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.5", "a.test"]);
     pick(&cluster(&set, None));
     let want = wants.next().await.unwrap();
     assert_eq!(clusters.wanted(&want).unwrap().named.len(), 2);
@@ -121,4 +124,49 @@ async fn a_name_stands_until_it_is_answered_and_others_are_asked_when_it_changes
     // An empty answer is an answer.
     clusters.tell(&want, Origin::Names, Update::Reset(Vec::new()));
     assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.5"]);
+}
+
+/// Step by step or as a whole, every cluster has the endpoints that are its own: a step for each, and again from nothing.
+#[tokio::test]
+async fn steps_lead_where_the_whole_does() {
+    use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+
+    let mut rng = StdRng::seed_from_u64(mesh_test::seed());
+    for resolution in ["STATIC", "DNS"] {
+        // The one takes steps, the other is built anew after each.
+        let both = [0, 1].map(|_| Clusters::discovering(SubsetClient::Seed(1), 2, true));
+        let mut documents = entry(resolution, &[("10.0.0.1", "v1"), ("10.0.0.2", "v2"), ("10.0.0.1", "v2")]);
+        let mut followed = Vec::new();
+        for (clusters, mut wants) in both {
+            let set = build(&clusters, &documents);
+            pick(&cluster(&set, None));
+            followed.push((clusters, wants.next().await.unwrap(), set));
+        }
+        for _ in 0..500 {
+            let one = |rng: &mut StdRng| {
+                let version = if rng.random_bool(0.5) { "v1" } else { "v2" };
+                endpoint(&format!("10.0.0.{}", rng.random_range(1..8)), version)
+            };
+            let update = match rng.next_u32() % 8 {
+                0 => Update::Gone,
+                1 => Update::Reset((0..rng.random_range(0..4)).map(|_| one(&mut rng)).collect()),
+                2..5 => Update::Add(one(&mut rng)),
+                _ => Update::Remove(one(&mut rng).address.clone()),
+            };
+            let origin = [Origin::Given(0), Origin::Given(1), Origin::Names][rng.random_range(0..3)];
+            let again = rng.random_bool(0.05);
+            if again {
+                let ip = format!("10.0.0.{}", rng.random_range(1..8));
+                documents = entry(resolution, &[(&ip, "v1"), ("10.0.0.2", "v2")]);
+            }
+            for (index, (clusters, want, set)) in followed.iter_mut().enumerate() {
+                clusters.tell(want, origin, update.clone());
+                if again || index == 1 {
+                    *set = build(clusters, &documents);
+                }
+            }
+            let known = |(_, _, set): &_| [None, Some("v1"), Some("v2")].map(|subset| hosts(&cluster(set, subset)));
+            assert_eq!(known(&followed[0]), known(&followed[1]), "{origin:?} {update:?}");
+        }
+    }
 }

@@ -57,15 +57,50 @@ fn shares_are_exact() {
         // Nobody healthy at home.
         (&even, "r/a", [0, 4, 4], [0, 5000, 5000]),
         (&even, "r/a", [0, 0, 8], [0, 0, 10_000]),
-        (&crowded, "r/a", [0, 6, 2], [0, 8462, 1538]),
+        (&crowded, "r/a", [0, 6, 2], [0, 9167, 833]),
     ] {
         let zones = zones(&callers(of), here, &ABC, 6).unwrap();
         assert_eq!(shares(&zones.weights(&healthy)), expected, "{of:?} {here} {healthy:?}");
     }
     // No endpoint where the caller is, nor anywhere near it.
     let without = zones(&callers(&even), "r/a", &["r/b", "r/x"], 6).unwrap();
-    assert_eq!(shares(&without.weights(&[4, 4])), [2537, 7463], "5,000 less 3,333, and 5,000");
-    assert_eq!(shares(&without.weights(&[4, 0])), [10_000, 0]);
+    assert_eq!(shares(&without.weights(&[4, 4])), [2500, 7500], "5,000 less 3,333, and 5,000");
+    assert_eq!(shares(&without.weights(&[8, 0])), [10_000, 0]);
+}
+
+/// Callers in a, b and c, endpoints' zones, healthy endpoints, and 10,000ths of requests.
+type Measured = ([u64; 3], [&'static str; 3], [u64; 3], [u64; 3]);
+
+/// measured on Envoy 1.40: zone_aware_lb_config with minimum 6, RANDOM, 12,000 requests of a caller in a for each line, in
+/// 10,000ths. The last three: too few endpoints, callers in one zone, and none where the caller is.
+const MEASURED: [Measured; 11] = [
+    ([2, 2, 2], ABC, [1, 4, 1], [4992, 5008, 0]),
+    ([4, 4, 2], ABC, [2, 4, 2], [6350, 2418, 1232]),
+    ([6, 2, 2], ABC, [4, 4, 4], [5552, 2249, 2199]),
+    ([2, 2, 2], ABC, [4, 1, 1], [10_000, 0, 0]),
+    ([2, 2, 2], ABC, [0, 4, 4], [0, 5021, 4979]),
+    ([6, 2, 2], ABC, [0, 6, 2], [0, 9193, 807]),
+    ([2, 2, 2], ["r/b", "r/x", "r/y"], [4, 4, 0], [2422, 7578, 0]),
+    ([2, 2, 2], ABC, [1, 4, 2], [4272, 5728, 0]),
+    ([2, 2, 2], ABC, [1, 3, 1], [2019, 6020, 1961]),
+    ([6, 0, 0], ABC, [4, 4, 4], [3427, 3344, 3229]),
+    ([0, 3, 3], ABC, [4, 4, 4], [3328, 3285, 3388]),
+];
+
+#[test]
+fn shares_as_measured() {
+    for (counts, names, healthy, measured) in MEASURED {
+        let of = callers(&[("r/a", counts[0]), ("r/b", counts[1]), ("r/c", counts[2])]);
+        let weights = zones(&of, "r/a", &names, 6).map(|zones| zones.weights(&healthy));
+        // Where zones do not count endpoints do.
+        let weights =
+            weights.filter(|weights| weights.iter().any(|weight| *weight > 0)).unwrap_or_else(|| healthy.into());
+        for (found, measured) in shares(&weights).into_iter().zip(measured) {
+            let share = found as f64 / 10_000.0;
+            let bound = 5.0 * (share * (1.0 - share) / 12_000.0).sqrt() * 10_000.0 + 1.0;
+            assert!(found.abs_diff(measured) as f64 <= bound, "{counts:?} {names:?} {healthy:?}: {found}, {measured}");
+        }
+    }
 }
 
 /// Everybody by these shares: no endpoint of any zone has more than its part, but for the rounding.

@@ -248,6 +248,9 @@ fn by_structure(rng: &mut StdRng, text: &str) -> String {
             if document.api_version().is_empty() && &*object.kind == "MeshConfig" {
                 return Value::Object(Map::from_iter([("mesh".to_owned(), spec)]));
             }
+            if document.spec().is_some_and(|spec| std::ptr::eq(spec, document.root())) {
+                return spec;
+            }
             let metadata = Map::from_iter([("name".to_owned(), Value::from(&*object.name))]);
             let fields = [("apiVersion", document.api_version().into()), ("kind", (&*object.kind).into())];
             let fields = fields.into_iter().chain([("metadata", Value::Object(metadata)), ("spec", spec)]);

@@ -5,7 +5,12 @@ use mesh_tls::ExpectedPeer;
 use super::{super::h1::Listened, *};
 
 fn key(port: u16, security: Security) -> PoolKey {
-    PoolKey { address: EndpointAddress::new("127.0.0.1", port), security, limits: None }
+    PoolKey {
+        address: EndpointAddress::new("127.0.0.1", port),
+        security,
+        limits: None,
+        transport: Transport::default(),
+    }
 }
 
 fn mesh(generation: u64) -> Security {

@@ -269,6 +269,11 @@ fn mesh_policies_without_effect() {
     let words =
         "MeshPolicy x/b localRateLimit.inbound: not in force: MeshPolicy x/a comes first, for the same workloads";
     assert!(without[0].contains(words), "{without:?}");
+    let balancing = "loadBalancing: [{healthCheck: {tcp: {}}}]";
+    let text = policy("a", "x", balancing) + &policy("b", "x", &inbound) + &policy("c", "x", balancing);
+    let without = lines(&text, "MESH0009");
+    assert_eq!(without.len(), 1, "{without:?}");
+    assert!(without[0].contains("MeshPolicy x/c loadBalancing: not in force: MeshPolicy x/a"), "{without:?}");
     let text = policy("a", "x", &of_a) + &policy("b", "x", &of_a) + &policy("c", "istio-system", &of_a);
     let without = lines(&text, "MESH0009");
     assert_eq!(without.len(), 2, "{without:?}");
