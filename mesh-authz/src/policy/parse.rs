@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    Labels,
     config::{Document, Issues, Topic},
     identity::{SpiffeId, TrustDomain},
     path::PathNormalization,
@@ -13,20 +12,19 @@ use super::{
     Action, AuthorizationPolicy,
     pattern::{Glob, StringPattern},
     rule::{Field, HostValue, Operation, Rule, ServiceAccount, Source},
-    spec::{ActionSpec, OperationSpec, RuleSpec, Selector, SourceSpec, Spec},
+    spec::{ActionSpec, OperationSpec, RuleSpec, SourceSpec, Spec},
     template::PathPattern,
 };
-use crate::canonical::canonical_path;
+use crate::{canonical::canonical_path, selector::selector};
 
 pub(super) fn policy(document: &Document, issues: &mut Issues) -> Option<AuthorizationPolicy> {
     let before = issues.errors().count();
     let spec: Spec = document.decode(issues)?;
-    let mut reader = Reader { document, issues, rule: 0 };
     let targets = [("targetRef", spec.target_ref.is_some()), ("targetRefs", !spec.target_refs.is_empty())];
-    let targets: Vec<_> = targets.into_iter().filter_map(|(field, given)| given.then_some(field)).collect();
-    let targeted = !targets.is_empty();
+    let targeted = targets.iter().any(|(_, given)| *given);
+    let mut reader = Reader { document, issues, rule: 0 };
     let action = reader.action(&spec);
-    let selector = reader.selector(spec.selector.as_ref(), &targets);
+    let selector = selector(document, reader.issues, spec.selector.as_ref(), targets);
     let dry_run = reader.dry_run();
     let rules = spec.rules.iter().enumerate().map(|(index, rule)| reader.rule(index, rule, action)).collect();
     (reader.issues.errors().count() == before).then(|| AuthorizationPolicy {
@@ -81,33 +79,6 @@ impl Reader<'_> {
             }
             ActionSpec::Audit => Action::Audit,
         }
-    }
-
-    /// `targets` are the fields that name what the policy is for, in the place of a selector.
-    fn selector(&mut self, selector: Option<&Selector>, targets: &[&str]) -> Labels {
-        let Some(Selector { match_labels }) = selector else {
-            for field in targets {
-                let message = "targetRefs name gateways and waypoints: not in force in-process";
-                self.issues.push(self.document.warning(*field, message).about(Topic::NotEnforced));
-            }
-            return Labels::default();
-        };
-        if !targets.is_empty() {
-            self.error("selector", "only one of targetRefs or workloadSelector can be set");
-        }
-        if match_labels.is_empty() {
-            self.warn("selector", "workload selector specified without labels: it selects every workload");
-        }
-        for (key, value) in match_labels {
-            let pair = format!("{key}:{value}");
-            if key.is_empty() {
-                self.error("selector.matchLabels", format!("empty key is not supported in selector: {pair:?}"));
-            }
-            if pair.contains('*') {
-                self.error("selector.matchLabels", format!("wildcard is not supported in selector: {pair:?}"));
-            }
-        }
-        match_labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// istio annotation istio.io/dry-run: "If set to true, the authorization policy will be evaluated and logged without

@@ -1,8 +1,8 @@
 //! The document as Istio writes it (istio security/v1beta1 AuthorizationPolicy), before it means anything.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+use crate::selector::{Selector, TargetRef};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -13,21 +13,6 @@ pub(super) struct Spec {
     pub(super) rules: Vec<RuleSpec>,
     pub(super) action: ActionSpec,
     pub(super) provider: Refused,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct Selector {
-    pub(super) match_labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct TargetRef {
-    group: String,
-    kind: String,
-    name: String,
-    namespace: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
