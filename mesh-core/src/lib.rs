@@ -46,7 +46,7 @@ pub use host::{CLUSTER_DOMAIN, HostPattern, InvalidHost, service_host};
 pub use labels::Labels;
 pub use locality::{
     Distribute, FailoverLabel, InvalidLocality, Locality, LocalityPattern, LocalitySetting, LocalitySpec,
-    RegionFailover,
+    RegionFailover, ZoneAwareSetting, ZoneAwareSpec,
 };
 pub use mesh_config::{MeshConfig, OutboundTrafficPolicy};
 pub use reply::{LocalReplies, LocalReply, LocalReplyLayer, ReplyBody};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    LocalitySetting, LocalitySpec,
+    LocalitySetting, LocalitySpec, ZoneAwareSetting, ZoneAwareSpec,
     config::{Document, Field, Issues, Unenforced, fields},
     identity::TrustDomain,
     path::PathNormalization,
@@ -30,6 +30,8 @@ pub struct MeshConfig {
     /// How requests are spread over places where no DestinationRule and no service says so. Default: endpoints nearby
     /// first, where there is outlier detection.
     pub locality: Arc<LocalitySetting>,
+    /// The same by zones, which counts before it where it stands: `zoneAwareLbSetting`.
+    pub zone_aware: Option<Arc<ZoneAwareSetting>>,
     /// The document, for `defaultHttpRetryPolicy` which mesh-routing reads and `defaultTrafficPolicy` which mesh-lb reads.
     pub document: Option<Document>,
 }
@@ -55,6 +57,7 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::default(),
             enable_auto_mtls: true,
             locality: Arc::new(LocalitySetting::mesh_default()),
+            zone_aware: None,
             document: None,
         }
     }
@@ -113,6 +116,7 @@ struct Spec {
     tcp_keepalive: Unenforced,
     tls_defaults: Unenforced,
     verify_certificate_at_client: Unenforced,
+    zone_aware_lb_setting: Option<ZoneAwareSpec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,6 +158,10 @@ impl MeshConfig {
             let mut refuse = |path, message| issues.push(document.error(format!("localityLbSetting{path}"), message));
             Arc::new(spec.read(&mut refuse))
         });
+        let zone_aware = spec.zone_aware_lb_setting.map(|spec| {
+            let mut refuse = |path, message| issues.push(document.error(format!("zoneAwareLbSetting{path}"), message));
+            Arc::new(spec.read(&mut refuse))
+        });
         (issues.errors().count() == before).then(|| Self {
             outbound_traffic_policy: spec.outbound_traffic_policy.unwrap_or_default().mode,
             trust_domain: trust_domain.unwrap_or(defaults.trust_domain),
@@ -162,6 +170,7 @@ impl MeshConfig {
             path_normalization: spec.path_normalization.unwrap_or_default().normalization,
             enable_auto_mtls: spec.enable_auto_mtls.unwrap_or(true),
             locality: locality.unwrap_or(defaults.locality),
+            zone_aware,
             document: Some(document.clone()),
         })
     }

@@ -4,16 +4,11 @@
 //! for each and keeps it as long as the connection is open; a request that finds no connection asks for a
 //! [place in the queue](PendingPlace).
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
+
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// `connectionPool`, what it says about connections. Defaults are Istio's: no limits, an hour of idleness.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +108,10 @@ impl Connections {
         take(&self.pending, limits.max_pending).then(|| PendingPlace(Arc::clone(self)))
     }
 
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.open.load(Ordering::Relaxed), self.pending.load(Ordering::Relaxed))
+    }
+
     /// Ready when a connection closes after this was called.
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send {
         self.closed.notified()
@@ -140,6 +139,7 @@ impl Drop for PendingPlace {
 mod tests {
     use super::*;
 
+    /// istio.md 1.4: "connectionPool.tcp.maxConnections | 2^32-1"
     #[test]
     fn places_are_given_back() {
         let (counts, limits) = (

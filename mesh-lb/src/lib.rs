@@ -20,8 +20,8 @@
 //! [`PriorityLoad`]. An endpoint that keeps failing is ejected ([`OutlierDetector`]), a new one starts slowly
 //! ([`Warmup`]), and what connections there may be is counted here for whoever makes them ([`ConnectionLimits`]).
 //!
-//! It is not a connection pool and opens no sockets, does not resolve names (it is told, through
-//! [`Clusters::set_endpoints`]), and knows nothing of routes.
+//! It is not a connection pool and opens no sockets, does not follow sources of endpoints (it is told, through
+//! [`Clusters::tell`], and says which services requests want), and knows nothing of routes.
 //!
 //! Alone, in front of any HTTP client:
 //!
@@ -57,31 +57,51 @@
 mod balance;
 mod cluster;
 mod connections;
+mod ewma;
 mod hash;
+mod health;
+mod latency;
+mod load_balancing;
 mod locality;
 mod member;
+mod members;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod outlier;
 mod pick;
 mod policy;
+mod prequal;
 mod priority;
 mod random;
 mod rule;
 mod rules;
+mod subsetting;
+mod sync;
 mod to_endpoint;
+mod transport;
 mod warmup;
 
-pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture};
-pub use cluster::{Cluster, ClusterSet, Clusters};
+pub use balance::{Balance, BalanceLayer, InFlight, InFlightBody, Picked, ResponseFuture, Upgraded, Waiting};
+pub use cluster::{Cluster, ClusterSet, Clusters, Origin, Want, Wants};
 pub use connections::{ConnectionLimits, ConnectionPlace, PendingPlace, Queued};
+pub use ewma::PeakEwma;
 pub use hash::{
     BoundedLoad, ConsistentHash, HashCookie, HashKey, HashTable, InvalidHashKey, Maglev, Ring, SourceIp, hash,
 };
-pub use locality::LocalityPolicy;
+pub use health::{CheckResult, Checkup, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, Statuses};
+pub use latency::Ended;
+pub use load_balancing::LoadBalancing;
+pub use locality::{Callers, LocalityPolicy};
 pub use member::Member;
 pub use outlier::{FailurePercentage, Outcome, OutlierDetection, OutlierDetector, Rate, SuccessRate};
 pub use policy::{ClusterPolicy, LoadBalancer, RetryLimit, TrafficPolicy};
+pub use prequal::{
+    InHand, InvalidPrequal, LoadEstimator, LoadReport, PeakEwmaSpec, Prequal, PrequalSpec, ProbeTargets,
+};
 pub use priority::{LevelHealth, PriorityLoad};
 pub use rule::{DefaultPolicy, DestinationRule, Subset};
 pub use rules::{DestinationRules, MergedRule};
+pub use subsetting::{SubsetClient, Subsetting};
 pub use to_endpoint::{ToEndpoint, WithEndpoint};
+pub use transport::{Http2KeepAlive, HttpVersion, ProxyProtocol, TcpKeepalive, Transport};
 pub use warmup::Warmup;

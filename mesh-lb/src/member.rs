@@ -4,15 +4,16 @@ use std::{
     any::Any,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use mesh_core::{Endpoint, EndpointAddress};
 
-use crate::OutlierDetector;
+use crate::{
+    OutlierDetector,
+    latency::{Latency, Outcomes},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// An endpoint of a cluster. The same member serves as long as the endpoint stays, through every change of
 /// configuration that is not its own.
@@ -23,11 +24,17 @@ pub struct Member {
     /// When it became known: nanoseconds since its cluster's epoch.
     since: u64,
     slot: Arc<Slot>,
+    /// Where it was found last among the members of its picker: a place to look first.
+    found_at: AtomicU32,
 }
 
 /// Requests in flight to an address, whichever of the service's clusters they came through.
 #[derive(Debug, Default)]
-pub(crate) struct Load(AtomicU32);
+pub(crate) struct Load {
+    in_flight: AtomicU32,
+    /// Made where a policy learns from latencies.
+    latency: OnceLock<Box<Latency>>,
+}
 
 impl Member {
     pub(crate) fn new(endpoint: Arc<Endpoint>, load: Arc<Load>) -> Arc<Self> {
@@ -35,7 +42,14 @@ impl Member {
     }
 
     pub(crate) fn known_since(since: u64, endpoint: Arc<Endpoint>, load: Arc<Load>) -> Arc<Self> {
-        Arc::new(Self { endpoint, load, detector: Arc::default(), since, slot: Arc::default() })
+        Arc::new(Self {
+            endpoint,
+            load,
+            detector: Arc::default(),
+            since,
+            slot: Arc::default(),
+            found_at: AtomicU32::new(0),
+        })
     }
 
     /// The member for a newer description of the same address: health stays, and the connections stay where
@@ -51,7 +65,14 @@ impl Member {
             detector: Arc::clone(&self.detector),
             since: self.since,
             slot: if same_peers && same_endpoint { Arc::clone(&self.slot) } else { Arc::default() },
+            found_at: AtomicU32::new(self.found_at.load(Ordering::Relaxed)),
         })
+    }
+
+    /// Is it the same member as that one, before or after a change of what is said of its endpoint?
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.detector, &other.detector)
     }
 
     /// The endpoint.
@@ -68,6 +89,15 @@ impl Member {
 
     pub(crate) fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// What is known from how long its answers take; made when it is looked at for the first time.
+    pub(crate) fn latency(&self) -> &Latency {
+        self.load.latency.get_or_init(Box::default)
+    }
+
+    pub(crate) fn found_at(&self) -> &AtomicU32 {
+        &self.found_at
     }
 
     pub(crate) fn since(&self) -> u64 {
@@ -114,15 +144,15 @@ impl fmt::Debug for Member {
 
 impl Load {
     pub(crate) fn in_flight(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn sub(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +179,11 @@ impl Slot {
 /// The loads of one service's addresses. Kept weakly: an address that no cluster has any more, and that no
 /// request is on, is forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Loads(Mutex<Known>);
+pub(crate) struct Loads {
+    known: Mutex<Known>,
+    /// What the service's requests came to, where a policy asks.
+    outcomes: Outcomes,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -159,8 +193,12 @@ struct Known {
 }
 
 impl Loads {
+    pub(crate) fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
     pub(crate) fn of(&self, address: &EndpointAddress) -> Arc<Load> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(load) = known.loads.get(address).and_then(Weak::upgrade) {
             return load;
         }
@@ -173,12 +211,12 @@ impl Loads {
     }
 
     pub(crate) fn forget_unused(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).forget_unused();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).forget_unused();
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).loads.len()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).loads.len()
     }
 }
 

@@ -8,13 +8,7 @@ mod detection;
 mod outcome;
 mod rates;
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::OnceLock, time::Duration};
 
 use self::rates::Counts;
 pub use self::{
@@ -22,6 +16,7 @@ pub use self::{
     outcome::Outcome,
     rates::{FailurePercentage, Rate, SuccessRate},
 };
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The state machine of one endpoint of one cluster: counts failures, and says when it may come back.
 ///
@@ -48,9 +43,15 @@ pub struct OutlierDetector {
     consecutive_local: AtomicU32,
     ejections: AtomicU32,
     ejected_until: AtomicU64,
+    /// The same, or never where health checks say that it is out: what a pick looks at.
+    out_until: AtomicU64,
+    checked: AtomicU8,
     /// Made where rates are asked for.
     counts: OnceLock<Box<Counts>>,
 }
+
+const PASSED: u8 = 1;
+const FAILED: u8 = 2;
 
 /// Envoy's max_ejection_time.
 const MAX_EJECTION: Duration = Duration::from_secs(300);
@@ -59,7 +60,7 @@ impl OutlierDetector {
     /// Is it ejected at `now`?
     #[must_use]
     pub fn is_ejected(&self, now: Duration) -> bool {
-        self.is_ejected_at(nanos(now))
+        nanos(now) < self.ejected_until.load(Ordering::Acquire)
     }
 
     /// Count an outcome. True when it was one failure too many: the caller then asks
@@ -142,16 +143,39 @@ impl OutlierDetector {
         reset(&self.consecutive_gateway);
         reset(&self.consecutive_local);
         self.ejected_until.store(until, Ordering::Release);
+        self.out_until.fetch_max(until, Ordering::AcqRel);
         Duration::from_nanos(until)
     }
 
+    /// Is it out of service: ejected, or by its health checks?
     pub(crate) fn is_ejected_at(&self, nanos: u64) -> bool {
         nanos < self.ejected_until()
     }
 
-    /// When it is back, in nanoseconds: in the past for those in service.
+    /// When it is back in service, in nanoseconds: in the past for those that are, never for those whose health checks
+    /// fail.
     pub(crate) fn ejected_until(&self) -> u64 {
-        self.ejected_until.load(Ordering::Acquire)
+        self.out_until.load(Ordering::Acquire)
+    }
+
+    /// What health checks said last: before the first one, nothing.
+    pub(crate) fn checked(&self) -> Option<bool> {
+        match self.checked.load(Ordering::Acquire) {
+            0 => None,
+            known => Some(known == PASSED),
+        }
+    }
+
+    /// One caller at a time, as with [`eject`](Self::eject).
+    pub(crate) fn set_checked(&self, healthy: Option<bool>) {
+        let value = healthy.map_or(0, |healthy| if healthy { PASSED } else { FAILED });
+        self.checked.store(value, Ordering::Release);
+    }
+
+    /// Health checks take it out of service, or leave that to ejections. True when that is new.
+    pub(crate) fn set_out(&self, out: bool) -> bool {
+        let until = if out { u64::MAX } else { self.ejected_until.load(Ordering::Acquire) };
+        self.out_until.swap(until, Ordering::AcqRel) != until
     }
 }
 

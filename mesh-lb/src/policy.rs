@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::{ClientTlsSettings, LocalitySetting, Reason};
+use mesh_core::{ClientTlsSettings, LocalitySetting, Reason, ZoneAwareSetting};
 
-use crate::{ConnectionLimits, ConsistentHash, DefaultPolicy, LocalityPolicy, OutlierDetection, Warmup};
+use crate::{
+    ConnectionLimits, ConsistentHash, DefaultPolicy, HealthCheck, LocalityPolicy, OutlierDetection, PeakEwma, Prequal,
+    ProxyProtocol, Transport, Warmup,
+};
 
-/// `loadBalancer.simple` or `loadBalancer.consistentHash`.
+/// `loadBalancer.simple` or `loadBalancer.consistentHash`; the last two are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadBalancer {
@@ -21,9 +24,26 @@ pub enum LoadBalancer {
     Passthrough,
     /// By a key of the request.
     ConsistentHash(Arc<ConsistentHash>),
+    /// The lower of two by latency and requests in flight.
+    PeakEwma(PeakEwma),
+    /// By what endpoints answer to probes.
+    Prequal(Arc<Prequal>),
 }
 
 impl LoadBalancer {
+    /// The name that it has in configuration.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::LeastRequest => "LEAST_REQUEST",
+            Self::RoundRobin => "ROUND_ROBIN",
+            Self::Random => "RANDOM",
+            Self::Passthrough => "PASSTHROUGH",
+            Self::ConsistentHash(_) => "consistentHash",
+            Self::PeakEwma(_) => "peakEwma",
+            Self::Prequal(_) => "prequal",
+        }
+    }
+
     /// The settings of consistent hashing, where that is the policy.
     #[must_use]
     pub fn consistent_hash(&self) -> Option<&ConsistentHash> {
@@ -31,6 +51,32 @@ impl LoadBalancer {
             Self::ConsistentHash(hash) => Some(hash),
             _ => None,
         }
+    }
+
+    /// The time constant of what is learnt from latencies, in nanoseconds, where the policy learns from them.
+    pub(crate) fn learns(&self) -> Option<f64> {
+        match self {
+            Self::PeakEwma(settings) => Some(settings.tau()),
+            Self::Prequal(_) => Some(PeakEwma::default().tau()),
+            _ => None,
+        }
+    }
+
+    /// Does it matter which endpoint is listed before which? Envoy's round robin goes by the list, and a ring's rounding.
+    pub(crate) fn is_ordered(&self) -> bool {
+        matches!(self, Self::RoundRobin | Self::ConsistentHash(_))
+    }
+}
+
+impl From<PeakEwma> for LoadBalancer {
+    fn from(settings: PeakEwma) -> Self {
+        Self::PeakEwma(settings)
+    }
+}
+
+impl From<Prequal> for LoadBalancer {
+    fn from(settings: Prequal) -> Self {
+        Self::Prequal(Arc::new(settings))
     }
 }
 
@@ -102,6 +148,7 @@ pub(crate) struct Blocks {
     pub(crate) load_balancer: Option<LoadBalancer>,
     /// Parts of the block above: they come and go together.
     pub(crate) locality: Option<Arc<LocalitySetting>>,
+    pub(crate) zone_aware: Option<Arc<ZoneAwareSetting>>,
     pub(crate) warmup: Option<Warmup>,
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
@@ -114,6 +161,7 @@ pub(crate) struct ConnectionPool {
     pub(crate) max_requests: Option<u32>,
     pub(crate) max_retries: Option<u32>,
     pub(crate) connections: ConnectionLimits,
+    pub(crate) transport: Transport,
 }
 
 /// `trafficPolicy` of a rule or of a subset.
@@ -121,12 +169,19 @@ pub(crate) struct ConnectionPool {
 pub struct TrafficPolicy {
     pub(crate) blocks: Blocks,
     pub(crate) retry_budget: Option<RetryLimit>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) ports: Vec<(u16, Blocks)>,
 }
 
 impl TrafficPolicy {
     fn port(&self, port: u16) -> Option<&Blocks> {
         self.ports.iter().find(|(number, _)| *number == port).map(|(_, blocks)| blocks)
+    }
+
+    /// The choices of endpoints that it names, at whatever level.
+    pub(crate) fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
+        let ports = self.ports.iter().map(|(_, blocks)| blocks);
+        std::iter::once(&self.blocks).chain(ports).filter_map(|blocks| blocks.load_balancer.as_ref())
     }
 
     /// The policy of one cluster: the rule's, its subset's over it, each with the settings of the port.
@@ -142,23 +197,26 @@ impl TrafficPolicy {
     /// The same in a mesh that has defaults of its own, which lie below all of it.
     #[must_use]
     pub fn layer_over(mesh: &DefaultPolicy, rule: Option<&Self>, subset: Option<&Self>, port: u16) -> ClusterPolicy {
-        // A port's settings carry no retry budget, and nothing of the rule shines through them.
-        let (mut blocks, mut budget) = match rule {
+        // A port's settings carry no retry budget and no proxyProtocol, and nothing of the rule shines through them.
+        let (mut blocks, mut budget, mut proxy) = match rule {
             Some(rule) => match rule.port(port) {
-                Some(of_port) => (of_port.clone(), None),
-                None => (rule.blocks.clone(), rule.retry_budget),
+                Some(of_port) => (of_port.clone(), None, None),
+                None => (rule.blocks.clone(), rule.retry_budget, rule.proxy_protocol),
             },
-            None => (Blocks::default(), None),
+            None => (Blocks::default(), None, None),
         };
         if let Some(subset) = subset {
             blocks.lay_over(&subset.blocks);
             budget = subset.retry_budget.or(budget);
+            proxy = subset.proxy_protocol.or(proxy);
             if let Some(of_port) = subset.port(port) {
                 blocks = of_port.clone();
             }
         }
         mesh.fill(&mut blocks);
-        ClusterPolicy::of(blocks, budget)
+        let mut policy = ClusterPolicy::of(blocks, budget);
+        policy.transport.proxy_protocol = proxy;
+        policy
     }
 }
 
@@ -171,6 +229,7 @@ impl Blocks {
         }
         if over.load_balancer.is_some() {
             self.locality.clone_from(&over.locality);
+            self.zone_aware.clone_from(&over.zone_aware);
             self.warmup.clone_from(&over.warmup);
         }
         given(&mut self.load_balancer, &over.load_balancer);
@@ -192,14 +251,20 @@ pub struct ClusterPolicy {
     pub warmup: Option<Warmup>,
     /// `localityLbSetting` of the rule, where it has one.
     pub(crate) locality_setting: Option<Arc<LocalitySetting>>,
+    /// `zoneAwareLbSetting`, likewise.
+    pub(crate) zone_setting: Option<Arc<ZoneAwareSetting>>,
     /// Ejection; `None`: no endpoint is ever ejected.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Active health checks; `None`: nobody is asked. From a MeshPolicy or code: Istio has no field for it.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `connectionPool.tcp.connectTimeout`. Default 10 s.
     pub connect_timeout: Duration,
     /// `connectionPool.http.http2MaxRequests`: requests in flight at a time. Default unlimited (2^32 - 1).
     pub max_requests: u32,
     /// How many connections, how old, and who may wait for one.
     pub connections: ConnectionLimits,
+    /// How connections are made.
+    pub transport: Transport,
     /// Retries in flight at a time.
     pub retries: RetryLimit,
     /// `tls`; `None`: automatic mutual TLS.
@@ -220,10 +285,13 @@ impl ClusterPolicy {
             locality: None,
             warmup: blocks.warmup,
             locality_setting: blocks.locality,
+            zone_setting: blocks.zone_aware,
             outlier_detection: blocks.outlier_detection,
+            health_check: None,
             connect_timeout: pool.connect_timeout.unwrap_or(Duration::from_secs(10)),
             max_requests: pool.max_requests.unwrap_or(u32::MAX),
             connections: pool.connections,
+            transport: pool.transport,
             // istio RetryBudget replaces the maxRetries breaker.
             retries: budget.or_else(|| pool.max_retries.map(RetryLimit::Max)).unwrap_or_default(),
             tls: blocks.tls,
@@ -262,6 +330,22 @@ impl ClusterPolicy {
     pub fn with_outlier_detection(mut self, detection: OutlierDetection) -> Self {
         self.outlier_detection = Some(detection);
         self
+    }
+
+    /// With active health checks. Somebody has to make them, and tell [`Cluster::set_health`](crate::Cluster::set_health).
+    #[must_use]
+    pub fn with_health_check(mut self, check: HealthCheck) -> Self {
+        self.health_check = Some(Arc::new(check));
+        self
+    }
+
+    /// Below this many percent in service all endpoints are used; `None`: none is ever out of service.
+    ///
+    /// istio applyOutlierDetection: minHealthPercent, 0 where there is an outlierDetection; else envoy's
+    /// healthy_panic_threshold: "If not specified, the default is 50%."
+    pub(crate) fn panic_threshold(&self) -> Option<u32> {
+        let outlier = self.outlier_detection.as_ref().map(|detection| detection.min_health_percent);
+        outlier.or_else(|| self.health_check.as_ref().map(|_| 50))
     }
 
     /// With at most this many requests in flight.

@@ -7,12 +7,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use mesh_core::{HostPattern, Labels, Workload, config::ObjectRef, registry::Visibility};
 
-use crate::{DestinationRule, Subset, TrafficPolicy};
+use crate::{DestinationRule, LoadBalancing, Subset, TrafficPolicy};
 
 /// All DestinationRules, merged by namespace and host.
 #[derive(Clone, Debug, Default)]
 pub struct DestinationRules {
     by_namespace: HashMap<Arc<str>, Vec<MergedRule>>,
+    load_balancing: Arc<LoadBalancing>,
 }
 
 /// One or more DestinationRules of a namespace for the same host.
@@ -38,6 +39,19 @@ impl DestinationRules {
             merge(all.by_namespace.entry(Arc::clone(&rule.object.namespace)).or_default(), rule);
         }
         all
+    }
+
+    /// With what a MeshPolicy says beside them: clusters get both in one swap.
+    #[must_use]
+    pub fn with_load_balancing(mut self, section: LoadBalancing) -> Self {
+        self.load_balancing = Arc::new(section);
+        self
+    }
+
+    /// What a MeshPolicy says beside them.
+    #[must_use]
+    pub fn load_balancing(&self) -> &LoadBalancing {
+        &self.load_balancing
     }
 
     /// The rule in force for a service, for requests that `workload` sends.

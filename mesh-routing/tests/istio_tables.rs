@@ -22,6 +22,7 @@ fn retries(retries: &Value) -> Option<String> {
         // `durationpb.New(time.Second * 3)` in Go.
         "PerTryTimeout" => "perTryTimeout: 3s".into(),
         "Backoff" => format!("backoff: {}s", value["Seconds"]),
+        "RetryRemoteLocalities" => format!("retryRemoteLocalities: {}", value["Value"]),
         "RetryIgnorePreviousHosts" => format!("retryIgnorePreviousHosts: {}", value["Value"]),
         "RetryOn" => {
             let words = [("some", "gateway-error"), ("fake", "reset"), ("conditions", "unavailable")];
@@ -97,17 +98,11 @@ const FAKE: [&str; 6] = ["502", "503", "grpc 14", "reset before", "reset after",
 /// written here by hand.
 #[test]
 fn policies_are_istios() {
-    const HASH: &str = "consistentHash, which turns this off, is read and reported as not enforced";
     const INBOUND: &str = "retries between a proxy and its own application: there is no such hop in-process";
     let file = "pilot_pkg_networking_core_route_retry_retry_test";
     let Some(tables) = istio_tables(file, &["TestRetry", "TestInboundRetry"]) else { return };
     let case_name = |case: &Value| case["name"].as_str().unwrap().to_owned();
-    let left_out = [
-        ("TestRetryRemoteLocalities", "priorities of localities: read and reported as not enforced"),
-        ("TestRetryPreviousHostsDefaultWithHashPolicy", HASH),
-        ("TestRetryPreviousHostsForHashPolicyWithRetryIgnorePreviousHosts", HASH),
-    ];
-    let counts = tables[0].run(&left_out, case_name, |name, case| {
+    let counts = tables[0].run(&[], case_name, |name, case| {
         let test = case_name(case);
         let yaml = retries(&case["route"]["Retries"]).unwrap_or_default();
         if test == "TestRetryOnWithInvalidStatusCodesShouldAddToRetryOn" {
@@ -157,10 +152,17 @@ fn policies_are_istios() {
             }
             "TestRetryPreviousHostsDefault" => assert!(avoids, "{name}"),
             "TestRetryPreviousHostsDisabled" => assert!(!avoids, "{name}"),
+            "TestRetryRemoteLocalities" => assert!(found.leaves_localities(), "{name}"),
+            // Which clusters hash is not the route's to know: it says whether it insists, and they keep the host where it
+            // does not (mesh-lb, balance/tests/hash.rs: a_retry_stays_unless_the_route_insists).
+            "TestRetryPreviousHostsDefaultWithHashPolicy" => assert!(!found.insists_on_others(), "{name}"),
+            "TestRetryPreviousHostsForHashPolicyWithRetryIgnorePreviousHosts" => {
+                assert!(avoids && found.insists_on_others(), "{name}");
+            }
             _ => panic!("{name}: what is to be asserted?"),
         }
     });
-    assert_eq!(counts, (13, 3));
+    assert_eq!(counts, (16, 0));
     let left_out = [
         "TestNilRetryShouldReturnDefault",
         "TestZeroAttemptsShouldReturnNilPolicy",

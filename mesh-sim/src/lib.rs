@@ -7,38 +7,50 @@
 //!
 //! # The model
 //!
-//! Written before anything was tuned to it. What is not here is not simulated: no network, no connections, no retries,
-//! no health checks, no processors that requests share.
+//! Written before anything was tuned to it. What is not here is not simulated: no network, no connections, no health
+//! checks; retries in [`storm`] only. What a scenario adds stands in its module.
 //!
 //! - **Time** is a [`Duration`](std::time::Duration) since the start, in nanoseconds. Events at the same time happen in
-//!   the order in which they were planned. The cluster's epoch is the start.
-//! - **Arrivals** are a Poisson process of a fixed rate that ends at a given time; then every request is seen to its
-//!   end, so that the slow ones are not cut off.
-//! - **Demand**: each request brings along how long it takes to serve, exponential with a given mean. It is drawn when
-//!   the request arrives. So requests, their times and their demands are the same ones for every policy under a seed.
-//! - **A client** is one cluster: it knows the requests that it sent itself, and nothing else of the servers. There is
-//!   one. A request is in flight from the choice until the client has the response or gives up; it travels in no time.
-//! - **A server** works in one of two ways ([`Capacity`]). One at a time, first come first served: the queue of the
-//!   supermarket model. Or all at once, each as if alone: a server far from its limit, whose time is spent elsewhere.
-//! - **A fault** makes one server take a fixed time for every request that it begins to serve within a window. It still
-//!   answers, and with success: it is slow, not broken.
+//!   the order in which they were planned. A cluster's epoch is the start.
+//! - **Arrivals** are a Poisson process, of one rate after another, that ends at a given time; then every request is seen to
+//!   its end, so that the slow ones are not cut off.
+//! - **Demand**: each request brings along how long it takes to serve, from a given distribution. It is drawn when
+//!   the request arrives. So requests, their times, their demands and their clients are the same ones for every policy under
+//!   a seed.
+//! - **A client** is one cluster: it knows the requests that it sent itself, what servers tell it when the policy asks, and
+//!   nothing else of them. A request is in flight from the choice until the client has the response or gives up; it travels
+//!   in no time.
+//! - **A server** works in one of a few ways ([`Capacity`]). One at a time, first come first served: the queue of the
+//!   supermarket model. All at once, each as if alone: a server far from its limit, whose time is spent elsewhere. Or all at
+//!   once on a number of cores, fixed or what others leave of a machine: [`machine`].
+//! - **A fault** makes servers take a fixed time for every request that arrives within a window, and answer it, or fail it.
 //! - **Patience**: a client may give up after a fixed time. Then the request is no longer in flight, and it counts as
-//!   [`NoResponse`](mesh_lb::Outcome::NoResponse) against the server, as a request's `timeout` does. The server is not
-//!   told and goes on. A response in time counts as a success.
-//! - **Randomness** has three streams from one seed: arrivals, demands, and what the policy draws. Where a round robin
-//!   starts is up to the code that ships, which draws it from the system; the simulation turns it to a place that the
-//!   seed says, by picks that send nothing.
+//!   [`NoResponse`](mesh_lb::Outcome::NoResponse) against the server, as a request's `timeout` does. The server is told,
+//!   as it is when a connection or stream is closed, and stops. A response in time counts as what it says.
+//! - **Probes**: a policy that asks servers is carried as its documentation says: after each pick, and every 250 ms without
+//!   one. A probe is 250 µs on the way, and so is its answer, which is what the server's own
+//!   [`LoadEstimator`](mesh_lb::LoadEstimator) reports. None is lost, and they cost servers nothing.
+//! - **Randomness** has a stream for each use from one seed: arrivals, demands, clients, servers, and what policies draw. Where
+//!   a round robin starts is up to the code that ships, which draws it from the system; the simulation turns it to a place
+//!   that the seed says, by picks that send nothing.
 //!
 //! # What it is compared with
 //!
-//! A simulator says nothing until it has been right about something known: [`supermarket`].
+//! A simulator says nothing until it has been right about something known: [`supermarket`]. Then, scenario by scenario:
+//! [`ramp`], [`one_slow`], [`twenty`], [`storm`], [`subsets`], [`scale`]. Their tables and figures are in `docs/simulation`.
 
 pub mod events;
+pub mod machine;
 pub mod one_slow;
 pub mod plot;
+pub mod ramp;
 pub mod random;
 pub mod run;
+pub mod scale;
 pub mod statistics;
+pub mod storm;
+pub mod subsets;
 pub mod supermarket;
+pub mod twenty;
 
-pub use run::{Capacity, Ended, Fault, Run};
+pub use run::{Balancer, Capacity, Demand, End, Ended, Fault, Phase, Run, Symptom, Ties};

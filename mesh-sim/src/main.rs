@@ -2,48 +2,45 @@
 
 mod report;
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use mesh_sim::{one_slow, supermarket};
 
 /// What each balancing policy does, in virtual time.
 #[derive(Parser)]
 struct Arguments {
-    /// Where README.md and the figures go; without it tables are only printed.
+    /// Where README.md, the pages and the figures go; without it they are only printed.
     #[arg(long)]
     out: Option<PathBuf>,
     /// The seeds, for instance `--seeds 3` to replay one.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4, 5])]
     seeds: Vec<u64>,
-    /// The cases that the tests run, rather than all.
+    /// The sizes that the tests run, rather than the full ones.
     #[arg(long)]
     reduced: bool,
+    /// These pages rather than all, for instance `--only ramp,storm`.
+    #[arg(long, value_delimiter = ',', value_parser = report::NAMES)]
+    only: Vec<String>,
 }
 
 fn main() -> io::Result<ExitCode> {
-    let Arguments { out, seeds, reduced } = Arguments::parse();
-    let mut validated = Vec::new();
-    print!("{}", report::SUPERMARKET_HEAD);
-    for case in if reduced { supermarket::reduced() } else { supermarket::full() } {
-        let result = case.measure(&seeds);
-        print!("{}", report::supermarket_row(&result));
-        validated.push(result);
+    let Arguments { out, seeds, reduced, only } = Arguments::parse();
+    let asked = report::Asked { seeds: &seeds, reduced };
+    let mut valid = true;
+    for (name, page) in report::PAGES {
+        if !only.is_empty() && !only.iter().any(|asked| asked == name) {
+            continue;
+        }
+        let page = page(&asked);
+        print!("{}", page.markdown(name, &asked));
+        if let Some(out) = &out {
+            page.write(name, &asked, out)?;
+        }
+        // What fails its own validation has nothing to say.
+        valid &= name != "validation" || page.holds();
     }
-    let mut slow = Vec::new();
-    print!("\n{}", report::ONE_SLOW_HEAD);
-    for variant in one_slow::variants() {
-        let result = variant.measure(&seeds);
-        print!("{}", report::one_slow_row(&result));
-        slow.push(result);
+    if let Some(out) = &out {
+        report::index(&asked, out)?;
     }
-    if let Some(out) = out {
-        fs::create_dir_all(&out)?;
-        fs::write(out.join("supermarket.svg"), report::supermarket_plot(&seeds, &validated).to_string())?;
-        fs::write(out.join("one-slow.svg"), report::one_slow_plot(&seeds, &slow).to_string())?;
-        fs::write(out.join("README.md"), report::page(&seeds, reduced, &validated, &slow))?;
-    }
-    // What fails its own validation has nothing to say.
-    let holds = validated.iter().all(supermarket::Result::holds);
-    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,10 +8,10 @@
 
 use std::{ops::Range, time::Duration};
 
-use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection};
+use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection, PeakEwma, Prequal};
 
 use crate::{
-    Capacity, Fault, Run,
+    Balancer, Capacity, Demand, End, Fault, Phase, Run, Symptom,
     statistics::{Estimate, percentile},
 };
 
@@ -24,6 +24,9 @@ pub const SLOW: Range<Duration> = Duration::from_secs(10)..Duration::from_secs(4
 /// What counts as success.
 pub const IN_TIME: Duration = Duration::from_secs(1);
 
+/// The share of success that latency-aware policies have to reach alone.
+pub const TARGET: f64 = 0.9995;
+
 /// A policy and what a client does beside it.
 #[derive(Clone, Debug)]
 pub struct Variant {
@@ -31,6 +34,8 @@ pub struct Variant {
     pub name: &'static str,
     /// The policy.
     pub load_balancer: LoadBalancer,
+    /// Does it learn from latencies?
+    pub learns: bool,
     /// Does the client give up after a second, rather than wait?
     pub gives_up: bool,
     /// Istio's defaults, where it is on.
@@ -42,18 +47,28 @@ pub struct Variant {
 #[must_use]
 pub fn variants() -> Vec<Variant> {
     let policies = [
-        ("ROUND_ROBIN", LoadBalancer::RoundRobin),
-        ("RANDOM", LoadBalancer::Random),
-        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
+        ("ROUND_ROBIN", LoadBalancer::RoundRobin, false),
+        ("RANDOM", LoadBalancer::Random, false),
+        ("LEAST_REQUEST", LoadBalancer::LeastRequest, false),
+        ("PEAK_EWMA", PeakEwma::default().into(), true),
+        ("PREQUAL", Prequal::default().into(), true),
     ];
     let kinds = [(false, false), (true, false), (true, true)];
-    let variant = |(name, load_balancer): (&'static str, LoadBalancer)| {
+    let variant = |(name, load_balancer, learns): (&'static str, LoadBalancer, bool)| {
         kinds.map(|(gives_up, outlier_detection)| {
             let load_balancer = load_balancer.clone();
-            Variant { name, load_balancer, gives_up, outlier_detection }
+            Variant { name, load_balancer, learns, gives_up, outlier_detection }
         })
     };
     policies.into_iter().flat_map(variant).collect()
+}
+
+impl Variant {
+    /// Is it one of those that have to reach [`TARGET`]?
+    #[must_use]
+    pub fn is_target(&self) -> bool {
+        self.learns && self.gives_up && !self.outlier_detection
+    }
 }
 
 /// What a variant came to, over all seeds.
@@ -82,14 +97,15 @@ impl Variant {
         };
         Run {
             seed,
-            policy,
+            balancer: Balancer::Shipped(policy),
+            clients: 1,
             servers: SERVERS,
+            subsets: None,
             capacity: Capacity::Unlimited,
-            interval: Duration::from_millis(1),
-            demand: Duration::from_millis(10),
-            fault: Some(Fault { server: 0, during: SLOW, takes: Duration::from_secs(2) }),
+            arrivals: vec![Phase { interval: Duration::from_millis(1), until: END }],
+            demand: Demand::Exponential(Duration::from_millis(10)),
+            fault: Some(Fault { servers: 0..1, during: SLOW, takes: Duration::from_secs(2), symptom: Symptom::Slow }),
             patience: self.gives_up.then_some(IN_TIME),
-            end: END,
         }
     }
 
@@ -101,7 +117,7 @@ impl Variant {
         for &seed in seeds {
             let (mut all, mut good, mut slow) = (0_u64, 0_u64, 0_u64);
             self.run(seed).observe(|ended| {
-                let success = ended.answered && ended.took <= IN_TIME;
+                let success = ended.end == End::Answered && ended.took <= IN_TIME;
                 let second = &mut seconds[ended.arrived.as_secs() as usize];
                 *second = (second.0 + u64::from(success), second.1 + 1);
                 if SLOW.contains(&ended.arrived) {

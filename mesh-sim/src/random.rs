@@ -13,6 +13,10 @@ pub enum Stream {
     Demands,
     /// What the policy draws.
     Policy,
+    /// Which client a request arrives at.
+    Clients,
+    /// What servers and their machines are like.
+    Servers,
 }
 
 impl Stream {
@@ -29,10 +33,20 @@ impl Stream {
     }
 }
 
+/// From 0 to 1.
+pub fn uniform(rng: &mut impl Rng) -> f64 {
+    rng.random()
+}
+
 /// A time from the exponential distribution.
 pub fn exponential(rng: &mut impl Rng, mean: Duration) -> Duration {
-    let uniform: f64 = rng.random();
-    mean.mul_f64(-(1.0 - uniform).ln())
+    mean.mul_f64(-(1.0 - uniform(rng)).ln())
+}
+
+/// From the normal distribution of mean 0 and deviation 1 (Box and Muller).
+pub fn normal(rng: &mut impl Rng) -> f64 {
+    let (radius, angle) = ((-2.0 * (1.0 - uniform(rng)).ln()).sqrt(), std::f64::consts::TAU * uniform(rng));
+    radius * angle.cos()
 }
 
 #[cfg(test)]
@@ -45,6 +59,17 @@ mod tests {
         assert_ne!(first(Stream::Arrivals, 1), first(Stream::Demands, 1));
         assert_ne!(first(Stream::Arrivals, 1), first(Stream::Arrivals, 2));
         assert_eq!(first(Stream::Policy, 1), first(Stream::Policy, 1));
+    }
+
+    #[test]
+    fn normal_numbers_are_normal() {
+        let (mut rng, count) = (Stream::Demands.of(7), 200_000);
+        let numbers: Vec<f64> = (0..count).map(|_| normal(&mut rng)).collect();
+        let share = |below: f64| numbers.iter().filter(|number| **number < below).count() as f64 / f64::from(count);
+        for (below, expected) in [(-2.0, 0.022_75), (-1.0, 0.158_66), (0.0, 0.5), (1.0, 0.841_34), (3.0, 0.998_65)] {
+            let error = (expected * (1.0 - expected) / f64::from(count)).sqrt();
+            assert!((share(below) - expected).abs() < 4.0 * error, "{below}: {}, seed 7", share(below));
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{ops::Range, time::Duration};
 
+use crate::{End, Ended};
+
 /// The mean of a correlated series, with its standard error by batch means: the time measured is cut into batches of
 /// equal length, long against the time in which the system forgets, and their means are taken as independent.
 #[derive(Clone, Debug)]
@@ -97,6 +99,60 @@ pub fn percentile<T: Ord + Copy>(values: &mut [T], share: f64) -> Option<T> {
     values.get(rank.max(1) - 1).copied()
 }
 
+/// How long clients waited, and for how many it was in vain.
+#[derive(Clone, Debug, Default)]
+pub struct Waits {
+    micros: Vec<u32>,
+    /// Answered with an error.
+    pub failed: u64,
+    /// Not answered in time.
+    pub given_up: u64,
+}
+
+impl Waits {
+    /// One more.
+    pub fn add(&mut self, ended: &Ended) {
+        self.micros.push(u32::try_from(ended.took.as_micros()).unwrap_or(u32::MAX));
+        self.failed += u64::from(ended.end == End::Failed);
+        self.given_up += u64::from(ended.end == End::GivenUp);
+    }
+
+    /// All of these together.
+    #[must_use]
+    pub fn join<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut joined = Self::default();
+        for waits in all {
+            joined.micros.extend_from_slice(&waits.micros);
+            joined.failed += waits.failed;
+            joined.given_up += waits.given_up;
+        }
+        joined
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.micros.len() as u64
+    }
+
+    /// Neither answered in time nor well.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.failed + self.given_up
+    }
+
+    /// This share of them waited that long at most (nearest rank). Nobody waits longer than until giving up.
+    ///
+    /// # Panics
+    ///
+    /// When there was nobody.
+    pub fn percentile(&mut self, share: f64) -> Duration {
+        let rank = ((share * self.micros.len() as f64).ceil() as usize).max(1) - 1;
+        let (_, value, _) = self.micros.select_nth_unstable(rank);
+        Duration::from_micros(u64::from(*value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +166,18 @@ mod tests {
         }
         assert_eq!(batches.means().collect::<Vec<_>>(), [2.0, 6.0]);
         assert_eq!(batches.count(), 4);
+    }
+
+    #[test]
+    fn waits_have_percentiles_by_nearest_rank_and_know_their_errors() {
+        let mut waits = Waits::default();
+        for (millis, end) in [(30, End::Answered), (10, End::Failed), (40, End::GivenUp), (20, End::Answered)] {
+            let took = Duration::from_millis(millis);
+            waits.add(&Ended { arrived: Duration::ZERO, took, server: 0, end });
+        }
+        let all = [0.25, 0.26, 0.75, 1.0].map(|share| waits.percentile(share).as_millis());
+        assert_eq!((all, waits.count(), waits.errors()), ([10, 20, 30, 40], 4, 2));
+        assert_eq!(Waits::join([&waits, &waits]).errors(), 4);
     }
 
     #[test]

@@ -17,10 +17,10 @@
 
 use std::time::Duration;
 
-use mesh_lb::{ClusterPolicy, LoadBalancer};
+use mesh_lb::LoadBalancer;
 
 use crate::{
-    Capacity, Run,
+    Capacity, Demand, Phase, Run,
     run::each,
     statistics::{Batches, Estimate, correlation},
 };
@@ -111,14 +111,15 @@ impl Case {
         let service = Duration::from_secs(1);
         Run {
             seed,
-            policy: ClusterPolicy::default().with_load_balancer(load_balancer),
+            balancer: load_balancer.into(),
+            clients: 1,
             servers: self.servers,
+            subsets: None,
             capacity: Capacity::One,
-            interval: service.div_f64(self.load * self.servers as f64),
-            demand: service,
+            arrivals: vec![Phase { interval: service.div_f64(self.load * self.servers as f64), until: self.end() }],
+            demand: Demand::Exponential(service),
             fault: None,
             patience: None,
-            end: self.end(),
         }
     }
 

@@ -42,3 +42,13 @@ fn outlier_detection_needs_five_failures_and_then_ends_it() {
         assert!(ejected.iter().all(|share| *share == 1.0), "{name}, seeds {SEEDS:?}: {ejected:?}");
     }
 }
+
+/// Issue 4: "one of 11 backends at 2 s for 30 s ... success within 1 s at least 99.95 %".
+#[test]
+fn peak_ewma_answers_in_time() {
+    for gives_up in [false, true] {
+        let result = measured("PEAK_EWMA", gives_up, false);
+        let worst = result.in_time.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(worst >= 0.9995, "{worst}, gives up: {gives_up}, seeds {SEEDS:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Fixtures of the workspace's tests. Unpublished.
 
 mod istio_table;
+mod name_server;
 mod scratch;
 mod seed;
 mod shared;
@@ -9,6 +10,7 @@ mod tool;
 use std::io::Write as _;
 
 pub use istio_table::{IstioTable, istio_tables};
+pub use name_server::{NameServer, Says, kind};
 pub use scratch::Scratch;
 pub use seed::seed;
 pub use serde_json::Value;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 const INDEX: &str = "/issues    what is wrong with the configuration in force
-/clusters  endpoints, requests in flight, ejections
+/clusters  endpoints, requests in flight, ejections, failed health checks
 /certs     the workload's certificate
 /metrics   Prometheus' text format
 /ready     may it get traffic
@@ -79,10 +79,19 @@ fn clusters(mesh: &Inner) -> String {
     let now = clock::now();
     for cluster in clusters {
         let name = cluster.name();
+        let (connections, pending) = cluster.connections();
+        let _ = writeln!(page, "{name}::cx_active::{connections}");
+        let _ = writeln!(page, "{name}::rq_pending_active::{pending}");
         let _ = writeln!(page, "{name}::rq_active::{}", cluster.in_flight());
         for member in &*cluster.members() {
             let endpoint = member.endpoint();
-            let health = if cluster.is_ejected(member, now) { "/failed_outlier_check" } else { "healthy" };
+            let (unwell, ejected) = (cluster.health(member) == Some(false), cluster.is_ejected(member, now));
+            let health = match (unwell, ejected) {
+                (false, false) => "healthy",
+                (true, false) => "/failed_active_hc",
+                (false, true) => "/failed_outlier_check",
+                (true, true) => "/failed_active_hc/failed_outlier_check",
+            };
             let _ = writeln!(page, "{name}::{}::health_flags::{health}", endpoint.address);
             let _ = writeln!(page, "{name}::{}::weight::{}", endpoint.address, endpoint.weight);
             let _ = writeln!(page, "{name}::{}::rq_active::{}", endpoint.address, member.in_flight());

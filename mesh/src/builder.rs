@@ -10,6 +10,7 @@ use std::{
 use mesh_core::{
     Workload,
     config::Issues,
+    discover::Discover,
     registry::{Resolve, SystemResolver},
 };
 use mesh_routing::RateLimits;
@@ -17,6 +18,7 @@ use mesh_routing::RateLimits;
 use crate::{
     Mesh,
     config::{Reader, Source},
+    discovery::Discovery,
     identity::IdentityOrigin,
     network::{Connect, Tcp},
 };
@@ -34,9 +36,11 @@ pub struct Builder {
     pub(crate) identity: IdentityOrigin,
     pub(crate) connect: Arc<dyn Connect>,
     pub(crate) resolve: Arc<dyn Resolve>,
+    pub(crate) discovery: Discovery,
     pub(crate) egress_roots: Vec<Vec<u8>>,
     pub(crate) linger: Duration,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) client_index: Option<u32>,
 }
 
 impl Builder {
@@ -51,10 +55,12 @@ impl Builder {
                 roots: certs.join("root-cert.pem"),
             },
             connect: Arc::new(Tcp),
-            resolve: Arc::new(SystemResolver),
+            resolve: default_resolver(),
+            discovery: Discovery::default(),
             egress_roots: Vec::new(),
             linger: Duration::from_secs(5),
             rate_limits: RateLimits::default(),
+            client_index: None,
         }
     }
 
@@ -110,9 +116,59 @@ impl Builder {
         self
     }
 
-    /// How names are looked up. Default [`SystemResolver`].
+    /// How names are looked up. Default: with DNS itself, as the operating system's settings say (`HickoryResolver`, feature
+    /// `dns`); [`SystemResolver`] without that feature, or where there are no such settings.
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
         self.resolve = Arc::new(resolve);
+        self
+    }
+
+    /// Take endpoints from one more source, [`Published`](crate::Published) in code for instance. May be called again.
+    ///
+    /// A source is asked about the services that configuration names (a ServiceEntry needs no endpoints of its own), each
+    /// from its first request on, once for the whole process, and left alone when a service is idle
+    /// ([`discovery_idle`](Self::discovery_idle)). Where several know an address, the source that was given first describes
+    /// it; every source knows better than documents, and documents better than DNS. A source that is lost takes nothing with
+    /// it: what it said last stays. The first requests to a service that has no endpoint yet wait for the sources' first
+    /// answers, at most for the connect timeout.
+    ///
+    /// ```
+    /// use mesh::{Endpoint, EndpointAddress, Mesh, Published};
+    /// use serde_json::json;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let entry = json!({
+    ///     "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "inventory"},
+    ///     "spec": {
+    ///         "hosts": ["inventory.internal"], "location": "MESH_INTERNAL", "resolution": "STATIC",
+    ///         "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+    ///     },
+    /// });
+    /// let published = Published::new();
+    /// let mesh = Mesh::builder()
+    ///     .config_value("inventory", &entry)
+    ///     .discover(published.clone())
+    ///     .dangerous()
+    ///     .without_identity()
+    ///     .start()
+    ///     .await?;
+    ///
+    /// // Whenever the application knows: in effect for the next request.
+    /// published.add("inventory.internal", 80, Endpoint::new(EndpointAddress::new("10.0.0.7", 8080)));
+    /// # drop(mesh);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn discover(mut self, source: impl Discover) -> Self {
+        self.discovery.push(source);
+        self
+    }
+
+    /// How long after its last request a service's sources are still followed. Default 5 min. What they said last stays in
+    /// force, and with the next request they are asked again.
+    pub fn discovery_idle(mut self, idle: Duration) -> Self {
+        self.discovery.set_idle(idle);
         self
     }
 
@@ -135,6 +191,14 @@ impl Builder {
         self
     }
 
+    /// Which one of its fleet this process is, counted from 0 without gaps: a StatefulSet's ordinal, for instance. Where a
+    /// MeshPolicy has `subsetting`, clients with an index share out the endpoints of large services evenly (see
+    /// [`mesh_lb::Subsetting`]); without one the fullest endpoint may have twice the mean.
+    pub fn client_index(mut self, index: u32) -> Self {
+        self.client_index = Some(index);
+        self
+    }
+
     /// Switches that weaken a default.
     pub fn dangerous(self) -> Dangerous {
         Dangerous(self)
@@ -148,6 +212,16 @@ impl Builder {
     pub async fn start(self) -> Result<Mesh, StartError> {
         Mesh::start(self).await
     }
+}
+
+/// DNS itself, where the operating system says whom to ask.
+fn default_resolver() -> Arc<dyn Resolve> {
+    #[cfg(feature = "dns")]
+    match mesh_core::registry::HickoryResolver::from_system() {
+        Ok(resolver) => return Arc::new(resolver),
+        Err(error) => tracing::info!(target: "mesh::dns", %error, "names are looked up by the operating system"),
+    }
+    Arc::new(SystemResolver)
 }
 
 /// Switches that weaken a default, by name.

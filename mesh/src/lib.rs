@@ -44,7 +44,8 @@ mod body;
 mod builder;
 mod config;
 mod connect;
-mod dns;
+mod discovery;
+mod health;
 mod held;
 mod identity;
 mod inbound;
@@ -67,13 +68,17 @@ pub use connect::{ConnectionBody, Connector};
 pub use held::Held;
 pub use inbound::{InboundLayer, InboundStack};
 pub use mesh::Mesh;
+#[cfg(feature = "dns")]
+pub use mesh_core::registry::HickoryResolver;
 pub use mesh_core::{
-    BoxError, Connection, Endpoint, Exchange, InvalidLocality, Labels, Locality, ResponseFlag, ResponseFlags, Workload,
+    BoxError, Connection, Endpoint, EndpointAddress, Exchange, InvalidLocality, Labels, Locality, ResponseFlag,
+    ResponseFlags, Workload,
     config::{Issue, Severity},
+    discover::{Discover, Published},
     identity::{PeerIdentity, SpiffeId, TrustDomain},
-    registry::{Resolve, SystemResolver},
+    registry::{Answer, Found, Place, Resolve, SystemResolver},
 };
-pub use mesh_lb::SourceIp;
+pub use mesh_lb::{SourceIp, TcpKeepalive};
 pub use mesh_routing::{KeyBy, RateLimit, RateLimits, TokenBucket, explain};
 pub use mesh_telemetry::trace;
 pub use outbound::{Client, OutboundLayer, ResponseBody, ResponseFuture, WithoutConnections};

@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_core::{
     BoxError, Endpoint, HostPattern, Workload,
     config::{Issue, Issues},
-    registry::{Registry, Resolve},
+    discover::dns::DnsSource,
 };
-use mesh_lb::{ClusterSet, Clusters};
+use mesh_lb::{Cluster, ClusterSet, Clusters, SubsetClient};
 use mesh_routing::Explanation;
 use mesh_tls::{Acceptor, IdentityHandle};
 use tower::Layer as _;
@@ -62,8 +62,6 @@ pub(crate) struct Inner {
     pub(crate) identity: Option<IdentityHandle>,
     pub(crate) in_force: ArcSwapOption<ClusterSet>,
     clusters: Clusters,
-    registry: ArcSwap<Registry>,
-    resolve: Arc<dyn Resolve>,
     issues: RwLock<Issues>,
     registrations: Mutex<Vec<Registration>>,
     tasks: OnceLock<tasks::Tasks>,
@@ -82,7 +80,10 @@ impl Mesh {
         let store = Store::default().update(&texts, &mut issues);
         let models = store.models();
         let workload = Arc::new(builder.workload);
-        let clusters = Clusters::new();
+        let client = builder.client_index.map_or_else(|| SubsetClient::Seed(rand::random()), SubsetClient::Index);
+        let mut discovery = builder.discovery;
+        discovery.set_names(DnsSource::new(Arc::clone(&builder.resolve)));
+        let (clusters, wants) = discovery.clusters(client);
         let compiled = config::compile(&models, &workload, &clusters, &mut issues);
         if issues.has_errors() {
             return Err(StartError::Config(issues));
@@ -93,7 +94,7 @@ impl Mesh {
         let egress_tls = crate::identity::egress(&builder.egress_roots).map_err(StartError::EgressRoots)?;
         let dialer = Dialer {
             connect: builder.connect,
-            resolve: Arc::clone(&builder.resolve),
+            resolve: builder.resolve,
             mesh_tls: handle.clone().map(mesh_tls::MeshTls::new),
             egress_tls,
         };
@@ -111,9 +112,7 @@ impl Mesh {
             drain: Drain::new(),
             limits,
             clusters,
-            registry: ArcSwap::default(),
             in_force: ArcSwapOption::empty(),
-            resolve: builder.resolve,
             identity: handle,
             issues: RwLock::default(),
             registrations: Mutex::default(),
@@ -121,7 +120,8 @@ impl Mesh {
             linger: builder.linger,
         });
         inner.publish(compiled, issues);
-        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity);
+        let discovery = discovery.run(inner.clusters.clone(), wants);
+        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity, discovery);
         let _ = inner.tasks.set(tasks);
         Ok(Self { inner })
     }
@@ -229,7 +229,7 @@ impl Mesh {
     }
 
     /// The endpoints of a service's port that this mesh knows now, healthy or not. A short name is one of the own
-    /// namespace; a service that is not known has none.
+    /// namespace; a service that is not known has none. Asking is a use: its sources are followed from now on.
     #[must_use]
     pub fn endpoints(&self, host: &str, port: u16) -> Vec<Arc<Endpoint>> {
         let Ok(HostPattern::Exact(host)) = HostPattern::resolve(host, &self.inner.workload.namespace) else {
@@ -240,7 +240,11 @@ impl Mesh {
             let name = cluster.name();
             name.subset.is_none() && name.port == port && name.service.host == host
         });
-        found.map(|cluster| cluster.endpoints()).unwrap_or_default()
+        let asked = |cluster: &Cluster| {
+            cluster.want();
+            cluster.endpoints()
+        };
+        found.map(asked).unwrap_or_default()
     }
 
     /// What is wrong with the configuration in force: errors whose last good version stands in, and warnings.
@@ -279,7 +283,6 @@ impl Inner {
         self.outbound.connector.set_policy(compiled.security);
         self.outbound.routes.store(compiled.routes);
         self.limits.publish(compiled.rate_limits);
-        self.registry.store(Arc::new(compiled.registry));
         self.in_force.store(Some(Arc::new(compiled.clusters)));
         self.inbound.telemetry.set_services(compiled.own_services);
         self.inbound.path_normalization.store(Arc::new(compiled.path_normalization));

@@ -112,6 +112,82 @@ async fn each_has_its_own_message_with_its_place_and_the_last_good_config_stays(
     assert_eq!(messages.len(), BAD.len(), "each its own message");
 }
 
+const BALANCED: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: db}
+spec:
+  hosts: [db.example]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints:
+  - address: 127.0.0.1
+    ports: {http: PORT}
+    weight: 2
+    locality: r/z/s
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db}
+spec:
+  host: db.example
+  trafficPolicy:
+    loadBalancer:
+      simple: RANDOM
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: cache}
+spec:
+  host: cache.example
+  trafficPolicy:
+    loadBalancer:
+      consistentHash:
+        useSourceIp: true
+        maglev: {tableSize: 65537}
+";
+
+/// The issue: "a negative weight, an unknown policy name, a locality that is not `region/zone/subzone`, a table size that
+/// is not prime, an address that does not parse: a clear error with position, last good set kept".
+#[tokio::test]
+async fn what_is_wrong_with_endpoints_and_policies_says_where_and_the_last_good_set_stays() {
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = BALANCED.replace("PORT", &listener.local_addr().unwrap().port().to_string());
+    let router = Router::new().route("/", route(|| async { "db" }));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let file = world.write("db.yaml", &good);
+    let caller = world.mesh("caller", "v1").await;
+    let client = caller.client();
+    assert_eq!(fetch(&client, get("http://db.example/")).await.status(), 200);
+    let (entry, rule, cache) = (
+        "ServiceEntry default/db endpoints[0]",
+        "DestinationRule default/db trafficPolicy",
+        "DestinationRule default/cache",
+    );
+    for (from, to, place, says) in [
+        ("weight: 2", "weight: -2", format!("12:13: error: {entry}.weight: "), "-2"),
+        ("r/z/s", "r/z/s/x", format!("13:15: error: {entry}.locality: "), "invalid locality \"r/z/s/x\""),
+        ("r/z/s", "r//s", format!("13:15: error: {entry}.locality: "), "region/zone/subzone"),
+        ("address: 127.0.0.1", "address: 127.0.0", format!("10:14: error: {entry}.address: "), "\"127.0.0\""),
+        ("RANDOM", "FASTEST", format!("22:15: error: {rule}.loadBalancer.simple: "), "unknown variant `FASTEST`"),
+        (
+            "65537",
+            "65536",
+            format!("33:29: error: {cache} trafficPolicy.loadBalancer.consistentHash.maglev.tableSize: "),
+            "tableSize must be a prime number for maglev",
+        ),
+    ] {
+        world.write("db.yaml", &good.replace(from, to));
+        expect_issue(&caller, &format!("{}:{place}", file.display()), says).await;
+        assert_eq!(fetch(&client, get("http://db.example/")).await.status(), 200, "{to}: the last good set");
+        let endpoints = caller.endpoints("db.example", 80);
+        assert_eq!((endpoints.len(), endpoints[0].weight, &*endpoints[0].locality), (1, 2, "r/z/s"), "{to}");
+        world.write("db.yaml", &good);
+        until("mended", || async { issues(&caller).is_empty() }).await;
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_kind_and_an_undefined_subset_are_warnings_with_their_place() {
     let (world, _server) = world().await;

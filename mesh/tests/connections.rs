@@ -155,6 +155,7 @@ async fn a_request_without_a_connection_waits_for_its_turn() {
 
 /// measured on Envoy 1.40 (t5): with one connection and one that may wait, two of four pass, two are 503 UO with
 /// `x-envoy-overloaded`.
+/// istio.md 1.4: "exceeded => **503 + `x-envoy-overloaded: true`, flag UO**"
 #[tokio::test]
 async fn more_that_wait_than_may_are_refused() {
     let server = Server::start().await;
@@ -187,6 +188,7 @@ async fn who_gives_up_waiting_makes_room() {
 }
 
 /// istio HTTPSettings.maxRequestsPerConnection: "Setting this parameter to 1 disables keep alive."
+/// istio.md 1.4: "0 = unlimited, 1 = no keep-alive"
 #[tokio::test]
 async fn a_connection_ends_after_its_requests() {
     for (most, connections) in [(1, 6), (2, 3)] {
@@ -249,6 +251,7 @@ impl mesh::network::Connect for Silence {
 
 /// envoy ConnPoolImplBase::onConnectionEvent: a connection that fails ends every request that waits for it. They do not
 /// try one after the other.
+/// istio.md 1.4: "tcp.connectTimeout | 10 s (mesh)"
 #[tokio::test]
 async fn a_burst_that_finds_nobody_waits_once() {
     let world = World::new();

@@ -16,13 +16,30 @@ use bytes::Bytes;
 use common::{World, fetch};
 use http::{Request, Response};
 use mesh::{Body, Exchange};
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
-/// RFC 9113 6.5, 6.8: no settings; GOAWAY with last stream 0 and NO_ERROR.
-const SETTINGS_AND_GOAWAY: &[u8] = &[
-    0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
-    0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // GOAWAY
-];
+/// RFC 9113 6.5: no settings.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// RFC 9113 6.8: last stream 0 and NO_ERROR.
+const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Until a request has come: before that the client would not send one.
+async fn until_a_request(stream: &mut TcpStream) {
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    loop {
+        // RFC 9113 4.1: length (3), type, flags, stream (4).
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        if head[3] == 1 {
+            return;
+        }
+    }
+}
 
 /// An h2 server that ends its first `leave` connections before it looks at a stream, and answers on later ones.
 async fn leaving(leave: usize) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -34,7 +51,9 @@ async fn leaving(leave: usize) -> (SocketAddr, Arc<AtomicUsize>) {
         for connection in 0.. {
             let (mut stream, _) = listener.accept().await.unwrap();
             if connection < leave {
-                stream.write_all(SETTINGS_AND_GOAWAY).await.unwrap();
+                stream.write_all(SETTINGS).await.unwrap();
+                until_a_request(&mut stream).await;
+                stream.write_all(GOAWAY).await.unwrap();
                 // Until the client has heard and closes: before that, closing here would reset the connection.
                 tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
                 continue;

@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{Router, routing::get as route};
 use common::{World, fetch, get};
-use mesh::{Exchange, Resolve, network::BoxFuture};
+use mesh::{Answer, Exchange, Resolve, network::BoxFuture};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -22,8 +22,8 @@ use tokio_rustls::{
 struct Everything(SocketAddr);
 
 impl Resolve for Everything {
-    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async { Ok(vec![self.0]) })
+    fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Answer>> {
+        Box::pin(async { Ok(Answer::new([self.0.into()])) })
     }
 }
 
@@ -35,6 +35,7 @@ async fn plain_server() -> SocketAddr {
     address
 }
 
+/// istio.md 1.5: "ALLOW_ANY / REGISTRY_ONLY (502)"
 #[tokio::test]
 async fn allow_any_dials_what_the_caller_asked_for() {
     let world = World::new();
@@ -51,6 +52,7 @@ async fn allow_any_dials_what_the_caller_asked_for() {
     assert!(!exchange.mutual_tls);
 }
 
+/// istio.md 1.5: "ALLOW_ANY / REGISTRY_ONLY (502)"
 #[tokio::test]
 async fn registry_only_answers_502() {
     // istio buildCatchAllVirtualHost: REGISTRY_ONLY is a direct response of 502 without a body.
@@ -154,8 +156,8 @@ async fn a_host_header_that_is_let_through_does_not_lead_elsewhere() {
 struct Recording(SocketAddr, Arc<std::sync::Mutex<Vec<String>>>);
 
 impl Resolve for Recording {
-    fn resolve<'a>(&'a self, host: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Answer>> {
         self.1.lock().unwrap().push(host.to_owned());
-        Box::pin(async { Ok(vec![self.0]) })
+        Box::pin(async { Ok(Answer::new([self.0.into()])) })
     }
 }

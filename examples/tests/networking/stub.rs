@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    pin::Pin,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -11,7 +10,10 @@ use http::{HeaderMap, Request, Response, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use mesh::Resolve;
+use mesh::{
+    Answer, Resolve,
+    network::{BoxFuture, BoxIo, Connect, Tcp},
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, crypto::aws_lc_rs::default_provider};
 use tokio::net::TcpListener;
@@ -95,22 +97,31 @@ impl Stub {
     }
 }
 
-/// Knows `www.googleapis.com`, at one address whatever port is asked for, and no other name. Notes the questions.
+/// Where the name leads: an address of nobody's (RFC 5737), so that what is dialled there is known by it.
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// Knows `www.googleapis.com` and no other name, and connects who dials it to one server whatever the port. Notes the
+/// ports.
 #[derive(Clone, Debug)]
 pub struct Names {
     pub address: SocketAddr,
-    pub asked: Arc<Mutex<Vec<(String, u16)>>>,
+    pub dialled: Arc<Mutex<Vec<u16>>>,
 }
 
 impl Resolve for Names {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
-        self.asked.lock().unwrap().push((host.to_owned(), port));
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Answer>> {
         let known = host == "www.googleapis.com";
-        let answer = if known { Ok(vec![self.address]) } else { Err(io::Error::other("no such name")) };
+        let answer = if known { Ok(Answer::addresses([ELSEWHERE])) } else { Err(io::Error::other("no such name")) };
         Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Connect for Names {
+    fn connect(&self, mut address: SocketAddr) -> BoxFuture<'_, io::Result<BoxIo>> {
+        if address.ip() == ELSEWHERE {
+            self.dialled.lock().unwrap().push(address.port());
+            address = self.address;
+        }
+        Box::pin(async move { Tcp.connect(address).await })
     }
 }

@@ -214,10 +214,18 @@ impl Document {
         &self.root
     }
 
-    /// The tree that [`decode`](Self::decode) reads: `spec`, or `mesh` in a `mesh:` document.
+    /// The tree that [`decode`](Self::decode) reads: `spec`, or `mesh` in a `mesh:` document; of an EndpointSlice, which
+    /// has neither, the whole.
     #[must_use]
     pub fn spec(&self) -> Option<&Node> {
+        if self.is_whole() {
+            return Some(&self.root);
+        }
         self.root.get("spec").or_else(|| self.root.get("mesh"))
+    }
+
+    fn is_whole(&self) -> bool {
+        (self.group(), self.kind()) == ("discovery.k8s.io", "EndpointSlice")
     }
 
     /// Decode the spec. An error becomes an issue and `None`; each [`Unenforced`](super::Unenforced) field that
@@ -249,6 +257,8 @@ impl Document {
         let node = self.spec()?.get(field).filter(|node| node.value != Value::Null)?;
         let below = |path: String| match path.is_empty() {
             true => field.to_owned(),
+            // An item of a list.
+            false if path.starts_with('[') => format!("{field}{path}"),
             false => format!("{field}.{path}"),
         };
         match de::decode(node) {
@@ -274,6 +284,9 @@ impl Document {
             issues.push(self.issue_at(Severity::Error, position, String::new(), "`metadata.name` is missing".into()));
         }
         let Value::Mapping(entries) = &self.root.value else { return };
+        if self.is_whole() {
+            return;
+        }
         for (key, _) in entries {
             if !matches!(key.name.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status" | "mesh") {
                 let message =

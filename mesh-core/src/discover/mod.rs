@@ -4,10 +4,24 @@
 //! what it said last stays. Several sources of one service are merged in an order that the mesh knows, never by who spoke
 //! last.
 
+pub mod dns;
+
+mod interest;
+mod merge;
+mod ordered;
+mod published;
+mod subscriptions;
+
 use std::{fmt, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 
+pub use self::{
+    interest::Interest,
+    merge::Merged,
+    published::Published,
+    subscriptions::{IDLE, Subscription},
+};
 use crate::{Endpoint, EndpointAddress};
 
 /// One step in what a source knows of a service's endpoints.

@@ -1,10 +1,14 @@
 //! Where workloads run, and what `localityLbSetting` makes of it.
 
 mod setting;
+mod zone_aware;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub use self::setting::{Distribute, FailoverLabel, LocalityPattern, LocalitySetting, LocalitySpec, RegionFailover};
+pub use self::{
+    setting::{Distribute, FailoverLabel, LocalityPattern, LocalitySetting, LocalitySpec, RegionFailover},
+    zone_aware::{ZoneAwareSetting, ZoneAwareSpec},
+};
 
 /// A place: `region/zone/subzone`, the last parts or all of them unknown.
 ///

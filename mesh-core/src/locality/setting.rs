@@ -26,7 +26,7 @@ struct DistributeSpec {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct FailoverSpec {
+pub(super) struct FailoverSpec {
     from: String,
     to: String,
 }
@@ -144,22 +144,35 @@ impl LocalitySpec {
         for (index, entry) in self.distribute.iter().enumerate() {
             entry.check(index, refuse);
         }
-        for (index, FailoverSpec { from, to }) in self.failover.iter().enumerate() {
-            if from == to {
-                let message = "locality lb failover settings must specify different regions";
-                refuse(format!(".failover[{index}]"), message.into());
-            }
-            if from.contains('*') || to.contains('*') {
-                let message = "locality lb failover region should not contain '*' wildcard";
-                refuse(format!(".failover[{index}]"), message.into());
-            }
-        }
         LocalitySetting {
-            enabled: self.enabled,
             distribute: self.distribute.iter().map(DistributeSpec::model).collect(),
-            failover: self.failover.iter().map(FailoverSpec::model).collect(),
-            failover_priority: self.failover_priority.iter().map(|text| label(text)).collect(),
+            ..tiers(self.enabled, &self.failover, &self.failover_priority, refuse)
         }
+    }
+}
+
+/// A setting without `distribute`.
+pub(super) fn tiers(
+    enabled: Option<bool>,
+    failover: &[FailoverSpec],
+    failover_priority: &[String],
+    refuse: &mut dyn FnMut(String, String),
+) -> LocalitySetting {
+    for (index, FailoverSpec { from, to }) in failover.iter().enumerate() {
+        if from == to {
+            let message = "locality lb failover settings must specify different regions";
+            refuse(format!(".failover[{index}]"), message.into());
+        }
+        if from.contains('*') || to.contains('*') {
+            let message = "locality lb failover region should not contain '*' wildcard";
+            refuse(format!(".failover[{index}]"), message.into());
+        }
+    }
+    LocalitySetting {
+        enabled,
+        distribute: Vec::new(),
+        failover: failover.iter().map(FailoverSpec::model).collect(),
+        failover_priority: failover_priority.iter().map(|text| label(text)).collect(),
     }
 }
 

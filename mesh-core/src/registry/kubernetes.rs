@@ -7,16 +7,18 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility,
     service::{Backend, TargetPort},
+    slices::Slices,
     workloads::Workloads,
 };
 use crate::{
     HostPattern, Labels, ServiceName,
-    config::{Document, Field, Issues, ObjectRef, Unenforced, fields},
+    config::{Document, Field, Issues, ObjectRef, fields},
     identity::TrustDomain,
     service_host,
 };
 
-/// A Kubernetes service: its selector picks workload entries of its namespace.
+/// A Kubernetes service: its endpoint slices say which addresses it has, and its selector picks workload entries of its
+/// namespace. A headless one (`clusterIP: None`) is no other.
 #[derive(Clone, Debug)]
 pub struct KubernetesService {
     object: ObjectRef,
@@ -28,6 +30,7 @@ pub struct KubernetesService {
     traffic_distribution: TrafficDistribution,
     /// Of an ExternalName: the host that it is another name of.
     alias_of: Option<Arc<str>>,
+    publish_not_ready: bool,
 }
 
 /// Fields as kubectl prints them. Those that Istio's sidecars do not look at are taken as they come.
@@ -44,7 +47,7 @@ struct Spec {
     kind: Option<String>,
     external_name: Option<String>,
     traffic_distribution: Option<String>,
-    publish_not_ready_addresses: Unenforced,
+    publish_not_ready_addresses: bool,
     #[serde(rename = "externalIPs")]
     external_ips: Option<IgnoredAny>,
     external_traffic_policy: Option<IgnoredAny>,
@@ -123,6 +126,7 @@ impl KubernetesService {
             export_to,
             traffic_distribution,
             alias_of,
+            publish_not_ready: spec.publish_not_ready_addresses,
         })
     }
 
@@ -135,8 +139,9 @@ impl KubernetesService {
         self.export_to.includes(&self.name.namespace, client)
     }
 
-    pub(super) fn build(&self, workloads: &Workloads<'_>, trust_domain: &TrustDomain) -> Service {
-        // Kubernetes: a service without a selector has no endpoints of its own.
+    pub(super) fn build(&self, workloads: &Workloads<'_>, slices: &Slices<'_>, trust_domain: &TrustDomain) -> Service {
+        let sliced = slices.of(&self.name.namespace, &self.name.name, self.publish_not_ready);
+        // Kubernetes: a service without a selector selects nothing.
         let selector = Some(&self.selector).filter(|selector| !selector.is_empty());
         let selected = selector.into_iter().flat_map(|selector| workloads.select(&self.name.namespace, selector));
         let selected = selected.filter(|entry| entry.is_dialled());
@@ -153,7 +158,9 @@ impl KubernetesService {
             export_to: self.export_to.clone(),
             traffic_distribution: self.traffic_distribution,
             selector: Some(self.selector.clone()),
-            backends: selected.map(|entry| Backend::Workload(Arc::clone(entry))).collect(),
+            backends: (sliced.into_iter().map(Backend::Sliced))
+                .chain(selected.map(|entry| Backend::Workload(Arc::clone(entry))))
+                .collect(),
             trust_domain: trust_domain.clone(),
         }
     }

@@ -1,8 +1,8 @@
 //! The service registry: which services exist, on which ports, and which endpoints answer for them.
 //!
-//! Three kinds feed it. A Kubernetes `Service` selects the `WorkloadEntry`s of its namespace by label; a
-//! `ServiceEntry` names hosts that Kubernetes does not know, with endpoints of its own, a selector, or DNS.
-//! [`Registry::build`] joins them; the result is immutable and is built anew on every change.
+//! A Kubernetes `Service` has the addresses of its `EndpointSlice`s, which `Pod`s say more of, and selects the
+//! `WorkloadEntry`s of its namespace by label; a `ServiceEntry` names hosts that Kubernetes does not know, with endpoints of
+//! its own, a selector, or DNS. [`Registry::build`] joins them; the result is immutable and is built anew on every change.
 //!
 //! ```
 //! use mesh_core::{config::{Document, Issues}, identity::TrustDomain, registry::Registry};
@@ -24,17 +24,26 @@
 //! assert_eq!(service.endpoints(9080)[0].address.to_string(), "127.0.0.1:1234");
 //! ```
 
+mod endpoint_slice;
+#[cfg(feature = "dns")]
+mod hickory;
 mod kubernetes;
+mod pod;
 mod resolve;
 mod service;
 mod service_entry;
+mod slices;
 mod workload_entry;
 mod workloads;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
+pub use endpoint_slice::EndpointSlice;
+#[cfg(feature = "dns")]
+pub use hickory::HickoryResolver;
 pub use kubernetes::KubernetesService;
-pub use resolve::{Resolve, SystemResolver};
+pub use pod::Pod;
+pub use resolve::{Answer, Found, Place, Resolve, SystemResolver, addresses_to_dial, is_service_record};
 pub use service::{Location, Protocol, Resolution, Service, ServicePort, TrafficDistribution, Visibility};
 pub use service_entry::ServiceEntry;
 pub use workload_entry::WorkloadEntry;
@@ -44,6 +53,7 @@ use crate::{
     config::{Document, Issues},
     identity::TrustDomain,
 };
+use slices::Slices;
 use workloads::Workloads;
 
 /// Every service the mesh knows, by host.
@@ -66,6 +76,10 @@ pub struct Sources {
     pub service_entries: Vec<Arc<ServiceEntry>>,
     /// Workload entries.
     pub workload_entries: Vec<Arc<WorkloadEntry>>,
+    /// Endpoint slices.
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// Pods.
+    pub pods: Vec<Arc<Pod>>,
 }
 
 impl Registry {
@@ -80,6 +94,7 @@ impl Registry {
     pub fn build(sources: &Sources, trust_domain: &TrustDomain, namespace: &str) -> Self {
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
         let workloads = Workloads::new(&sources.workload_entries);
+        let slices = Slices::new(&sources.endpoint_slices, &sources.pods, &sources.workload_entries);
         let visible = |built: &Service, own: &str| built.export_to.includes(own, namespace);
         let mut aliases: BTreeMap<Arc<str>, (&ServiceName, &Arc<str>)> = BTreeMap::new();
         for service in &sources.services {
@@ -89,7 +104,7 @@ impl Registry {
             if let Some(alias) = service.alias() {
                 aliases.entry(Arc::clone(&alias.0.host)).or_insert(alias);
             } else {
-                let built = service.build(&workloads, trust_domain);
+                let built = service.build(&workloads, &slices, trust_domain);
                 services.entry(Arc::clone(&built.name.host)).or_insert(built);
             }
         }
@@ -141,6 +156,10 @@ impl Registry {
                 "WorkloadEntry" => {
                     sources.workload_entries.extend(WorkloadEntry::from_document(document, issues).map(Arc::new));
                 }
+                EndpointSlice::KIND => {
+                    sources.endpoint_slices.extend(EndpointSlice::from_document(document, issues).map(Arc::new));
+                }
+                "Pod" => sources.pods.extend(Pod::from_document(document, issues).map(Arc::new)),
                 _ => {}
             }
         }

@@ -9,7 +9,10 @@ use crate::{
     identity::TrustDomain,
 };
 
-use super::WorkloadEntry;
+use super::{
+    WorkloadEntry,
+    slices::{self, Sliced},
+};
 
 /// A service of the registry.
 #[derive(Clone, Debug)]
@@ -70,6 +73,8 @@ pub enum TargetPort {
 pub(super) enum Backend {
     /// A workload entry, alone or inside a ServiceEntry.
     Workload(Arc<WorkloadEntry>),
+    /// An address of an EndpointSlice.
+    Sliced(Arc<Sliced>),
     /// The service's own host, for DNS without endpoints.
     Host(Arc<str>),
 }
@@ -257,14 +262,20 @@ impl Service {
     #[must_use]
     pub fn endpoints(&self, port: u16) -> Vec<Arc<Endpoint>> {
         let Some(port) = self.port(port) else { return Vec::new() };
-        self.backends.iter().map(|backend| Arc::new(self.endpoint(backend, port))).collect()
+        let endpoints = self.backends.iter().filter_map(|backend| self.endpoint(backend, port).map(Arc::new)).collect();
+        match self.backends.iter().any(|backend| matches!(backend, Backend::Sliced(_))) {
+            true => slices::once(endpoints),
+            false => endpoints,
+        }
     }
 
-    fn endpoint(&self, backend: &Backend, port: &ServicePort) -> Endpoint {
-        match backend {
+    /// `None`: it does not have the port.
+    fn endpoint(&self, backend: &Backend, port: &ServicePort) -> Option<Endpoint> {
+        Some(match backend {
             Backend::Host(host) => {
                 Endpoint::new(EndpointAddress::new(host, port.target_number().unwrap_or(port.number)))
             }
+            Backend::Sliced(sliced) => return sliced.endpoint(port, &self.trust_domain),
             Backend::Workload(entry) => {
                 let mut endpoint = Endpoint::new(EndpointAddress::new(&entry.address, entry.port_for(port)));
                 endpoint.labels = Arc::clone(&entry.labels);
@@ -279,7 +290,7 @@ impl Service {
                 };
                 endpoint
             }
-        }
+        })
     }
 }
 

@@ -154,6 +154,7 @@ fn private_entry(namespace: &str, host: &str, address: &str, extra: &str) -> Str
     )
 }
 
+/// istio.md 1.5: "exportTo | as VS, default `*`"
 #[test]
 fn what_another_namespace_keeps_to_itself_hides_nothing_of_mine() {
     // ServiceEntry.exportTo: "The value '.' is reserved and defines an export to the same namespace".
@@ -164,6 +165,7 @@ fn what_another_namespace_keeps_to_itself_hides_nothing_of_mine() {
     assert_eq!(endpoints[0].address.to_string(), "2.2.2.2:80");
 }
 
+/// istio.md 1.5: "SE for an existing k8s host | only adds SANs"
 #[test]
 fn another_namespace_does_not_say_who_may_answer_for_a_service() {
     let host = "reviews.default.svc.cluster.local";
@@ -244,3 +246,5 @@ fn an_external_name_is_another_name() {
         super::tests::registry("{kind: Service, apiVersion: v1, metadata: {name: a}, spec: {type: ExternalName}}");
     assert!(issues.to_string().contains("externalName is required"), "{issues}");
 }
+
+mod entries;

@@ -170,9 +170,12 @@ impl WorkloadEntry {
     }
 
     pub(super) fn identity(&self, trust_domain: &TrustDomain) -> Option<SpiffeId> {
-        let account = self.service_account.as_deref()?;
-        SpiffeId::kubernetes(trust_domain, &self.namespace, account).ok()
+        identity(self.service_account.as_deref(), &self.namespace, trust_domain)
     }
+}
+
+pub(super) fn identity(account: Option<&str>, namespace: &str, trust_domain: &TrustDomain) -> Option<SpiffeId> {
+    SpiffeId::kubernetes(trust_domain, namespace, account?).ok()
 }
 
 pub(super) fn field_error(document: &Document, path: &str, field: &str, message: String) -> Issue {

@@ -8,6 +8,8 @@ mod affinity;
 mod body;
 mod future;
 mod in_flight;
+mod upgraded;
+mod waiting;
 
 use std::{
     net::IpAddr,
@@ -16,12 +18,13 @@ use std::{
 };
 
 use http::{Request, Response};
-use mesh_core::{BoxError, Deadline, Error, Progress, Reason, Routed, clock};
+use mesh_core::{Attempt, BoxError, Deadline, Error, Progress, Reason, Routed, clock};
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use self::{affinity::Affinity, future::Attempted};
-pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight};
+pub use self::{body::InFlightBody, future::ResponseFuture, in_flight::InFlight, upgraded::Upgraded, waiting::Waiting};
 use crate::{Cluster, ConsistentHash, Member, Queued, SourceIp, random::Source};
 
 /// A request and the endpoint chosen for it.
@@ -107,13 +110,13 @@ pub struct Balance<S> {
 
 impl<B, P, S, RB> Service<Routed<Request<B>, Cluster, P>> for Balance<S>
 where
-    S: Service<Picked<Request<B>>, Response = Response<RB>>,
+    S: Service<Picked<Request<B>>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
     RB: http_body::Body,
 {
     type Response = Response<InFlightBody<RB>>;
     type Error = Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S::Future, Waiting<S, B>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(|error| Error::from_box(error.into()))
@@ -121,28 +124,69 @@ where
 
     fn call(&mut self, routed: Routed<Request<B>, Cluster, P>) -> Self::Future {
         let Routed { request, cluster, attempt, .. } = routed;
+        let Some(chosen) = self.choose(&request, &cluster, &attempt) else {
+            return match cluster.is_discovered() {
+                false => ResponseFuture::refused(no_endpoint(&cluster)),
+                true => ResponseFuture::waiting(Waiting::new(self.clone(), request, cluster, attempt)),
+            };
+        };
+        match self.send(chosen, request, cluster, &attempt) {
+            Ok((future, attempted)) => ResponseFuture::called(future, attempted),
+            Err(error) => ResponseFuture::refused(error),
+        }
+    }
+}
+
+/// Where a request goes.
+struct Chosen {
+    member: Arc<Member>,
+    /// What makes the caller's next one find the same.
+    affinity: Affinity,
+    now: Instant,
+}
+
+fn no_endpoint(cluster: &Cluster) -> Error {
+    Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name())
+}
+
+impl<S> Balance<S> {
+    /// A member for a request; `None` when there is nobody.
+    fn choose<B>(&self, request: &Request<B>, cluster: &Cluster, attempt: &Attempt) -> Option<Chosen> {
+        let now = clock::now();
+        if cluster.is_passthrough() {
+            let member = cluster.member_of(request.uri(), request.headers())?;
+            return Some(Chosen { member, affinity: Affinity::default(), now });
+        }
         let mut affinity = Affinity::default();
-        let member = if cluster.is_passthrough() {
-            cluster.member_of(request.uri(), request.headers())
-        } else {
-            let mut rng = self.random.rng();
-            let key = cluster.policy().load_balancer.consistent_hash().and_then(ConsistentHash::key);
-            if let Some(key) = key {
-                affinity = Affinity::of(key, &request, self.source, &mut rng);
-            }
-            // istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts
-            // during retries", unless the route says so.
-            let tried = if key.is_none() || attempt.insists { &attempt.tried[..] } else { &[] };
-            cluster.pick_leaving(affinity.hash, clock::now(), &mut rng, tried, &attempt.leaving)
-        };
-        let Some(member) = member else {
-            return ResponseFuture::refused(Error::new(Reason::NoHealthyUpstream).with_cluster(cluster.name()));
-        };
+        let mut rng = self.random.rng();
+        let key = cluster.policy().load_balancer.consistent_hash().and_then(ConsistentHash::key);
+        if let Some(key) = key {
+            affinity = Affinity::of(key, request, self.source, &mut rng);
+        }
+        // istio retry.go ConvertPolicy: "When Consistent Hashing is enabled, we don't want to use other hosts
+        // during retries", unless the route says so.
+        let tried = if key.is_none() || attempt.insists { &attempt.tried[..] } else { &[] };
+        let member = cluster.pick_leaving(affinity.hash, now, &mut rng, tried, &attempt.leaving)?;
+        Some(Chosen { member, affinity, now })
+    }
+
+    /// On its way, and in flight from here on.
+    fn send<B>(
+        &mut self,
+        Chosen { member, affinity, now }: Chosen,
+        request: Request<B>,
+        cluster: Cluster,
+        attempt: &Attempt,
+    ) -> Result<(S::Future, Attempted), Error>
+    where
+        S: Service<Picked<Request<B>>>,
+    {
         let Some(in_flight) = InFlight::enter(&cluster, &member) else {
             let mut error = Error::new(Reason::Overflow).with_cluster(cluster.name());
             error.exchange_mut().endpoint = Some(Arc::clone(member.endpoint()));
-            return ResponseFuture::refused(error);
+            return Err(error);
         };
+        let in_flight = in_flight.sent_at(now);
         Progress::note(request.extensions(), |known| {
             known.endpoint = Some(Arc::clone(member.endpoint()));
             known.mutual_tls = false;
@@ -151,7 +195,7 @@ where
         let deadline = request.extensions().get::<Deadline>().copied();
         let queued = cluster.connection_limits().has_queue().then(Queued::default);
         let attempted = Attempted::new(in_flight, deadline, queued.clone(), affinity.set_cookie);
-        ResponseFuture::called(self.inner.call(Picked { request, member, cluster, queued }), attempted)
+        Ok((self.inner.call(Picked { request, member, cluster, queued }), attempted))
     }
 }
 

@@ -13,6 +13,8 @@ use super::*;
 use crate::{ClusterPolicy, LoadBalancer, OutlierDetection, ToEndpoint};
 
 mod hash;
+mod latency;
+mod waiting;
 
 fn cluster(policy: ClusterPolicy, ips: &[&str]) -> Cluster {
     let service = ServiceName::of_host("reviews.default.svc.cluster.local", "default");
@@ -94,7 +96,28 @@ async fn in_flight_until_the_body_ends_is_dropped_or_the_call_is_given_up() {
     assert_eq!(in_flight(&cluster), (0, 0), "failed");
 }
 
+/// envoy: an upgraded request is an active one until its stream ends.
+#[tokio::test]
+async fn an_upgraded_request_is_in_flight_while_its_stream_is_open() {
+    let cluster = cluster(ClusterPolicy::default(), &["10.0.0.1"]);
+    for (status, kept) in [(101, (1, 1)), (200, (0, 0))] {
+        let stream = Upgraded::default();
+        let upgrading = stream.clone();
+        let service = BalanceLayer::new().layer(service_fn(move |_: Picked<Request<Empty<Bytes>>>| {
+            let mut response = Response::builder().status(status).body(Full::<Bytes>::default()).unwrap();
+            response.extensions_mut().insert(upgrading.clone());
+            ready(Ok::<_, Error>(response))
+        }));
+        let response = service.clone().oneshot(routed(&cluster)).await.unwrap();
+        drop((service, response));
+        assert_eq!(in_flight(&cluster), kept, "{status}: the body is empty");
+        drop(stream);
+        assert_eq!(in_flight(&cluster), (0, 0), "{status}: the stream ended");
+    }
+}
+
 /// measured on Envoy 1.40 (t5): more than http2MaxRequests is 503 UO, and no failure of an endpoint.
+/// istio.md 1.4: "not counted as upstream failure (m:t5)"
 #[tokio::test]
 async fn more_requests_than_allowed_overflow() {
     let detecting = OutlierDetection { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierDetection::default() };
@@ -147,6 +170,7 @@ async fn layer_twice_shares_state() {
 }
 
 /// measured on Envoy 1.40 (t8): a local timeout counts; a caller that goes away does not.
+/// istio.md 1.4: "Counts 5xx, connect failure, reset, local timeout (m:t8)"
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_passed_is_the_endpoints_failure() {
     let detecting = OutlierDetection { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierDetection::default() };

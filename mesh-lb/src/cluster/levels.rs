@@ -4,6 +4,8 @@
 //! read. What ejections change is worked out once per change (an ejection, a return), by the first pick that notices,
 //! and kept until the next one: picks in between read it without a lock.
 
+mod after;
+
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
@@ -11,12 +13,16 @@ use mesh_core::Endpoint;
 use rand::Rng;
 
 use crate::{
-    ClusterPolicy, LevelHealth, LocalityPolicy, Member, PriorityLoad,
+    ClusterPolicy, LevelHealth, LocalityPolicy, Member, Prequal, PriorityLoad,
     hash::Places,
-    locality::Level as Ranked,
+    locality::{Level as Ranked, Zones},
+    members::Members,
     pick::{Filter, Picker},
+    prequal::Pools,
     random::below,
 };
+
+pub(super) use self::after::Step;
 
 /// What picks have to know while somebody is ejected.
 #[derive(Clone, Copy, Debug)]
@@ -30,20 +36,25 @@ pub(super) struct Ejections {
 }
 
 pub(super) struct Levels {
-    levels: Box<[Level]>,
+    levels: Box<[Arc<Level>]>,
     health: ArcSwap<Health>,
 }
 
 struct Level {
-    members: Arc<[Arc<Member>]>,
+    /// What all on it have for [`LocalityPolicy::rank_of`].
+    rank: Option<u32>,
+    members: Members,
     picker: Picker,
     /// Empty: the level is one place.
     places: Box<[Place]>,
+    /// Shares of the places; all 0 where they do not count for now.
     weights: Box<[u64]>,
+    /// What the shares depend on, where that is not fixed.
+    zones: Option<Zones>,
 }
 
 struct Place {
-    members: Arc<[Arc<Member>]>,
+    members: Members,
     picker: Picker,
 }
 
@@ -67,13 +78,7 @@ impl Health {
 }
 
 impl Levels {
-    pub(super) fn new(members: &Arc<[Arc<Member>]>, policy: &ClusterPolicy) -> Self {
-        let alone = |members: &Arc<[Arc<Member>]>| Level {
-            picker: Picker::new(members, &policy.load_balancer, rand::random()),
-            places: Box::default(),
-            weights: Box::default(),
-            members: Arc::clone(members),
-        };
+    pub(super) fn new(members: &Members, policy: &ClusterPolicy) -> Self {
         let level = |ranked: Ranked| {
             if policy.load_balancer.consistent_hash().is_some() {
                 // envoy thread_aware_lb_impl: no place is chosen before its host, one table has the shares of all.
@@ -84,28 +89,78 @@ impl Levels {
                     false => None,
                 };
                 let picker = Picker::over_places(&some, &policy.load_balancer, places, 0);
-                return Level { picker, places: Box::default(), weights: Box::default(), members: some };
+                let zones = None;
+                return Level {
+                    rank: None,
+                    picker,
+                    places: Box::default(),
+                    weights: Box::default(),
+                    zones,
+                    members: some,
+                };
             }
-            let places = ranked.shares.iter().map(|(_, indices)| {
+            let place = |indices: &Vec<usize>| {
                 let members = some_of(members, indices);
                 Place { picker: Picker::new(&members, &policy.load_balancer, rand::random()), members }
-            });
-            Level {
-                places: places.collect(),
-                weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
-                ..alone(&some_of(members, &ranked.members))
+            };
+            let alone = Level::of(&some_of(members, &ranked.members), policy);
+            match ranked.zones {
+                None => Level {
+                    places: ranked.shares.iter().map(|(_, indices)| place(indices)).collect(),
+                    weights: ranked.shares.iter().map(|(share, _)| u64::from(*share)).collect(),
+                    ..alone
+                },
+                Some((zones, indices)) => {
+                    let all: Vec<u64> = indices.iter().map(|indices| indices.len() as u64).collect();
+                    let places = indices.iter().map(place).collect();
+                    Level { places, weights: zones.weights(&all), zones: Some(zones), ..alone }
+                }
             }
         };
-        let levels = match policy.locality.as_ref().and_then(|locality| locality.rank(members)) {
-            None => [alone(members)].into(),
-            Some(ranked) => ranked.into_iter().map(level).collect(),
+        let ranked = policy.locality.as_ref().and_then(|locality| {
+            let each: Vec<_> = members.iter().cloned().collect();
+            locality.rank(&each)
+        });
+        let levels = match ranked {
+            None => [Arc::new(Level::of(members, policy))].into(),
+            Some(ranked) => ranked.into_iter().map(level).map(Arc::new).collect(),
         };
+        Self::of(levels)
+    }
+
+    fn of(levels: Box<[Arc<Level>]>) -> Self {
         Self { levels, health: ArcSwap::from_pointee(Health::unknown()) }
+    }
+
+    /// Go on with what the levels before have learnt from probes.
+    pub(super) fn with_pools(mut self, pools: &Pools, settings: &Arc<Prequal>) -> Self {
+        for (number, level) in self.levels.iter_mut().enumerate() {
+            // One that stays as it was has its pool.
+            let Some(level) = Arc::get_mut(level) else { continue };
+            level.picker.share_pool(pools, settings, number, None);
+            for (place, Place { picker, .. }) in level.places.iter_mut().enumerate() {
+                picker.share_pool(pools, settings, number, Some(place));
+            }
+        }
+        self
+    }
+
+    /// Those that choose: of each level, and of each place.
+    pub(super) fn pickers(&self) -> impl Iterator<Item = &Picker> {
+        self.levels
+            .iter()
+            .flat_map(|level| std::iter::once(&level.picker).chain(level.places.iter().map(|place| &place.picker)))
     }
 
     /// Members that can be chosen at all.
     pub(super) fn len(&self) -> usize {
         self.levels.iter().map(|level| level.members.len()).sum()
+    }
+
+    /// Who is on each.
+    #[cfg(test)]
+    pub(super) fn each(&self) -> impl Iterator<Item = &Members> {
+        self.levels.iter().map(|level| &level.members)
     }
 
     /// Choose a member; `None` for `ejections` when nobody is ejected.
@@ -202,15 +257,14 @@ impl Levels {
     }
 
     fn healths(&self, now: u64) -> Vec<LevelHealth> {
-        let healthy =
-            |members: &[Arc<Member>]| members.iter().filter(|member| !member.detector().is_ejected_at(now)).count();
-        let health = |level: &Level| LevelHealth::new(healthy(&level.members) as u64, level.members.len() as u64);
+        let healthy = |members: &Members| members.iter().filter(|member| !member.detector().is_ejected_at(now)).count();
+        let health = |level: &Arc<Level>| LevelHealth::new(healthy(&level.members) as u64, level.members.len() as u64);
         self.levels.iter().map(health).collect()
     }
 
     fn work_out(&self, Ejections { now, generation, panic_threshold }: Ejections) -> Health {
         let mut until = u64::MAX;
-        let mut count = |members: &[Arc<Member>]| {
+        let mut count = |members: &Members| {
             let ejected = members.iter().map(|member| member.detector().ejected_until()).filter(|end| now < *end);
             let ejected = ejected.inspect(|end| until = until.min(*end)).count();
             LevelHealth::new((members.len() - ejected) as u64, members.len() as u64)
@@ -218,9 +272,15 @@ impl Levels {
         let levels: Vec<_> = self.levels.iter().map(|level| count(&level.members)).collect();
         // envoy HostSetImpl::effectiveLocalityWeight; measured on Envoy 1.40: 80 with one of two ejected against 20 is
         // 56 : 20.
-        let weights = self.levels.iter().map(|level| {
-            let places = level.places.iter().zip(&level.weights);
-            places.map(|(place, weight)| count(&place.members).scale(*weight)).collect()
+        let weights = self.levels.iter().map(|level| match &level.zones {
+            Some(zones) => {
+                let healthy: Vec<u64> = level.places.iter().map(|place| count(&place.members).healthy).collect();
+                zones.weights(&healthy)
+            }
+            None => {
+                let places = level.places.iter().zip(&level.weights);
+                places.map(|(place, weight)| count(&place.members).scale(*weight)).collect()
+            }
         });
         let weights = weights.collect();
         Health { generation, until, load: PriorityLoad::of(&levels, panic_threshold), weights }
@@ -228,6 +288,19 @@ impl Levels {
 }
 
 impl Level {
+    /// One place, whose members are alike.
+    fn of(members: &Members, policy: &ClusterPolicy) -> Self {
+        let first = members.iter().next().map(|member| member.endpoint());
+        Self {
+            rank: policy.locality.as_ref().zip(first).and_then(|(locality, first)| locality.rank_of(first)),
+            picker: Picker::new(members, &policy.load_balancer, rand::random()),
+            places: Box::default(),
+            weights: Box::default(),
+            zones: None,
+            members: members.clone(),
+        }
+    }
+
     fn pick(&self, weights: &[u64], filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
         self.pick_untried(weights, filter, rng)
             .or_else(|| self.pick_untried(weights, Filter { tried: &[], ..filter }, rng))
@@ -238,7 +311,11 @@ impl Level {
         if self.places.is_empty() {
             return self.picker.pick_untried(filter, rng);
         }
-        let mut left = below(rng, weights.iter().sum());
+        let sum = weights.iter().sum();
+        if sum == 0 {
+            return self.picker.pick_untried(filter, rng);
+        }
+        let mut left = below(rng, sum);
         let reached = |weight: &u64| {
             let reached = left < *weight;
             left = left.wrapping_sub(*weight);
@@ -252,7 +329,7 @@ impl Level {
 }
 
 /// Places with the weights of their endpoints.
-fn weighed_places(members: &[Arc<Member>]) -> Places {
+fn weighed_places(members: &Members) -> Places {
     let mut known: HashMap<&str, usize> = HashMap::new();
     let (mut weights, mut of) = (Vec::new(), Vec::with_capacity(members.len()));
     for endpoint in members.iter().map(|member| member.endpoint()) {
@@ -274,6 +351,6 @@ fn shared_places(ranked: &Ranked, members: usize) -> Places {
     Places::new(shares, ranked.members.iter().map(|member| of[*member]).collect())
 }
 
-fn some_of(members: &[Arc<Member>], indices: &[usize]) -> Arc<[Arc<Member>]> {
-    indices.iter().map(|index| Arc::clone(&members[*index])).collect()
+fn some_of(members: &Members, indices: &[usize]) -> Members {
+    indices.iter().map(|index| Arc::clone(members.at(*index))).collect()
 }

@@ -1,16 +1,18 @@
 //! Clusters: endpoints of a service, with the policy for reaching them and what is known of their state.
 
+mod aware;
+mod change;
+mod checks;
 mod dialled;
+mod discovered;
+mod index;
 mod levels;
 mod set;
 mod snapshot;
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -20,13 +22,21 @@ use mesh_core::{
     registry::{Location, Protocol, Resolution},
 };
 use rand::Rng;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
 
-pub use self::set::{ClusterSet, Clusters};
 use self::{
     dialled::Dialled,
+    discovered::Door,
+    index::Index,
     levels::Ejections,
     snapshot::{Snapshot, join, unchanged},
+};
+pub use self::{
+    discovered::{Origin, Want, Wants},
+    set::{ClusterSet, Clusters},
 };
 #[cfg(doc)]
 use crate::PriorityLoad;
@@ -36,6 +46,11 @@ use crate::{
     member::Loads,
     outlier::nanos,
     pick::{By, Filter},
+    prequal::Pools,
+    sync::{
+        self,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 /// A cluster: a service, one of its ports and perhaps a subset, as a route points at it.
@@ -48,9 +63,14 @@ struct Inner {
     facts: Facts,
     policy: ClusterPolicy,
     endpoints: ArcSwap<Snapshot>,
+    /// Where each endpoint is in the list, once somebody asked. Who changes the endpoints has it: none overwrites what it
+    /// has not seen. Not the lock that an ejection takes, which is part of a request.
+    index: Mutex<Option<Index>>,
     /// For clusters whose endpoint is the address that a request names.
     dialled: Option<Arc<Dialled>>,
     loads: Arc<Loads>,
+    /// Where sources beside the registry have a say.
+    door: Option<Arc<Door>>,
     shared: Arc<Shared>,
 }
 
@@ -68,23 +88,24 @@ struct Facts {
 struct Shared {
     epoch: Instant,
     active: AtomicU32,
-    retries: Arc<AtomicU32>,
+    retries: Arc<std::sync::atomic::AtomicU32>,
     /// Requests between two attempts.
-    waiting: Arc<AtomicU32>,
+    waiting: Arc<std::sync::atomic::AtomicU32>,
     connections: Arc<Connections>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
     /// The interval that requests are counted in, where rates are asked for.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
-    ejecting: Mutex<()>,
+    ejecting: sync::Mutex<()>,
     /// The endpoints that ejections are counted among: requests of an earlier configuration have an older set.
     in_force: ArcSwapOption<Snapshot>,
     /// Ejections so far: what was worked out of them, levels' health and tables of hashes, is old when there were more.
     ejections: AtomicU64,
-    /// One change of endpoints at a time: none overwrites what it has not seen. Held while tables are built, so it is
-    /// not the lock that an ejection takes: that is part of a request.
-    changing: Mutex<()>,
+    /// Told of new endpoints: whoever checks them.
+    changed: Notify,
+    /// What endpoints answered to probes.
+    pools: Pools,
 }
 
 impl Inner {
@@ -107,10 +128,11 @@ impl Shared {
             connections: Arc::default(),
             ejected_until: AtomicU64::new(0),
             counting: AtomicU64::new(0),
-            ejecting: Mutex::new(()),
+            ejecting: sync::Mutex::new(()),
             in_force: ArcSwapOption::empty(),
             ejections: AtomicU64::new(0),
-            changing: Mutex::new(()),
+            changed: Notify::new(),
+            pools: Pools::default(),
         })
     }
 
@@ -146,7 +168,7 @@ impl Cluster {
             resolution: Resolution::Static,
             subject_alt_names: Vec::new(),
         };
-        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), clock::now())
+        Self::succeeding(None, facts, policy, endpoints, &Arc::default(), None, clock::now())
     }
 
     /// The cluster that takes over from `before`, with its state and as many of its members as go on. When
@@ -157,10 +179,11 @@ impl Cluster {
         policy: ClusterPolicy,
         endpoints: Vec<Arc<Endpoint>>,
         loads: &Arc<Loads>,
+        door: Option<&Arc<Door>>,
         epoch: Instant,
     ) -> Self {
         let same_peers = before.is_some_and(|cluster| cluster.0.connects_like(&facts, &policy));
-        let known = before.map(Self::members).unwrap_or_default();
+        let known = before.map(|cluster| cluster.0.endpoints.load().members.clone()).unwrap_or_default();
         let epoch = before.map_or(epoch, |cluster| cluster.0.shared.epoch);
         let now = nanos(clock::now().saturating_duration_since(epoch));
         let members = join(&known, same_peers, endpoints, loads, now);
@@ -175,12 +198,15 @@ impl Cluster {
         let dials = policy.load_balancer == LoadBalancer::Passthrough || facts.resolution == Resolution::None;
         let kept = before.filter(|_| same_peers).and_then(|inner| inner.dialled.clone());
         let shared = before.map_or_else(|| Shared::new(epoch), |inner| Arc::clone(&inner.shared));
-        let snapshot = Arc::new(Snapshot::new(members, &policy));
-        shared.in_force.store(Some(Arc::clone(&snapshot)));
+        let checked = policy.health_check.is_some() || before.is_some_and(|inner| inner.policy.health_check.is_some());
+        let marks = checked.then_some(policy.health_check.is_some());
+        let snapshot = shared.mark_and_publish(marks, &members, &policy, || Snapshot::new(members.clone(), &policy));
         Self(Arc::new(Inner {
             endpoints: ArcSwap::new(snapshot),
+            index: Mutex::default(),
             dialled: dials.then(|| kept.unwrap_or_default()),
             loads: Arc::clone(loads),
+            door: door.cloned(),
             shared,
             facts,
             policy,
@@ -197,7 +223,7 @@ impl Cluster {
             subject_alt_names: Vec::new(),
         };
         let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::Passthrough);
-        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), epoch)
+        Self::succeeding(None, facts, policy, Vec::new(), &Arc::default(), None, epoch)
     }
 
     /// Its name.
@@ -268,6 +294,13 @@ impl Cluster {
         self.0.shared.connections.wait(self.connection_limits())
     }
 
+    /// Connections that are open or being made, and requests that wait for one. Counted where `connectionPool` limits
+    /// connections; elsewhere both are 0.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        self.0.shared.connections.counts()
+    }
+
     /// Ready when one of its connections closes after this call.
     pub fn connection_closed(&self) -> impl Future<Output = ()> + Send {
         self.0.shared.connections.closed()
@@ -286,10 +319,10 @@ impl Cluster {
         self.0.shared.active.load(Ordering::Relaxed)
     }
 
-    /// Its members now.
+    /// Its members now: a copy of the list, for people and for tests.
     #[must_use]
     pub fn members(&self) -> Arc<[Arc<Member>]> {
-        Arc::clone(&self.0.endpoints.load().members)
+        self.0.endpoints.load().members.iter().cloned().collect()
     }
 
     /// Its endpoints now.
@@ -298,16 +331,28 @@ impl Cluster {
         self.0.endpoints.load().members.iter().map(|member| Arc::clone(member.endpoint())).collect()
     }
 
-    /// Replace its endpoints. Members that stay keep their state; picks go on meanwhile.
-    ///
-    /// For a cluster of a [`ClusterSet`], [`Clusters::set_endpoints`] does this for every subset, and remembers.
-    pub fn set_endpoints(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let _one = self.0.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = nanos(self.0.shared.since_epoch(clock::now()));
-        let members = join(&self.members(), true, endpoints, &self.0.loads, now);
-        let snapshot = Arc::new(Snapshot::new(members, &self.0.policy));
-        self.0.shared.in_force.store(Some(Arc::clone(&snapshot)));
-        self.0.endpoints.store(snapshot);
+    /// Somebody wants its endpoints: its sources are followed from now on, until nobody has for a while. Each pick says
+    /// so.
+    #[inline]
+    pub fn want(&self) {
+        if let Some(door) = &self.0.door {
+            door.want();
+        }
+    }
+
+    /// Have sources beside the registry a say in its endpoints?
+    pub(crate) fn is_discovered(&self) -> bool {
+        self.0.door.is_some()
+    }
+
+    /// Until when a request that finds no endpoint should wait for a source that has not answered yet.
+    pub(crate) fn awaited_until(&self, now: Instant) -> Option<Instant> {
+        self.0.door.as_ref()?.interest().awaited_until(self.connect_timeout(), now)
+    }
+
+    /// Ready when there may be endpoints that were not there before.
+    pub(crate) fn news(&self) -> Option<OwnedNotified> {
+        self.0.door.as_ref().map(|door| door.interest().news())
     }
 
     /// Is this member ejected at `now`?
@@ -364,6 +409,7 @@ impl Cluster {
         tried: &[Arc<Endpoint>],
         leaving: &[Arc<Endpoint>],
     ) -> Option<Arc<Member>> {
+        self.want();
         let by = match &self.0.policy.load_balancer {
             LoadBalancer::ConsistentHash(policy) => By {
                 hash,
@@ -375,7 +421,7 @@ impl Cluster {
         };
         let warmup = self.0.policy.warmup_in_force();
         let warmup = warmup.map(|warmup| (warmup, nanos(self.0.shared.since_epoch(now))));
-        let filter = Filter { ejected_at: None, tried, leaving, warmup, by };
+        let filter = Filter { ejected_at: None, tried, leaving, warmup, by, at: self.moment(now) };
         self.0.endpoints.load().levels.pick(self.ejections(now), filter, rng).map(Arc::clone)
     }
 
@@ -390,15 +436,21 @@ impl Cluster {
         self.0.dialled.as_ref()?.member(uri, headers, by_header, &self.0.loads)
     }
 
+    /// How many ejections a pick knows of now.
+    #[cfg(all(test, feature = "loom"))]
+    pub(crate) fn known_ejections(&self, now: Instant) -> Option<u64> {
+        self.ejections(now).map(|ejections| ejections.generation)
+    }
+
     /// `None` while nobody is ejected: most picks look no further.
     fn ejections(&self, now: Instant) -> Option<Ejections> {
-        let policy = self.0.policy.outlier_detection.as_ref()?;
+        let panic_threshold = self.0.policy.panic_threshold()?;
         let until = self.0.shared.ejected_until.load(Ordering::Acquire);
         let now = nanos(self.0.shared.since_epoch(now));
         (now < until).then(|| Ejections {
             now,
             generation: self.0.shared.ejections.load(Ordering::Acquire),
-            panic_threshold: policy.min_health_percent,
+            panic_threshold,
         })
     }
 
@@ -444,7 +496,7 @@ impl Cluster {
         let snapshot = self.0.shared.in_force.load();
         // Who has left fails to no consequence.
         let Some(snapshot) = snapshot.as_deref().filter(|snapshot| snapshot.has(member)) else { return };
-        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(nanos(now)), snapshot.levels.len()) {
+        if member.detector().is_ejected(now) || !policy.may_eject(snapshot.ejected(now), snapshot.levels.len()) {
             return;
         }
         let until = member.detector().eject(policy, now);
@@ -501,3 +553,5 @@ impl fmt::Debug for Cluster {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zone_tests;

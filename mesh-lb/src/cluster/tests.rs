@@ -15,6 +15,8 @@ use crate::{
     random::SplitMix64,
 };
 
+mod choices;
+
 fn name() -> ClusterName {
     ClusterName { service: ServiceName::of_host("a.default.svc.cluster.local", "default"), port: 80, subset: None }
 }
@@ -27,7 +29,7 @@ fn endpoints(n: usize) -> Vec<Arc<Endpoint>> {
     (0..n).map(endpoint).collect()
 }
 
-fn detecting(max_ejection_percent: u32, min_health_percent: u32) -> ClusterPolicy {
+pub(super) fn detecting(max_ejection_percent: u32, min_health_percent: u32) -> ClusterPolicy {
     ClusterPolicy::default().with_outlier_detection(OutlierDetection {
         consecutive_5xx: 1,
         max_ejection_percent,
@@ -103,6 +105,7 @@ fn addresses(cluster: &Cluster) -> Vec<String> {
 
 /// istio getSubSetLabels: endpoint labels include the subset's; a subset without labels has all endpoints.
 /// istio.md 1.0: "subset.labels; subset without labels = all endpoints"
+/// istio.md 1.4: "subsets[]` | name DNS-1123 label; labels; own trafficPolicy"
 #[test]
 fn a_cluster_for_each_port_and_subset() {
     let set = Config::new().build(&format!("{ENTRY}{RULE}"));
@@ -194,6 +197,7 @@ fn resolved_endpoints_hold_until_the_registry_names_others() {
     assert_eq!(addresses(&db(&set, None)), ["one.test:80", "three.test:80"], "a late answer to the old question");
 }
 
+/// istio.md 1.4: "PASSTHROUGH => original dst"
 #[test]
 fn passthrough_dials_what_the_request_names_and_keeps_the_member() {
     let set = Config::new().build("");
@@ -225,6 +229,7 @@ fn passthrough_dials_what_the_request_names_and_keeps_the_member() {
 }
 
 /// measured on Envoy 1.40 (t6, t8): all ejected is 503 UH; with minHealthPercent 50 all are used.
+/// istio.md 1.4: "all ejected => 503 `no healthy upstream` UH; with 50 => all hosts used"
 #[test]
 fn all_ejected_is_nobody_unless_panic_says_so() {
     let now = clock::now();
@@ -276,6 +281,7 @@ fn without_outlier_detection_nobody_is_ejected() {
 }
 
 proptest! {
+    /// istio.md 1.4: "eject iff (ejected+1)/N <= max"
     #[test]
     fn never_more_ejected_than_max_ejection_percent(
         members in 1_usize..40,
@@ -384,6 +390,7 @@ fn retries_of(requests: u32, retries: RetryLimit, failed: Option<Reason>) -> usi
 }
 
 /// envoy retry_budget: 20 % of active requests, at least 3; maxRetries is a number instead.
+/// istio.md 1.4: "http1MaxPendingRequests, http2MaxRequests, maxRetries"
 #[test]
 fn retries_have_a_budget() {
     let reset = Some(Reason::Reset { request_sent: true });
@@ -472,6 +479,7 @@ fn about(count: usize, share: f64) -> bool {
 }
 
 /// measured on Envoy 1.40 (t5): one of two healthy keeps 70 %, the next level gets 30.
+/// istio.md 1.4: "healthy%x1.4 capped at 100 to P0, rest to next: 1 of 2 healthy => 70/30"
 #[test]
 fn the_next_level_gets_what_the_first_cannot_carry() {
     let cluster = placed(OUTLIER);
@@ -579,6 +587,7 @@ async fn an_endpoint_warms_up_from_when_it_became_known() {
 }
 
 /// `enabled: false`, and without outlier detection: all alike.
+/// istio.md 1.4: "enabled:false` => off"
 #[test]
 fn places_do_not_matter_where_nobody_says_so() {
     for policy in [

@@ -232,6 +232,7 @@ mod tests {
         }
     }
 
+    /// istio.md 1.4: "**Hosts are sorted by address string first**"
     #[test]
     fn the_order_given_does_not_matter() {
         let forward = hosts(&[1, 2, 5, 3, 7]);
@@ -268,6 +269,7 @@ mod tests {
     type Rounds = fn(&[(u32, f64)], f64, &mut dyn FnMut(usize) -> bool);
 
     proptest! {
+        /// istio.md 1.4: "in each round a host takes its next free slot only while `round*w >= target`, then target += w_max"
         #[test]
         fn turns_are_those_of_envoys_loop(weights in proptest::collection::vec(1_u32..2000, 1..60)) {
             let shares = Shares::of(weights.iter().copied());

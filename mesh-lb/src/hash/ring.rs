@@ -160,6 +160,7 @@ mod tests {
 
     /// envoy ring_hash_lb: "Scale up the number of hashes per host such that the least-weighted host gets a whole
     /// number of hashes on the ring."
+    /// istio.md 1.4: "scale=ceil(w_min*1024)/w_min, over all hosts in configured order"
     #[test]
     fn the_lightest_has_a_whole_number_of_places() {
         for (weights, minimum, expected) in [

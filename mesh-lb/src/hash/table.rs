@@ -1,7 +1,5 @@
-use std::sync::Arc;
-
 use super::{HashTable, Maglev, Ring, shares::Shares};
-use crate::Member;
+use crate::{Member, members::Members};
 
 /// A table over some members of a cluster; it answers with their numbers in the cluster.
 #[derive(Debug)]
@@ -53,11 +51,11 @@ impl Table {
     /// Over the members that are `chosen`.
     pub(super) fn new(
         table: HashTable,
-        members: &[Arc<Member>],
+        members: &Members,
         places: Option<&Places>,
         chosen: impl Fn(&Member) -> bool,
     ) -> Self {
-        let chosen = (0..).zip(members).filter(|(_, member)| chosen(member));
+        let chosen = (0..).zip(members.iter()).filter(|(_, member)| chosen(member));
         let (numbers, hosts): (Vec<u32>, Vec<(String, u32)>) =
             chosen.map(|(number, member)| (number, (member.endpoint().address.to_string(), weight(member)))).unzip();
         let weights = hosts.iter().map(|(_, weight)| u64::from(*weight)).sum();

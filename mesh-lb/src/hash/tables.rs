@@ -19,13 +19,13 @@ use super::{
     BoundedLoad, ConsistentHash, HashTable,
     table::{Places, Table, weight},
 };
-use crate::Member;
+use crate::{Member, members::Members};
 
 /// The tables over one set of members.
 pub(crate) struct Tables {
     table: HashTable,
     bound: Option<BoundedLoad>,
-    members: Arc<[Arc<Member>]>,
+    members: Members,
     places: Option<Places>,
     all: Table,
     in_service: ArcSwapOption<InService>,
@@ -64,11 +64,11 @@ pub(crate) struct Lookup {
 const ATTEMPTS: usize = 64;
 
 impl Tables {
-    pub(crate) fn new(policy: &ConsistentHash, members: &Arc<[Arc<Member>]>, places: Option<Places>) -> Arc<Self> {
+    pub(crate) fn new(policy: &ConsistentHash, members: &Members, places: Option<Places>) -> Arc<Self> {
         Arc::new(Self {
             table: policy.table(),
             bound: policy.bounded_load(),
-            members: Arc::clone(members),
+            members: members.clone(),
             all: Table::new(policy.table(), members, places.as_ref(), |_| true),
             places,
             in_service: ArcSwapOption::empty(),
@@ -95,7 +95,7 @@ impl Tables {
         // envoy Ring::chooseHost: "If a retry host predicate is being applied, behave as if this host was not in the
         // ring."
         for index in (0..ATTEMPTS).map_while(|attempt| table.pick(hash, attempt)) {
-            let member = &self.members[index];
+            let member = self.members.at(index);
             if allowed(member) && has_room(member) {
                 return Some(index);
             }
@@ -111,7 +111,7 @@ impl Tables {
         let count = self.members.len();
         // Below the length, which is a usize.
         let from = (hash % count.max(1) as u64) as usize;
-        (from..count).chain(0..from).find(|index| allowed(&self.members[*index]))
+        (from..count).chain(0..from).find(|index| allowed(self.members.at(*index)))
     }
 
     fn least_loaded(&self, allowed: impl Fn(&Member) -> bool) -> Option<usize> {

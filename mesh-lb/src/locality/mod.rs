@@ -1,15 +1,18 @@
-//! Which endpoints are near: `localityLbSetting`, and what a service's trafficDistribution asks for.
+//! Which endpoints are near: `localityLbSetting`, `zoneAwareLbSetting`, and what a service's trafficDistribution asks for.
 //!
 //! Endpoints are ranked once, when they or the configuration change: into levels of priority (the next one is used as
 //! the ones before lose health), or into places with shares (`distribute`). Picks read the result.
 
 mod rank;
+mod zone_aware;
 
 use std::sync::Arc;
 
-use mesh_core::{LocalitySetting, Workload, registry::TrafficDistribution};
+use mesh_core::{LocalitySetting, Workload, ZoneAwareSetting, registry::TrafficDistribution};
 
-pub(crate) use self::rank::Level;
+pub use self::zone_aware::Callers;
+use self::zone_aware::ZoneAware;
+pub(crate) use self::{rank::Level, zone_aware::Zones};
 
 const NETWORK: &str = "topology.istio.io/network";
 const REGION: &str = "topology.kubernetes.io/region";
@@ -24,6 +27,7 @@ pub struct LocalityPolicy {
     setting: Arc<LocalitySetting>,
     client: Arc<Workload>,
     failover: bool,
+    zones: Option<ZoneAware>,
 }
 
 impl LocalityPolicy {
@@ -68,6 +72,37 @@ impl LocalityPolicy {
             setting,
             client: Arc::clone(client),
             failover: outlier_detection || forced,
+            zones: None,
+        })
+    }
+
+    /// Either setting of the DestinationRule, else what the service says, else the mesh's by zones, else its other one.
+    ///
+    /// istio loadbalancer.GetEffectiveLbSetting.
+    pub(crate) fn in_force(
+        client: &Arc<Workload>,
+        (rule, rule_by_zones): (Option<&Arc<LocalitySetting>>, Option<&Arc<ZoneAwareSetting>>),
+        service: TrafficDistribution,
+        (mesh, mesh_by_zones): (&Arc<LocalitySetting>, Option<&Arc<ZoneAwareSetting>>),
+        callers: &Arc<Callers>,
+        outlier_detection: bool,
+    ) -> Option<Self> {
+        let said_before = rule.is_some() || service != TrafficDistribution::Any;
+        match rule_by_zones.or(mesh_by_zones.filter(|_| !said_before)) {
+            Some(setting) => Self::zone_aware(client, setting, callers),
+            None => Self::effective(client, rule, service, mesh, outlier_detection),
+        }
+    }
+
+    /// By zones: the client's region first, and in it the client's zone as far as that is fair to its endpoints. `None`
+    /// when it is turned off. It needs no outlier detection: "the regional partitioning itself is always applied".
+    #[must_use]
+    pub fn zone_aware(client: &Arc<Workload>, setting: &Arc<ZoneAwareSetting>, callers: &Arc<Callers>) -> Option<Self> {
+        setting.tiers.is_enabled().then(|| Self {
+            setting: Arc::clone(&setting.tiers),
+            client: Arc::clone(client),
+            failover: true,
+            zones: Some(ZoneAware { setting: Arc::clone(setting), callers: Arc::clone(callers) }),
         })
     }
 
@@ -76,7 +111,7 @@ impl LocalityPolicy {
     /// istio applyLocalityLoadBalancer: Envoy's locality weights are on for distribute, and where a failover is asked for
     /// that can happen. With distribute the places have other shares.
     pub(crate) fn weighs_places(&self) -> bool {
-        self.failover && self.setting.asks_for_failover()
+        self.failover && self.zones.is_none() && self.setting.asks_for_failover()
     }
 
     /// The setting that counts.

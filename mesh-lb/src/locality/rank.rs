@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use mesh_core::{Distribute, FailoverLabel, Labels, Locality, RegionFailover};
+use mesh_core::{Distribute, Endpoint, FailoverLabel, Labels, Locality, RegionFailover};
 
-use super::{CLUSTER, LocalityPolicy, REGION, SUBZONE, ZONE};
+use super::{CLUSTER, LocalityPolicy, REGION, SUBZONE, ZONE, Zones};
 use crate::Member;
 
 /// Endpoints of one priority, by their places in the list that was ranked.
@@ -16,13 +16,15 @@ pub(crate) struct Level {
     pub(crate) members: Vec<usize>,
     /// With `distribute`: shares and who has them. Empty: all are alike.
     pub(crate) shares: Vec<(u32, Vec<usize>)>,
+    /// With zone awareness, on the first level: its zones, and who is in each.
+    pub(crate) zones: Option<(Zones, Vec<Vec<usize>>)>,
 }
 
 impl LocalityPolicy {
     /// The levels, first the one that is used first. Those that no share is for are on none. `None`: all are alike.
     pub(crate) fn rank(&self, members: &[Arc<Member>]) -> Option<Vec<Level>> {
         let endpoints = || members.iter().map(|member| &**member.endpoint());
-        if self.setting.distribute.is_empty() && !self.failover {
+        if !self.ranks() {
             return None;
         }
         // Few places, many endpoints. What does not parse is no place that anything could match.
@@ -42,7 +44,45 @@ impl LocalityPolicy {
         for (index, priority) in priorities.into_iter().enumerate() {
             levels[priority as usize].members.push(index);
         }
-        (levels.len() > 1).then_some(levels)
+        // envoy: "We only do locality routing for P=0."
+        if let (Some(aware), Some(first)) = (&self.zones, levels.first_mut()) {
+            let mut zones: Vec<(&Locality, Vec<usize>)> = Vec::new();
+            for index in &first.members {
+                match zones.iter_mut().find(|(known, _)| *known == places[*index]) {
+                    Some((_, members)) => members.push(*index),
+                    None => zones.push((places[*index], vec![*index])),
+                }
+            }
+            let (names, members): (Vec<&Locality>, Vec<_>) = zones.into_iter().unzip();
+            let zones = Zones::new(&aware.setting, &aware.callers, &self.client.locality, &names);
+            first.zones = zones.map(|zones| (zones, members));
+        }
+        (levels.len() > 1 || levels[0].zones.is_some()).then_some(levels)
+    }
+
+    /// Or are all alike, whoever they are?
+    pub(crate) fn ranks(&self) -> bool {
+        self.failover || !self.setting.distribute.is_empty()
+    }
+
+    /// Where one endpoint comes, whatever others there are: the levels are the ranks in use, in their order. `None`: what is
+    /// its depends on the others.
+    pub(crate) fn rank_of(&self, endpoint: &Endpoint) -> Option<u32> {
+        if !self.setting.distribute.is_empty() || self.zones.is_some() {
+            return None;
+        }
+        let (setting, client) = (&self.setting, &*self.client);
+        let place = endpoint.locality.parse().unwrap_or_default();
+        let mut rank = 0;
+        if !setting.failover_priority.is_empty() {
+            let mine = Described { labels: &client.labels, place: &client.locality, cluster: &client.cluster_id };
+            let theirs = Described { labels: &endpoint.labels, place: &place, cluster: &client.cluster_id };
+            rank = by_labels(&mine, &theirs, &setting.failover_priority);
+        }
+        if setting.failover_priority.is_empty() || !setting.failover.is_empty() {
+            rank = rank * 5 + by_place(&client.locality, &place, &setting.failover);
+        }
+        Some(rank)
     }
 
     /// istio ApplyLocalityLoadBalancer: by labels where failoverPriority names some, by place otherwise; by both where
@@ -60,9 +100,12 @@ impl LocalityPolicy {
             }
             compact(&mut priorities);
         }
-        if setting.failover_priority.is_empty() || !setting.failover.is_empty() {
+        if self.zones.is_some() || setting.failover_priority.is_empty() || !setting.failover.is_empty() {
             for (priority, place) in priorities.iter_mut().zip(places) {
-                *priority = *priority * 5 + by_place(&client.locality, place, &setting.failover);
+                let distance = by_place(&client.locality, place, &setting.failover);
+                // istio ZoneAwareLoadBalancerSetting: "the proxy's own region forms the highest-priority tier".
+                let distance = if self.zones.is_some() { distance.max(2) } else { distance };
+                *priority = *priority * 5 + distance;
             }
             compact(&mut priorities);
         }
@@ -146,7 +189,7 @@ fn distributed(
     let shares: Vec<_> = shares.map(|(share, (_, _, members))| (share, members)).collect();
     let mut members: Vec<usize> = shares.iter().flat_map(|(_, members)| members).copied().collect();
     members.sort_unstable();
-    Some(Level { members, shares })
+    Some(Level { members, shares, zones: None })
 }
 
 /// The shares of places that weigh so much; 0 for those that no pattern matches. `None` when no entry is for the client.

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use mesh_core::{Distribute, Endpoint, EndpointAddress, Labels, Locality, LocalityPattern, LocalitySpec};
+use mesh_core::{
+    Distribute, Endpoint, EndpointAddress, Labels, Locality, LocalityPattern, LocalitySpec, ZoneAwareSpec,
+};
 use serde_json::Value;
 
 use super::{rank::shares, *};
@@ -38,11 +40,12 @@ fn members(endpoints: &[Line<'_>]) -> Vec<Arc<Member>> {
 }
 
 fn ranks(policy: &LocalityPolicy, endpoints: &[Line<'_>]) -> Vec<Vec<usize>> {
-    let alike = || vec![rank::Level { members: (0..endpoints.len()).collect(), shares: Vec::new() }];
+    let alike = || vec![rank::Level { members: (0..endpoints.len()).collect(), shares: Vec::new(), zones: None }];
     policy.rank(&members(endpoints)).unwrap_or_else(alike).into_iter().map(|level| level.members).collect()
 }
 
 /// istio applyLocalityFailover: subzone, zone, region, elsewhere, and without gaps.
+/// istio.md 1.4: "same subzone 0, zone 1, region 2, other 3 (4 if failover.to !=) then compacted"
 #[test]
 fn the_nearest_come_first() {
     let here = client("r1/z1/s1", &[]);
@@ -57,6 +60,7 @@ fn the_nearest_come_first() {
 }
 
 /// istio: "Failover needs outlier detection, otherwise Envoy will never drop down to a lower priority."
+/// istio.md 1.4: "failover/priority only with outlierDetection (or forced)"
 #[test]
 fn without_outlier_detection_only_a_services_own_distribution_ranks() {
     let (here, mesh) = (client("r1/z1", &[]), setting("{}"));
@@ -72,6 +76,7 @@ fn without_outlier_detection_only_a_services_own_distribution_ranks() {
 }
 
 /// Labels that Istio adds to every workload (labelutil.AugmentLabels) can be named as any other.
+/// istio.md 1.4: "failoverPriority` labels (prefix match; `key=value` fixed)"
 #[test]
 fn places_and_clusters_are_labels_too() {
     let here = client("r1/z1", &[("team", "a")]);
@@ -85,6 +90,7 @@ fn places_and_clusters_are_labels_too() {
 
 /// istio applyLocalityWeights: the first `from` that matches; "localities that are not specified get nothing"; what a
 /// pattern matches shares its percents by weight.
+/// istio.md 1.4: "unmatched localities get nothing, wildcards terminal only"
 #[test]
 fn shares_are_for_places_that_are_named() {
     let rules = setting(
@@ -111,22 +117,13 @@ fn shares_are_for_places_that_are_named() {
 const TABLE: &str = "istio/tables/pilot_pkg_networking_core_loadbalancer_loadbalancer_test.json";
 
 /// Of a table's cases, those that are not run, and why.
-const LEFT_OUT: [(&str, &str); 11] = [
+const LEFT_OUT: [(&str, &str); 1] = [
     // Its groups do not weigh what their endpoints weigh (two of weight 1 in a group of 1), and it ranks by the second
     // label where the first differs, which the proto rules out.
     ("not match the first n label", "contradicts the proto's note, and itself"),
-    ("mesh zone-aware only", "zoneAwareLbSetting is reported, not enforced"),
-    ("dr zone-aware only", "zoneAwareLbSetting is reported, not enforced"),
-    ("dr zone-aware wins over mesh zone-aware", "zoneAwareLbSetting is reported, not enforced"),
-    ("dr zone-aware wins over mesh locality", "zoneAwareLbSetting is reported, not enforced"),
-    ("mesh zone-aware wins over mesh locality when both set", "zoneAwareLbSetting is reported, not enforced"),
-    ("mesh zone-aware disabled", "zoneAwareLbSetting is reported, not enforced"),
-    ("mesh zone-aware disabled wins over mesh locality enabled", "zoneAwareLbSetting is reported, not enforced"),
-    ("dr zone-aware disabled overrides mesh locality enabled", "zoneAwareLbSetting is reported, not enforced"),
-    ("dr zone-aware enabled overrides mesh zone-aware disabled", "zoneAwareLbSetting is reported, not enforced"),
-    ("dr zone-aware wins over service traffic distribution", "zoneAwareLbSetting is reported, not enforced"),
 ];
 
+/// istio.md 1.4: "DR > Service trafficDistribution > mesh (default enabled), **no merge**"
 #[test]
 fn istios_locality_tables() {
     let Some(path) = mesh_test::shared(TABLE) else { return };
@@ -140,6 +137,7 @@ fn istios_locality_tables() {
                 continue;
             }
             let what = match (test["test"].as_str().unwrap(), case.get("distribute"), test["line"].as_u64()) {
+                ("TestGetEffectiveLbSetting", ..) if case.get("expectedZoneAware").is_some() => zones_case(name, case),
                 ("TestGetEffectiveLbSetting", ..) => effective_case(name, case),
                 ("TestApplyLocalitySetting", Some(_), _) => distribute_case(name, case),
                 ("TestApplyLocalitySetting", None, Some(182)) => labels_case(name, case, "[]", &BY_LABELS),
@@ -151,7 +149,7 @@ fn istios_locality_tables() {
             *run.entry(what).or_insert(0) += 1;
         }
     }
-    assert_eq!(run, BTreeMap::from([("distribute", 1), ("effective", 13), ("labels", 6)]));
+    assert_eq!(run, BTreeMap::from([("distribute", 1), ("effective", 13), ("labels", 6), ("zones", 10)]));
     assert_eq!(left_out, LEFT_OUT.len());
 }
 
@@ -228,29 +226,95 @@ fn labels_case(name: &str, case: &Value, failover: &str, endpoints: &[Line<'_>])
 
 /// A rule's setting is a Go expression in the table; where one is in force, it is the one expected.
 fn effective_case(name: &str, case: &Value) -> &'static str {
-    let of = |value: &Value| {
-        let enabled = value.get("Enabled").map(|enabled| enabled["Value"].as_bool().unwrap());
-        let failover = value.get("Failover").map_or(vec![], |_| vec![serde_json::json!({"from": "a", "to": "b"})]);
-        let labels = value.get("FailoverPriority").and_then(Value::as_array).cloned().unwrap_or_default();
-        let labels: Vec<&str> = labels.iter().map(|name| label(name.as_str().unwrap())).collect();
-        let json = serde_json::json!({"enabled": enabled, "failover": failover, "failoverPriority": labels});
-        setting(&json.to_string())
-    };
     let off = || setting(r#"{"enabled": false}"#);
-    let expected = case.get("expectedLocality").map(of);
+    let expected = case.get("expectedLocality").map(locality_of);
     let rule = case.get("dr").map(|_| expected.clone().unwrap_or_else(off));
+    let found = in_force(case, (rule.as_ref(), None));
+    assert_eq!(found.as_ref().map(LocalityPolicy::setting), expected.as_deref(), "{name}");
+    let forced = case.get("expectedForce").and_then(Value::as_bool).unwrap_or(false);
+    assert_eq!(found.is_some_and(|policy| policy.failover), forced, "{name}");
+    "effective"
+}
+
+/// The same where zones count, or would if they were not turned off.
+fn zones_case(name: &str, case: &Value) -> &'static str {
+    let expected = zones_of(&case["expectedZoneAware"]);
+    let rule = case.get("dr").map(|_| Arc::clone(&expected));
+    let found = in_force(case, (None, rule.as_ref()));
+    assert_eq!(found.is_some(), case["expectedRoutingEnabled"].as_bool().unwrap(), "{name}");
+    let forced = case.get("expectedForce").and_then(Value::as_bool).unwrap_or(false);
+    assert_eq!(found.as_ref().is_some_and(|policy| policy.failover), forced, "{name}");
+    if let Some(policy) = found {
+        assert_eq!(policy.zones.unwrap().setting, expected, "{name}");
+    }
+    "zones"
+}
+
+fn locality_of(value: &Value) -> Arc<LocalitySetting> {
+    let enabled = value.get("Enabled").map(|enabled| enabled["Value"].as_bool().unwrap());
+    let failover = value.get("Failover").map_or(vec![], |_| vec![serde_json::json!({"from": "a", "to": "b"})]);
+    let labels = value.get("FailoverPriority").and_then(Value::as_array).cloned().unwrap_or_default();
+    let labels: Vec<&str> = labels.iter().map(|name| label(name.as_str().unwrap())).collect();
+    let json = serde_json::json!({"enabled": enabled, "failover": failover, "failoverPriority": labels});
+    setting(&json.to_string())
+}
+
+fn zones_of(value: &Value) -> Arc<ZoneAwareSetting> {
+    let enabled = value.get("Enabled").map(|enabled| enabled["Value"].as_bool().unwrap());
+    let failover: Vec<Value> = value["Failover"].as_array().into_iter().flatten().map(lower).collect();
+    let json = serde_json::json!({"enabled": enabled, "failover": failover}).to_string();
+    zone_setting(&json)
+}
+
+fn zone_setting(json: &str) -> Arc<ZoneAwareSetting> {
+    let spec: ZoneAwareSpec = serde_json::from_str(json).unwrap();
+    Arc::new(spec.read(&mut |path, message| panic!("{path}: {message}")))
+}
+
+fn in_force(
+    case: &Value,
+    rule: (Option<&Arc<LocalitySetting>>, Option<&Arc<ZoneAwareSetting>>),
+) -> Option<LocalityPolicy> {
     let service = match case["svc"]["Attributes"]["K8sAttributes"]["TrafficDistribution"].as_str() {
         Some("model.TrafficDistributionPreferSameZone") => TrafficDistribution::PreferSameZone,
         Some("model.TrafficDistributionPreferSameNode") => TrafficDistribution::PreferSameNode,
         Some(other) => panic!("{other}"),
         None => TrafficDistribution::Any,
     };
-    let mesh = case.get("meshLocality").map_or_else(off, of);
-    let found = LocalityPolicy::effective(&client("", &[]), rule.as_ref(), service, &mesh, false);
-    assert_eq!(found.as_ref().map(LocalityPolicy::setting), expected.as_deref(), "{name}");
-    let forced = case.get("expectedForce").and_then(Value::as_bool).unwrap_or(false);
-    assert_eq!(found.is_some_and(|policy| policy.failover), forced, "{name}");
-    "effective"
+    let mesh = case.get("meshLocality").map_or_else(|| setting(r#"{"enabled": false}"#), locality_of);
+    let zones = case.get("meshZoneAware").map(zones_of);
+    LocalityPolicy::in_force(&client("", &[]), rule, service, (&mesh, zones.as_ref()), &Arc::default(), false)
+}
+
+/// istio ZoneAwareLoadBalancerSetting: "the proxy's own region forms the highest-priority tier", then failover's, then the
+/// others; labels first where failoverPriority names some. In the first tier zones have shares.
+#[test]
+fn regions_are_tiers_and_zones_share_the_first() {
+    let here = client("r1/z1", &[("ring", "blue")]);
+    let callers = Arc::new(Callers::new([(place("r1/z1"), 2), (place("r1/z2"), 2)]));
+    let all: [Line<'_>; 6] = [
+        ("r2/z1", &[]),
+        ("r1/z2", &[]),
+        ("r1/z1", &[("ring", "blue")]),
+        ("r1/z1/s", &[]),
+        ("r3/z1", &[("ring", "blue")]),
+        ("", &[]),
+    ];
+    let levels = |json: &str| {
+        LocalityPolicy::zone_aware(&here, &zone_setting(json), &callers).unwrap().rank(&members(&all)).unwrap()
+    };
+    let tiers = |json: &str| -> Vec<Vec<usize>> { levels(json).into_iter().map(|level| level.members).collect() };
+    assert_eq!(tiers("{}"), [vec![1, 2, 3], vec![0, 4, 5]]);
+    assert_eq!(tiers(r#"{"failover": [{"from": "r1", "to": "r3"}]}"#), [vec![1, 2, 3], vec![4], vec![0, 5]]);
+    assert_eq!(tiers(r#"{"failoverPriority": ["ring"]}"#), [vec![2], vec![4], vec![1, 3], vec![0, 5]]);
+    let first = &levels(r#"{"minClusterSize": 1}"#)[0];
+    let (zones, members) = first.zones.as_ref().unwrap();
+    assert_eq!(*members, [vec![1], vec![2], vec![3]]);
+    // A third of the endpoints at home for half of the callers.
+    assert_eq!(*zones.weights(&[1, 1, 1]), [0, 6666 * 3333, 3334 * 3333]);
+    assert!(levels("{}")[1].zones.is_none());
+    let off = zone_setting(r#"{"enabled": false}"#);
+    assert!(LocalityPolicy::zone_aware(&here, &off, &callers).is_none());
 }
 
 /// The names of Istio's constants, as the table has them.

@@ -3,7 +3,7 @@
 //! The decisions are pure: they take what was counted of each endpoint and say which ones stand out. Counting is in
 //! two buckets per endpoint, the interval that goes on and the one before it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What an endpoint answered in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

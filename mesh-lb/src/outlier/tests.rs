@@ -16,6 +16,8 @@ fn policy() -> OutlierDetection {
 const NOW: Duration = Duration::from_millis(1030);
 
 /// measured on Envoy 1.40 (t5, t6, t8, t9).
+/// istio.md 1.4: "5; 0 disables. Counts 5xx, connect failure, reset, local timeout (m:t8); any success resets the count"
+/// istio.md 1.4: "**a 500 or any success resets it** (m:t5,t8,t9); may be used together with 5xx (lower threshold fires first)"
 #[test]
 fn what_counts_and_what_resets() {
     use Outcome::{GatewayError as G, ServerError as E, Success as S};
@@ -46,6 +48,7 @@ fn a_count_that_fired_starts_anew() {
 }
 
 /// measured on Envoy 1.40 (t6): base 2 s came back after 2.03 s, and after 4.30 s the second time.
+/// istio.md 1.4: "un-eject happens on the sweep: base 2 s -> back at 2.03 s, then 4.30 s (m:t6)"
 #[test]
 fn time_out_grows_with_ejections_and_ends_on_a_sweep() {
     let (policy, endpoint) = (policy(), OutlierDetector::default());
@@ -56,6 +59,7 @@ fn time_out_grows_with_ejections_and_ends_on_a_sweep() {
     assert_eq!(endpoint.eject(&policy, Duration::from_millis(11_100)), Duration::from_millis(13_100));
 }
 
+/// istio.md 1.4: "10 s / 30 sx(times ejected), capped 300 s"
 #[test]
 fn time_out_is_at_most_300_s() {
     let policy = OutlierDetection { interval: Duration::from_secs(1), ..OutlierDetection::default() };
@@ -72,6 +76,7 @@ fn time_out_is_at_most_300_s() {
 }
 
 /// measured on Envoy 1.40 (t6): N = 1, 2, 5, 9 with the default of 10 % eject nothing, 10 to 12 one; 50 % of 2 one.
+/// istio.md 1.4: "N<10 with the default ejects NOTHING** (N=1,2,5,9 -> 0; 10,11,12 -> 1); 50 % of 2 -> 1"
 #[test]
 fn ejection_cap_as_measured() {
     let most = |percent, members| {
@@ -85,6 +90,7 @@ fn ejection_cap_as_measured() {
     }
 }
 
+/// istio.md 1.4: "counts 502/503/504 + connect failure/reset/timeout"
 #[test]
 fn outcomes_of_responses_and_errors() {
     let (none, policy) = (HeaderMap::new(), OutlierDetection::default());

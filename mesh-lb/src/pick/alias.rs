@@ -37,6 +37,11 @@ impl Alias {
         if below(rng, self.total) < threshold { column } else { other as usize }
     }
 
+    /// The sum of all weights.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The weight that each index has in the table, times the number of columns.
     #[cfg(test)]
     fn shares(&self) -> Vec<u64> {

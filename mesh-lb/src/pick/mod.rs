@@ -8,6 +8,7 @@
 //! re-picks: a few draws first, which nearly always suffice, then one walk over the members.
 
 mod alias;
+mod aware;
 mod schedule;
 mod warming;
 
@@ -21,8 +22,11 @@ use rand::Rng;
 
 use self::{alias::Alias, schedule::Schedule, warming::Warming};
 use crate::{
-    LoadBalancer, Member, Warmup,
+    LoadBalancer, Member, PeakEwma, Warmup,
     hash::{Ejections, Lookup, Places, Tables},
+    latency::Moment,
+    members::Members,
+    prequal::Pool,
     random::below,
 };
 
@@ -40,6 +44,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) warmup: Option<(&'a Warmup, u64)>,
     /// Where in a table of hashes to look.
     pub(crate) by: By,
+    /// When, for the policies that learn from latencies.
+    pub(crate) at: Moment,
 }
 
 /// What consistent hashing asks about a request and its cluster.
@@ -63,7 +69,7 @@ impl Filter<'_> {
 /// A load-balancing policy over a fixed set of members.
 #[derive(Debug)]
 pub(crate) struct Picker {
-    members: Arc<[Arc<Member>]>,
+    members: Members,
     /// Since when the members are known: the first and the last of them.
     known: (u64, u64),
     sampler: Sampler,
@@ -82,6 +88,8 @@ enum Policy {
     RoundRobin { schedule: Schedule, cursor: AtomicUsize },
     Random,
     Hash(Arc<Tables>),
+    PeakEwma(PeakEwma),
+    Prequal(Arc<Pool>),
 }
 
 /// Draws before the exact walk.
@@ -89,43 +97,45 @@ const DRAWS: usize = 8;
 
 impl Picker {
     /// `start` spreads the first picks of many clients in a round robin.
-    pub(crate) fn new(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, start: u64) -> Self {
+    pub(crate) fn new(members: &Members, load_balancer: &LoadBalancer, start: u64) -> Self {
         Self::over_places(members, load_balancer, None, start)
     }
 
     /// Of members in places that have shares of their own; for consistent hashing, whose table has these shares too.
     pub(crate) fn over_places(
-        members: &Arc<[Arc<Member>]>,
+        members: &Members,
         load_balancer: &LoadBalancer,
         mut places: Option<Places>,
         start: u64,
     ) -> Self {
         // A weight of 0 takes an endpoint out of service, unless that would be all of them.
-        let weighted = members.iter().any(|member| weight(member) > 0);
-        let members: Arc<[Arc<Member>]> = if weighted && members.iter().any(|member| weight(member) == 0) {
-            if let Some(places) = &mut places {
-                places.keep(|member| weight(&members[member]) > 0);
+        let members = match members.facts().map(|facts| facts.weights) {
+            Some((0, 1..)) => {
+                if let Some(places) = &mut places {
+                    places.keep(|member| weight(members.at(member)) > 0);
+                }
+                members.iter().filter(|member| weight(member) > 0).cloned().collect()
             }
-            members.iter().filter(|member| weight(member) > 0).cloned().collect()
-        } else {
-            Arc::clone(members)
+            _ => members.clone(),
         };
-        let weights: Vec<u32> = members.iter().map(|member| weight(member).max(1)).collect();
-        let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
+        let facts = members.facts();
+        let equal = facts.is_none_or(|facts| facts.weights.0 == facts.weights.1);
+        let weights = || members.weights().collect::<Vec<_>>();
         let policy = match load_balancer {
             LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
             LoadBalancer::Random => Policy::Random,
+            LoadBalancer::PeakEwma(settings) => Policy::PeakEwma(*settings),
+            LoadBalancer::Prequal(settings) => Policy::Prequal(Arc::new(Pool::new(Arc::clone(settings)))),
             LoadBalancer::ConsistentHash(hash) => Policy::Hash(Tables::new(hash, &members, places)),
             LoadBalancer::RoundRobin => {
-                let schedule = if equal { Schedule::equal(weights.len()) } else { Schedule::weighted(&weights) };
+                let schedule = if equal { Schedule::equal(members.len()) } else { Schedule::weighted(&weights()) };
                 // The remainder is below a usize.
                 let start = (start % schedule.len().max(1) as u64) as usize;
                 Policy::RoundRobin { schedule, cursor: AtomicUsize::new(start) }
             }
         };
-        let sampler = if equal { Sampler::Equal } else { Sampler::Weighted(Alias::new(&weights)) };
-        let since = || members.iter().map(|member| member.since());
-        let known = (since().min().unwrap_or_default(), since().max().unwrap_or_default());
+        let sampler = if equal { Sampler::Equal } else { Sampler::Weighted(Alias::new(&weights())) };
+        let known = facts.map_or((0, 0), |facts| facts.since);
         Self { members, known, sampler, policy }
     }
 
@@ -135,12 +145,12 @@ impl Picker {
             None if !filter.tried.is_empty() => self.pick_among(Filter { tried: &[], ..filter }, rng),
             found => found,
         };
-        index.map(|index| &self.members[index])
+        index.map(|index| self.members.at(index))
     }
 
     /// The same, but `None` where all were tried.
     pub(crate) fn pick_untried(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<&Arc<Member>> {
-        self.pick_among(filter, rng).map(|index| &self.members[index])
+        self.pick_among(filter, rng).map(|index| self.members.at(index))
     }
 
     fn pick_among(&self, filter: Filter<'_>, rng: &mut impl Rng) -> Option<usize> {
@@ -155,12 +165,14 @@ impl Picker {
             }
             Policy::Random => self.draw(&allowed, None, rng),
             Policy::LeastRequest => self.least_request(&allowed, warming, rng),
+            Policy::PeakEwma(settings) => self.least_cost(settings, &allowed, filter.at, rng),
+            Policy::Prequal(pool) => self.prequal(pool, &allowed, filter.at, rng),
             Policy::RoundRobin { schedule, cursor } => {
                 // Every turn of the schedule is used once, also one that is passed over: the next endpoint does
                 // not get two turns because its neighbour is ejected.
                 for _ in 0..schedule.len().min(64) {
                     let index = schedule.turn(cursor.fetch_add(1, Ordering::Relaxed));
-                    let member = &self.members[index];
+                    let member = self.members.at(index);
                     if allowed(member) && warming.is_none_or(|warming| warming.admits(member, rng)) {
                         return Some(index);
                     }
@@ -189,14 +201,14 @@ impl Picker {
         }
         let second = match self.sampler {
             Sampler::Equal => {
-                let chosen = &self.members[first];
+                let chosen = self.members.at(first);
                 self.draw(&|member: &Member| !std::ptr::eq(member, &**chosen) && allowed(member), warming, rng)
             }
             Sampler::Weighted(_) => self.draw(allowed, warming, rng),
         };
         let Some(second) = second else { return Some(first) };
         let cost = |index: usize, other: usize| {
-            u64::from(self.members[index].in_flight()).saturating_mul(weight_now(&self.members[other], warming))
+            u64::from(self.members.at(index).in_flight()).saturating_mul(weight_now(self.members.at(other), warming))
         };
         Some(if cost(second, first) < cost(first, second) { second } else { first })
     }
@@ -217,7 +229,7 @@ impl Picker {
                 Sampler::Equal => below(rng, self.members.len() as u64) as usize,
                 Sampler::Weighted(alias) => alias.sample(rng),
             };
-            let member = &self.members[index];
+            let member = self.members.at(index);
             if allowed(member) && warming.is_none_or(|warming| warming.admits(member, rng)) {
                 return Some(index);
             }
@@ -257,5 +269,7 @@ fn weight_now(member: &Member, warming: Option<Warming<'_>>) -> u64 {
     warming.map_or(weight, |warming| warming.weight(member, weight))
 }
 
+#[cfg(test)]
+mod schedule_shares;
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,7 @@ mod tests {
         (0..turns).map(|n| char::from(b'A' + schedule.turn(n) as u8)).collect()
     }
 
+    /// istio.md 1.4: "ROUND_ROBIN (EDF weighted: weights 1:3 => BBBA, m:t5)"
     #[test]
     fn one_to_three_is_bbba() {
         // measured on Envoy 1.40 (t5), up to where the cycle starts.

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{ConsistentHash, HashTable, OutlierDetection, random::SplitMix64};
 
-const ALL: Filter<'static> = Filter {
+pub(super) const ALL: Filter<'static> = Filter {
     ejected_at: None,
     tried: &[],
     leaving: &[],
     warmup: None,
     by: By { hash: None, ejections: 0, in_flight: 0 },
+    at: Moment { now: 0, ended: 0 },
 };
 
 /// A Maglev table is even to a slot; a ring is not, and has tests of its own.
@@ -25,7 +26,7 @@ fn endpoint(index: usize, weight: u32) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(address).with_weight(weight))
 }
 
-fn members(weights: &[u32]) -> Arc<[Arc<Member>]> {
+pub(super) fn members(weights: &[u32]) -> Members {
     weights.iter().enumerate().map(|(i, weight)| Member::new(endpoint(i, *weight), Arc::default())).collect()
 }
 
@@ -34,7 +35,7 @@ fn seed() -> u64 {
 }
 
 /// How often each member is picked.
-fn counts(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, filter: Filter<'_>, picks: usize) -> Vec<usize> {
+fn counts(members: &Members, load_balancer: &LoadBalancer, filter: Filter<'_>, picks: usize) -> Vec<usize> {
     let mut rng = SplitMix64(seed());
     let picker = Picker::new(members, load_balancer, rng.0);
     let mut counts = vec![0; members.len()];
@@ -46,7 +47,7 @@ fn counts(members: &Arc<[Arc<Member>]>, load_balancer: &LoadBalancer, filter: Fi
 }
 
 /// Within 5 standard deviations: fails once in a million and more runs.
-fn assert_share(count: usize, picks: usize, share: f64, what: &str) {
+pub(super) fn assert_share(count: usize, picks: usize, share: f64, what: &str) {
     let (n, found) = (picks as f64, count as f64);
     let bound = 5.0 * (n * share * (1.0 - share)).sqrt() + 1.0;
     assert!((found - n * share).abs() <= bound, "{what}: {found} of {n}, expected {} +- {bound}", n * share);
@@ -89,21 +90,23 @@ fn nobody_to_pick() {
 }
 
 /// envoy load_balancers "Weighted least request": of two random hosts the one with fewer active requests.
+/// istio.md 1.4: "P2C, choice 2 when weights equal"
 #[test]
 fn least_request_takes_the_less_loaded_of_two() {
     let members = members(&[1, 1, 1]);
-    members[0].load().add();
+    members.at(0).load().add();
     let counts = counts(&members, &LoadBalancer::LeastRequest, ALL, 30_000);
     assert_eq!(counts[0], 0, "it loses against either of the others");
     assert_share(counts[1], 30_000, 0.5, "the rest share");
 }
 
+/// istio.md 1.4: "else WRR with w/(active+1)^1.0"
 #[test]
 fn least_request_weighs_load_by_weight() {
     // Two in flight on weight 4 is less than one on weight 1.
     let members = members(&[1, 4]);
-    members[0].load().add();
-    (0..2).for_each(|_| members[1].load().add());
+    members.at(0).load().add();
+    (0..2).for_each(|_| members.at(1).load().add());
     let counts = counts(&members, &LoadBalancer::LeastRequest, ALL, 10_000);
     // The lighter one only when it is drawn twice.
     assert_share(counts[0], 10_000, 0.04, "weight 1");
@@ -113,7 +116,7 @@ fn least_request_weighs_load_by_weight() {
 fn tried_endpoints_are_avoided_while_there_are_others() {
     for policy in policies() {
         let members = members(&[1, 1, 1000]);
-        let tried = [Arc::clone(members[2].endpoint()), endpoint(0, 9)];
+        let tried = [Arc::clone(members.at(2).endpoint()), endpoint(0, 9)];
         let counts = counts(&members, &policy, Filter { tried: &tried, ..ALL }, 100);
         assert_eq!(counts, [0, 100, 0], "{policy:?}: compared by address");
         let tried: Vec<_> = members.iter().map(|member| Arc::clone(member.endpoint())).collect();
@@ -125,7 +128,7 @@ fn tried_endpoints_are_avoided_while_there_are_others() {
 #[test]
 fn a_neighbour_of_an_ejected_endpoint_gets_no_double_share() {
     let members = members(&[1, 1, 1]);
-    members[1].detector().eject(&OutlierDetection::default(), std::time::Duration::ZERO);
+    members.at(1).detector().eject(&OutlierDetection::default(), std::time::Duration::ZERO);
     let counts = counts(&members, &LoadBalancer::RoundRobin, Filter { ejected_at: Some(0), ..ALL }, 300);
     assert_eq!(counts, [150, 0, 150]);
 }
@@ -160,10 +163,10 @@ fn a_new_endpoint_starts_slowly() {
 #[test]
 fn least_request_sees_the_weight_that_a_new_endpoint_has_now() {
     let warmup = crate::Warmup::new(std::time::Duration::from_secs(60));
-    let members: Arc<[_]> =
+    let members: Members =
         (0..2).map(|i| Member::known_since(i as u64 * u64::MAX / 2, endpoint(i, 1), Arc::default())).collect();
-    members[1].load().add();
-    (0..5).for_each(|_| members[0].load().add());
+    members.at(1).load().add();
+    (0..5).for_each(|_| members.at(0).load().add());
     // Five in flight on the whole of a weight is less than one on a tenth.
     let filter = Filter { warmup: Some((&warmup, u64::MAX / 2)), ..ALL };
     assert_eq!(counts(&members, &LoadBalancer::LeastRequest, filter, 1000), [1000, 0]);

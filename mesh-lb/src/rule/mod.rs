@@ -100,6 +100,10 @@ impl Subset {
         &self.name
     }
 
+    pub(crate) fn traffic_policy(&self) -> Option<&TrafficPolicy> {
+        self.traffic_policy.as_ref()
+    }
+
     /// Labels that its endpoints have; none: all endpoints.
     #[must_use]
     pub fn labels(&self) -> &Labels {

@@ -3,14 +3,14 @@
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mesh_core::{
-    ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting,
-    config::{Document, Issues, Topic, Value, parse_duration},
+    ClientTlsMode, ClientTlsSettings, HostPattern, Labels, LocalitySetting, ZoneAwareSetting,
+    config::{Document, DurationText, Issues, Topic, Value, parse_duration},
     registry::Visibility,
 };
 
 use super::{DefaultPolicy, DestinationRule, Subset, spec};
 use crate::{
-    OutlierDetection, Warmup,
+    Http2KeepAlive, HttpVersion, OutlierDetection, ProxyProtocol, TcpKeepalive, Warmup,
     policy::{Blocks, ConnectionPool, LoadBalancer, RetryLimit, TrafficPolicy},
 };
 
@@ -63,12 +63,6 @@ impl Read<'_> {
     /// Istio has it, and without it a connection would be less safe than the rule says.
     fn unsupported(&mut self, path: String, message: &str) {
         self.issues.push(self.document.error(path, message).about(Topic::NotEnforced));
-    }
-
-    /// For fields whose value is checked though nothing enforces it.
-    fn not_enforced(&mut self, path: String) {
-        let issue = self.document.warning(path, "read but not enforced in-process");
-        self.issues.push(issue.about(Topic::NotEnforced));
     }
 
     fn host(&mut self, host: Option<&str>) -> Option<HostPattern> {
@@ -141,17 +135,21 @@ impl Read<'_> {
             policy.tls.as_ref(),
         );
         let retry_budget = policy.retry_budget.as_ref().map(|budget| self.retry_budget(path, budget));
-        let others = [policy.tunnel, policy.proxy_protocol];
-        if others.iter().all(|field| field.is_set()) {
+        if policy.tunnel.is_set() && policy.proxy_protocol.is_some() {
             self.error(path, "tunnel and proxyProtocol must not be set together");
         }
+        let proxy_protocol = policy.proxy_protocol.as_ref().map(|proxy| match proxy.version {
+            spec::ProxyVersion::V1 => ProxyProtocol::V1,
+            spec::ProxyVersion::V2 => ProxyProtocol::V2,
+        });
         let given = policy.load_balancer.is_some()
             || policy.connection_pool.is_some()
             || policy.outlier_detection.is_some()
             || policy.tls.is_some()
             || retry_budget.is_some()
             || !policy.port_level_settings.is_empty()
-            || others.iter().any(|field| field.is_set());
+            || policy.tunnel.is_set()
+            || proxy_protocol.is_some();
         if !given {
             self.error(path, "traffic policy must have at least one field");
         }
@@ -178,7 +176,7 @@ impl Read<'_> {
             }
             ports.extend(number.map(|number| (number, blocks)));
         }
-        TrafficPolicy { blocks, retry_budget, ports }
+        TrafficPolicy { blocks, retry_budget, proxy_protocol, ports }
     }
 
     fn blocks(
@@ -193,6 +191,7 @@ impl Read<'_> {
             load_balancer: load_balancer.map(|lb| self.load_balancer(&format!("{path}.loadBalancer"), lb)),
             locality: load_balancer
                 .and_then(|lb| self.locality(&format!("{path}.loadBalancer"), lb, outlier.is_some())),
+            zone_aware: load_balancer.and_then(|lb| self.zone_aware(&format!("{path}.loadBalancer"), lb)),
             warmup: load_balancer.and_then(|lb| self.warmup(&format!("{path}.loadBalancer"), lb)),
             connection_pool: pool.map(|pool| self.connection_pool(&format!("{path}.connectionPool"), pool)),
             outlier_detection: outlier.map(|o| self.outlier(&format!("{path}.outlierDetection"), o)),
@@ -204,7 +203,7 @@ impl Read<'_> {
         if lb.simple.is_some() && lb.consistent_hash.is_some() {
             self.error(path, "only one of simple or consistentHash can be set");
         }
-        if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_set() {
+        if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_some() {
             self.error(path, "only one of localityLbSetting and zoneAwareLbSetting can be set");
         }
         if let Some(hash) = &lb.consistent_hash {
@@ -232,6 +231,20 @@ impl Read<'_> {
         });
         if setting.asks_for_failover() && !outlier_detection {
             let message = "outlier detection policy must be provided for failover";
+            self.issues.push(self.document.warning(path, message));
+        }
+        Some(Arc::new(setting))
+    }
+
+    fn zone_aware(&mut self, path: &str, lb: &spec::LoadBalancer) -> Option<Arc<ZoneAwareSetting>> {
+        let path = format!("{path}.zoneAwareLbSetting");
+        let setting = lb.zone_aware_lb_setting.as_ref()?.read(&mut |below, message| {
+            self.issues.push(self.document.error(format!("{path}{below}"), message));
+        });
+        if lb.consistent_hash.is_some() {
+            // envoy RingHashLoadBalancer and MaglevLoadBalancer are ThreadAwareLoadBalancerBase, not ZoneAware.
+            let message =
+                "with consistentHash requests keep to the region, but not to the zone: a key has one endpoint";
             self.issues.push(self.document.warning(path, message));
         }
         Some(Arc::new(setting))
@@ -279,7 +292,7 @@ impl Read<'_> {
         let mut read = ConnectionPool::default();
         if let Some(tcp) = &pool.tcp {
             let path = format!("{path}.tcp");
-            let max = self.limit(&path, "maxConnections", "max connections", tcp.max_connections, true);
+            let max = self.limit(&path, "maxConnections", "max connections", tcp.max_connections);
             let connections = &mut read.connections;
             connections.max_connections = max.unwrap_or(connections.max_connections);
             connections.max_duration =
@@ -292,29 +305,36 @@ impl Read<'_> {
                     read.connections.idle_timeout = idle.or(read.connections.idle_timeout);
                 }
             }
+            read.transport.tcp_keepalive = tcp.tcp_keepalive.as_ref().map(|keepalive| TcpKeepalive {
+                time: self.seconds(format!("{path}.tcpKeepalive.time"), keepalive.time.as_deref()),
+                interval: self.seconds(format!("{path}.tcpKeepalive.interval"), keepalive.interval.as_deref()),
+                probes: keepalive.probes.filter(|probes| *probes > 0),
+            });
             read.connect_timeout = self.duration(format!("{path}.connectTimeout"), tcp.connect_timeout.as_deref());
         }
         if let Some(http) = &pool.http {
             let path = format!("{path}.http");
-            read.max_requests =
-                self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests, true);
-            read.max_retries = self.limit(&path, "maxRetries", "max retries", http.max_retries, true);
+            read.max_requests = self.limit(&path, "http2MaxRequests", "http2 max requests", http.http2_max_requests);
+            read.max_retries = self.limit(&path, "maxRetries", "max retries", http.max_retries);
             let words = "http1 max pending requests";
-            let pending = self.limit(&path, "http1MaxPendingRequests", words, http.http1_max_pending_requests, true);
+            let pending = self.limit(&path, "http1MaxPendingRequests", words, http.http1_max_pending_requests);
             read.connections.max_pending = pending.unwrap_or(read.connections.max_pending);
             let words = "max requests per connection";
-            let carried = self.limit(&path, "maxRequestsPerConnection", words, http.max_requests_per_connection, true);
+            let carried = self.limit(&path, "maxRequestsPerConnection", words, http.max_requests_per_connection);
             read.connections.max_requests = carried.and_then(NonZeroU32::new);
             let idle = self.duration(format!("{path}.idleTimeout"), http.idle_timeout.as_deref());
             read.connections.idle_timeout = idle.or(read.connections.idle_timeout);
-            self.limit(&path, "maxConcurrentStreams", "max concurrent streams", http.max_concurrent_streams, false);
-            self.http_version(&path, http);
+            let words = "max concurrent streams";
+            let streams = self.limit(&path, "maxConcurrentStreams", words, http.max_concurrent_streams);
+            read.transport.max_concurrent_streams = streams.and_then(NonZeroU32::new);
+            read.transport.http_version = self.http_version(&path, http);
+            read.transport.http2_keep_alive = self.http2_keep_alive(&path, http);
         }
         read
     }
 
     /// A breaker: 0 means the default, which is no limit.
-    fn limit(&mut self, path: &str, field: &str, words: &str, value: Option<i32>, enforced: bool) -> Option<u32> {
+    fn limit(&mut self, path: &str, field: &str, words: &str, value: Option<i32>) -> Option<u32> {
         let limit = match u32::try_from(value?) {
             Ok(limit) => limit,
             Err(_) => {
@@ -322,34 +342,41 @@ impl Read<'_> {
                 return None;
             }
         };
-        if !enforced {
-            self.not_enforced(format!("{path}.{field}"));
-        }
         (limit > 0).then_some(limit)
     }
 
-    fn http_version(&mut self, path: &str, http: &spec::Http) {
+    /// istio shouldH2Upgrade: useClientProtocol wins; a rule's own UPGRADE holds whatever the port is named.
+    fn http_version(&mut self, path: &str, http: &spec::Http) -> HttpVersion {
         let upgrade = http.h2_upgrade_policy == Some(spec::UpgradePolicy::Upgrade);
         if upgrade && http.use_client_protocol == Some(true) {
             let message = "use client protocol must not be true when H2UpgradePolicy is UPGRADE";
             self.error(format!("{path}.useClientProtocol"), message);
         }
-        if upgrade {
-            self.not_enforced(format!("{path}.h2UpgradePolicy"));
+        match http.use_client_protocol {
+            Some(true) => HttpVersion::Requests,
+            _ if upgrade => HttpVersion::Http2,
+            _ => HttpVersion::Declared,
         }
-        if http.use_client_protocol == Some(true) {
-            self.not_enforced(format!("{path}.useClientProtocol"));
-        }
-        if let Some(keep_alive) = &http.http2_keep_alive {
-            let path = format!("{path}.http2KeepAlive");
-            for (field, text) in [("interval", &keep_alive.interval), ("timeout", &keep_alive.timeout)] {
-                if text.is_none() {
-                    self.error(format!("{path}.{field}"), format!("http2 keepalive {field} is required"));
-                }
-                self.duration(format!("{path}.{field}"), text.as_deref());
+    }
+
+    fn http2_keep_alive(&mut self, path: &str, http: &spec::Http) -> Option<Http2KeepAlive> {
+        let keep_alive = http.http2_keep_alive.as_ref()?;
+        let path = format!("{path}.http2KeepAlive");
+        let mut required = |field: &str, text: &Option<DurationText>| {
+            if text.is_none() {
+                self.error(format!("{path}.{field}"), format!("http2 keepalive {field} is required"));
             }
-            self.not_enforced(path);
-        }
+            self.duration(format!("{path}.{field}"), text.as_deref())
+        };
+        let (interval, timeout) =
+            (required("interval", &keep_alive.interval), required("timeout", &keep_alive.timeout));
+        Some(Http2KeepAlive { interval: interval?, timeout: timeout? })
+    }
+
+    /// The socket options count in seconds.
+    fn seconds(&mut self, path: String, text: Option<&str>) -> Option<Duration> {
+        let duration = self.duration(path, text)?;
+        Some(Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0)))
     }
 
     fn outlier(&mut self, path: &str, outlier: &spec::Outlier) -> OutlierDetection {

@@ -3,7 +3,7 @@
 //! Every field that Istio has is accepted; [`Unenforced`] ones are reported with their place.
 
 use mesh_core::{
-    ClientTlsMode, Labels, LocalitySpec,
+    ClientTlsMode, Labels, LocalitySpec, ZoneAwareSpec,
     config::{DurationText, Unenforced},
 };
 use serde::Deserialize;
@@ -41,7 +41,7 @@ pub(super) struct Policy {
     pub(super) tls: Option<Tls>,
     pub(super) port_level_settings: Vec<PortPolicy>,
     pub(super) tunnel: Unenforced,
-    pub(super) proxy_protocol: Unenforced,
+    pub(super) proxy_protocol: Option<Proxy>,
     pub(super) retry_budget: Option<RetryBudget>,
 }
 
@@ -82,7 +82,7 @@ pub(super) struct LoadBalancer {
     pub(super) simple: Option<Simple>,
     pub(super) consistent_hash: Option<ConsistentHash>,
     pub(super) locality_lb_setting: Option<LocalitySpec>,
-    pub(super) zone_aware_lb_setting: Unenforced,
+    pub(super) zone_aware_lb_setting: Option<ZoneAwareSpec>,
     pub(super) warmup_duration_secs: Option<DurationText>,
     pub(super) warmup: Option<Warmup>,
 }
@@ -158,9 +158,30 @@ pub(super) struct ConnectionPool {
 pub(super) struct Tcp {
     pub(super) max_connections: Option<i32>,
     pub(super) connect_timeout: Option<DurationText>,
-    pub(super) tcp_keepalive: Unenforced,
+    pub(super) tcp_keepalive: Option<TcpKeepalive>,
     pub(super) max_connection_duration: Option<DurationText>,
     pub(super) idle_timeout: Option<DurationText>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TcpKeepalive {
+    pub(super) probes: Option<u32>,
+    pub(super) time: Option<DurationText>,
+    pub(super) interval: Option<DurationText>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Proxy {
+    pub(super) version: ProxyVersion,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) enum ProxyVersion {
+    #[default]
+    V1,
+    V2,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use mesh_core::{
     ClientTlsMode,
@@ -7,8 +7,8 @@ use mesh_core::{
 
 use super::{DefaultPolicy, DestinationRule};
 use crate::{
-    ClusterPolicy, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, OutlierDetection, RetryLimit,
-    TrafficPolicy,
+    ClusterPolicy, ConsistentHash, HashCookie, HashKey, HashTable, Http2KeepAlive, HttpVersion, LoadBalancer,
+    OutlierDetection, ProxyProtocol, RetryLimit, TcpKeepalive, TrafficPolicy, Transport,
 };
 
 fn read(spec: &str) -> (Option<DestinationRule>, Issues) {
@@ -28,6 +28,9 @@ fn layered(spec: &str, subset: Option<&str>, port: u16) -> ClusterPolicy {
     TrafficPolicy::layer(rule.traffic_policy.as_deref(), subset.and_then(|s| s.traffic_policy.as_ref()), port)
 }
 
+/// istio.md 1.4: "prime <5000011, default 65537"
+/// istio.md 1.4: "name DNS-1123 label; labels; own trafficPolicy"
+/// istio.md 1.4: "selector => exportTo forced `.`"
 #[test]
 fn says_what_is_wrong_and_where() {
     let hash = |hash: &str| format!("host: a\ntrafficPolicy: {{loadBalancer: {{consistentHash: {hash}}}}}");
@@ -193,15 +196,11 @@ fn warns_of_what_it_does_not_enforce() {
             "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, warmup: {duration: 3s}}}",
             "trafficPolicy.loadBalancer.warmup",
         ),
+        ("host: a\ntrafficPolicy: {tunnel: {targetHost: b, targetPort: 1}}", "trafficPolicy.tunnel"),
         (
-            "host: a\ntrafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 9s}}}}",
-            "trafficPolicy.connectionPool.tcp.tcpKeepalive",
+            "host: a\ntrafficPolicy: {loadBalancer: {zoneAwareLbSetting: {}, consistentHash: {useSourceIp: true}}}",
+            "trafficPolicy.loadBalancer.zoneAwareLbSetting",
         ),
-        (
-            "host: a\ntrafficPolicy: {connectionPool: {http: {maxConcurrentStreams: 1}}}",
-            "trafficPolicy.connectionPool.http.maxConcurrentStreams",
-        ),
-        ("host: a\ntrafficPolicy: {proxyProtocol: {version: V2}}", "trafficPolicy.proxyProtocol"),
     ] {
         let (rule, issues) = read(spec);
         assert!(rule.is_some(), "{spec}\n{issues}");
@@ -240,6 +239,9 @@ trafficPolicy:
     assert_eq!(tls.ca_certificates.as_deref(), Some("/ca".as_ref()));
 }
 
+/// istio.md 1.4: "UNSPECIFIED/LEAST_REQUEST/LEAST_CONN(deprecated) => **LEAST_REQUEST is Istio's default**"
+/// istio.md 1.4: "tcp.connectTimeout | 10 s (mesh)"
+/// istio.md 1.4: "http1MaxPendingRequests, http2MaxRequests, maxRetries | 2^32-1 each (0 = default)"
 #[test]
 fn defaults_are_istios() {
     let policy = layered("host: a\ntrafficPolicy: {outlierDetection: {}}", None, 80);
@@ -256,6 +258,7 @@ fn defaults_are_istios() {
 }
 
 /// istio applyConnectionPool: 0 is the default; http.idleTimeout beats tcp.idleTimeout, of which 0s is never.
+/// istio.md 1.4: "http.idleTimeout | 1 h; wins over tcp.idleTimeout"
 #[test]
 fn reads_limits_of_connections() {
     let limits =
@@ -303,6 +306,8 @@ fn hashed(settings: &str) -> LoadBalancer {
 }
 
 /// istio ApplyRingHashLoadBalancer, ConsistentHashToHashPolicy.
+/// istio.md 1.4: "httpHeaderName, httpCookie{name,path,ttl,attributes}, useSourceIp, httpQueryParameterName"
+/// istio.md 1.4: "deprecated top-level minimumRingSize"
 #[test]
 fn reads_consistent_hashing() {
     let ring = |minimum_size| ConsistentHash::new(HashTable::Ring { minimum_size });
@@ -345,6 +350,7 @@ fn reads_consistent_hashing() {
 }
 
 /// istio HashForHTTPDestination: a subset's port, the subset, the rule's port, the rule.
+/// istio.md 1.4: "subset port > subset > DR port > DR; per destination"
 #[test]
 fn the_nearest_hash_key_holds() {
     let of = |name: &str| format!("loadBalancer: {{consistentHash: {{httpHeaderName: {name}}}}}");
@@ -381,6 +387,7 @@ subsets:
 /// istio util.GetPortLevelTrafficPolicy, MergeSubsetTrafficPolicy: see `TrafficPolicy::layer`.
 /// istio.md 1.0: "**replaces** connectionPool/LB/outlier/tls wholesale"
 /// istio.md 1.0: "subset overrides DR per block; subset port-level replaces all four blocks"
+/// istio.md 1.4: "portLevelSettings` | layering row in 1.0"
 #[test]
 fn levels_lie_over_each_other_as_istio_has_it() {
     let spec = "host: a
@@ -518,4 +525,43 @@ fn a_meshs_defaults_are_checked_and_the_rest_of_them_reported() {
         assert!(issues.to_string().starts_with(expected), "{issues}");
         assert_eq!(read.is_none(), issues.has_errors());
     }
+}
+
+/// istio ConnectionPoolSettings, TrafficPolicy.ProxyProtocol: where each level's say ends, and the defaults.
+#[test]
+fn how_connections_are_made() {
+    let layer = |spec: &str, port: u16| {
+        let (rule, issues) = read(spec);
+        let rule = rule.unwrap_or_else(|| panic!("{issues}"));
+        assert!(issues.is_empty(), "{issues}");
+        TrafficPolicy::layer(
+            rule.traffic_policy.as_deref(),
+            rule.subsets.first().and_then(|s| s.traffic_policy.as_ref()),
+            port,
+        )
+        .transport
+    };
+    assert_eq!(layer("host: a", 80), Transport::default());
+    let made = layer(
+        "host: a\ntrafficPolicy: {proxyProtocol: {}, connectionPool: {tcp: {tcpKeepalive: {time: 90s, interval: 1500ms, \
+         probes: 4}}, http: {maxConcurrentStreams: 7, h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 3s, timeout: \
+         500ms}}}}",
+        80,
+    );
+    let second = Duration::from_secs;
+    let keepalive = TcpKeepalive { time: Some(second(90)), interval: Some(second(2)), probes: Some(4) };
+    assert_eq!(made.tcp_keepalive, Some(keepalive), "in whole seconds");
+    let pings = Http2KeepAlive { interval: second(3), timeout: Duration::from_millis(500) };
+    assert_eq!((made.http2_keep_alive, made.max_concurrent_streams), (Some(pings), NonZeroU32::new(7)));
+    assert_eq!((made.http_version, made.proxy_protocol), (HttpVersion::Http2, Some(ProxyProtocol::V1)));
+    let own = layer("host: a\ntrafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}", 80);
+    assert_eq!(own.http_version, HttpVersion::Requests);
+    // A subset's goes before the rule's; a port's settings have none.
+    let levels = "host: a\ntrafficPolicy: {proxyProtocol: {}, portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}\n\
+                  subsets: [{name: v, labels: {v: a}, trafficPolicy: {proxyProtocol: {version: V2}}}]";
+    assert_eq!(layer(levels, 80).proxy_protocol, Some(ProxyProtocol::V2));
+    let rule_only =
+        "host: a\ntrafficPolicy: {proxyProtocol: {}, portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}";
+    assert_eq!(layer(rule_only, 80).proxy_protocol, Some(ProxyProtocol::V1));
+    assert_eq!(layer(rule_only, 81).proxy_protocol, None);
 }

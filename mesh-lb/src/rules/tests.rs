@@ -105,6 +105,7 @@ fn different_visibility_is_not_merged() {
 /// istio DestinationRule.workloadSelector: a rule that selects the client beats one for everybody.
 /// istio.md 1.0: "matching workloadSelector (same ns, outbound only) beats selector-less"
 /// istio.md 1.0: "selector rules with different labels never merged"
+/// istio.md 1.4: "exportTo`, `workloadSelector` | 1.0"
 #[test]
 fn a_matching_selector_wins_and_reaches_only_its_namespace() {
     let rules = rules(&[

@@ -1,21 +1,31 @@
-use mesh_lb::OutlierDetection;
+use mesh_lb::{ClusterPolicy, LoadBalancer, OutlierDetection};
 
 use super::*;
+use std::ops::Range;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn run(load_balancer: LoadBalancer, seed: u64) -> Run {
     Run {
         seed,
-        policy: ClusterPolicy::default().with_load_balancer(load_balancer),
+        balancer: load_balancer.into(),
+        clients: 1,
         servers: 11,
+        subsets: None,
         capacity: Capacity::Unlimited,
-        interval: Duration::from_millis(1),
-        demand: Duration::from_millis(10),
+        arrivals: phase(Duration::from_millis(1), 5 * SECOND),
+        demand: Demand::Exponential(Duration::from_millis(10)),
         fault: None,
         patience: None,
-        end: 5 * SECOND,
     }
+}
+
+fn phase(interval: Duration, until: Duration) -> Vec<Phase> {
+    vec![Phase { interval, until }]
+}
+
+fn slow(during: Range<Duration>) -> Fault {
+    Fault { servers: 3..4, during, takes: 2 * SECOND, symptom: Symptom::Slow }
 }
 
 fn ended(run: &Run) -> Vec<Ended> {
@@ -60,7 +70,12 @@ fn a_round_robin_starts_where_the_seed_says() {
 
 #[test]
 fn one_at_a_time_is_first_come_first_served() {
-    let run = Run { capacity: Capacity::One, servers: 3, interval: 4 * SECOND / 1000, ..run(LoadBalancer::Random, 4) };
+    let run = Run {
+        capacity: Capacity::One,
+        servers: 3,
+        arrivals: phase(4 * SECOND / 1000, 5 * SECOND),
+        ..run(LoadBalancer::Random, 4)
+    };
     let all = ended(&run);
     let mut waited = 0;
     for server in 0..3 {
@@ -73,37 +88,41 @@ fn one_at_a_time_is_first_come_first_served() {
 
 #[test]
 fn a_slow_server_takes_its_time_within_the_window_only() {
-    let fault = Fault { server: 3, during: SECOND..2 * SECOND, takes: 2 * SECOND };
+    let fault = slow(SECOND..2 * SECOND);
     let all = ended(&Run { fault: Some(fault.clone()), ..run(LoadBalancer::RoundRobin, 5) });
     let hit = |ended: &&Ended| ended.server == 3 && fault.during.contains(&ended.arrived);
     assert!(all.iter().filter(hit).count() > 80 && all.iter().filter(hit).all(|ended| ended.took == fault.takes));
     assert!(all.iter().filter(|ended| !hit(ended)).all(|ended| ended.took < fault.takes));
-    assert!(all.iter().all(|ended| ended.answered), "it is slow, not broken");
+    assert!(all.iter().all(|ended| ended.end == End::Answered), "it is slow, not broken");
 }
 
 #[test]
 fn who_gives_up_has_waited_that_long_and_no_count_is_left() {
-    let fault = Fault { server: 3, during: SECOND..2 * SECOND, takes: 2 * SECOND };
+    let fault = slow(SECOND..2 * SECOND);
     let run = Run { fault: Some(fault), patience: Some(SECOND), ..run(LoadBalancer::RoundRobin, 6) };
     let mut all = Vec::new();
     let client = run.simulate(|ended| all.push(ended));
-    let given_up: Vec<_> = all.iter().filter(|ended| !ended.answered).collect();
+    let given_up: Vec<_> = all.iter().filter(|ended| ended.end == End::GivenUp).collect();
     assert!(given_up.len() > 80 && given_up.iter().all(|ended| ended.server == 3 && ended.took == SECOND));
     assert!(all.iter().all(|ended| ended.took <= SECOND));
-    assert_eq!(client.cluster.in_flight(), 0);
-    assert!(client.cluster.members().iter().all(|member| member.in_flight() == 0));
+    assert_eq!(client[0].in_flight(), (0, 0));
 }
 
 /// envoy outlier: ejected for 30 s by the fifth in a row, back on the first sweep of 10 s after that.
 #[test]
 fn an_ejected_server_is_sent_nothing_until_the_sweep_it_comes_back_on() {
-    let fault = Fault { server: 3, during: SECOND..3 * SECOND, takes: 2 * SECOND };
-    let mut run =
-        Run { fault: Some(fault), patience: Some(SECOND), end: 45 * SECOND, ..run(LoadBalancer::RoundRobin, 7) };
-    run.policy = run.policy.with_outlier_detection(OutlierDetection::default());
+    let fault = slow(SECOND..3 * SECOND);
+    let policy = ClusterPolicy::default().with_load_balancer(LoadBalancer::RoundRobin);
+    let run = Run {
+        fault: Some(fault),
+        patience: Some(SECOND),
+        arrivals: phase(SECOND / 1000, 45 * SECOND),
+        balancer: Balancer::Shipped(policy.with_outlier_detection(OutlierDetection::default())),
+        ..run(LoadBalancer::RoundRobin, 7)
+    };
     let mut to_it: Vec<_> = ended(&run).into_iter().filter(|ended| ended.server == 3).collect();
     to_it.sort_unstable_by_key(|ended| ended.arrived);
-    let fifth = to_it.iter().filter(|ended| !ended.answered).nth(4).expect("five failed");
+    let fifth = to_it.iter().filter(|ended| ended.end == End::GivenUp).nth(4).expect("five failed");
     let ejected = fifth.arrived + fifth.took;
     assert!(to_it.iter().any(|ended| ended.arrived < ejected && ejected - ended.arrived < SECOND / 50));
     let next = to_it.iter().find(|ended| ended.arrived > ejected).expect("it comes back").arrived;

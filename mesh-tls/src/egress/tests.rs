@@ -71,6 +71,7 @@ fn simple() -> ClientTlsSettings {
 }
 
 /// istio networking/v1alpha3 ClientTLSSettings: sni, subjectAltNames.
+/// istio.md 1.4: "sni empty => SNI = Host header (auto_sni) for SIMPLE/MUTUAL and SAN validated against it when no SANs; SANs exact"
 #[tokio::test]
 async fn the_server_proves_one_of_the_names() {
     let ca = Forger::new();
@@ -108,6 +109,7 @@ async fn the_server_proves_one_of_the_names() {
     }
 }
 
+/// istio.md 1.4: "CA empty => OS roots"
 #[tokio::test]
 async fn the_chain_ends_in_the_rules_file_or_the_given_roots() {
     let (ca, other) = (Forger::new(), Forger::named("other"));
@@ -130,6 +132,7 @@ async fn the_chain_ends_in_the_rules_file_or_the_given_roots() {
 }
 
 /// istio validation: "client certificate required for mutual tls", "private key required for mutual tls".
+/// istio.md 1.4: "MUTUAL (clientCertificate+privateKey+caCertificates files)"
 #[tokio::test]
 async fn mutual_presents_the_rules_certificate() {
     let ca = Forger::new();

@@ -13,7 +13,6 @@ use crate::connect::SecurityPolicy;
 
 /// Everything that one change of configuration swaps in.
 pub(crate) struct Compiled {
-    pub(crate) registry: Registry,
     pub(crate) clusters: ClusterSet,
     pub(crate) routes: Arc<RouteTable<Cluster>>,
     pub(crate) security: SecurityPolicy,
@@ -28,7 +27,15 @@ pub(crate) struct Compiled {
 pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters, issues: &mut Issues) -> Compiled {
     let mesh = &models.mesh;
     let registry = Registry::build(&models.sources, &mesh.trust_domain, &workload.namespace);
-    let rules = DestinationRules::new(&models.destination_rules);
+    let mesh_policies = models.mesh_policies.iter().map(Arc::as_ref);
+    let mut mesh_policies = MeshPolicies::of(mesh_policies, workload, &mesh.root_namespace);
+    let mut rules = DestinationRules::new(&models.destination_rules);
+    if let Some(chosen) = mesh_policies.load_balancing() {
+        for (path, message) in chosen.section.conflicts(&registry, &rules, workload, mesh) {
+            issues.push(chosen.warning(path, message));
+        }
+        rules = rules.with_load_balancing(chosen.section.clone());
+    }
     let clusters = clusters.build(&registry, &rules, workload, mesh);
     // A `mesh:` document whose policy is bad is not in force: this finds no error.
     let default_retry = RetryPolicy::from_mesh(mesh, issues).unwrap_or_else(|| Some(RetryPolicy::istio_default()));
@@ -45,8 +52,6 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         &mesh.root_namespace,
         &TrustDomains::new(mesh.trust_domain.clone()).with_aliases(mesh.trust_domain_aliases.iter().cloned()),
     );
-    let mesh_policies = models.mesh_policies.iter().map(Arc::as_ref);
-    let mut mesh_policies = MeshPolicies::of(mesh_policies, workload, &mesh.root_namespace);
     let rate_limits = mesh_policies.rate_limits();
     mesh_policies.into_warnings().into_iter().for_each(|warning| issues.push(warning));
     let own_services = registry.services().filter(|service| service.selects(workload));
@@ -57,7 +62,6 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         path_normalization: mesh.path_normalization,
         root_namespace: Arc::clone(&mesh.root_namespace),
         routes: Arc::new(routes),
-        registry,
         clusters,
         policies,
         rate_limits,

@@ -10,6 +10,7 @@ use mesh_core::{
     Labels, Workload,
     config::{Document, Field, Issue, Issues, Value, fields},
 };
+use mesh_lb::LoadBalancing;
 use mesh_routing::{RateLimits, Side};
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, de::IgnoredAny};
 struct Spec {
     selector: Option<Selector>,
     local_rate_limit: Option<IgnoredAny>,
+    load_balancing: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +35,7 @@ pub(crate) struct MeshPolicy {
     document: Document,
     selector: Labels,
     rate_limits: RateLimits,
+    load_balancing: LoadBalancing,
 }
 
 /// Whom a policy is for, the widest first.
@@ -48,6 +51,7 @@ impl MeshPolicy {
     pub(crate) fn fields() -> Vec<Field> {
         let mut all = fields::<Spec>();
         splice(&mut all, RateLimits::FIELD, RateLimits::fields());
+        splice(&mut all, LoadBalancing::FIELD, LoadBalancing::fields());
         all
     }
 
@@ -57,6 +61,7 @@ impl MeshPolicy {
         let before = issues.errors().count();
         let selector = selector(document, spec.selector, issues);
         let rate_limits = RateLimits::from_document(document, issues);
+        let load_balancing = LoadBalancing::from_document(document, issues);
         let says = |side: &Side| limits(document, *side);
         if spec.local_rate_limit.is_some() && ![Side::Inbound, Side::Outbound].iter().any(says) {
             issues.push(document.warning(RateLimits::FIELD, "has no effect: it has neither inbound nor outbound"));
@@ -65,6 +70,7 @@ impl MeshPolicy {
             document: document.clone(),
             selector,
             rate_limits: rate_limits.unwrap_or_default(),
+            load_balancing: load_balancing.unwrap_or_default(),
         })
     }
 
@@ -117,9 +123,11 @@ fn selector(document: &Document, selector: Option<Selector>, issues: &mut Issues
 pub(super) fn splice(fields: &mut Vec<Field>, at: &str, below: Vec<Field>) {
     let Some(index) = fields.iter().position(|field| field.path == at) else { return };
     fields[index].ignored = false;
+    // What is below is in a list, or it is not.
+    let join = |path: String| if path.starts_with('[') { format!("{at}{path}") } else { format!("{at}.{path}") };
     let below = below.into_iter().map(|mut field| {
-        field.path = format!("{at}.{}", field.path);
-        field.same_as = field.same_as.map(|path| format!("{at}.{path}"));
+        field.path = join(field.path);
+        field.same_as = field.same_as.map(join);
         field
     });
     fields.splice(index + 1..=index, below);
@@ -165,6 +173,17 @@ impl<'a> MeshPolicies<'a> {
         outbound.fold(limits, RateLimits::with_outbound)
     }
 
+    /// What is said of choosing endpoints: all of it by one policy. `loadBalancing: []` says that there is nothing,
+    /// whatever wider scopes have.
+    pub(crate) fn load_balancing(&mut self) -> Option<Chosen<'a>> {
+        let has = |policy: &MeshPolicy| {
+            let section = policy.document.spec().and_then(|spec| spec.get(LoadBalancing::FIELD));
+            section.is_some_and(|section| section.value != Value::Null)
+        };
+        let policy = self.choose(LoadBalancing::FIELD, has)?;
+        Some(Chosen { section: &policy.load_balancing, document: &policy.document })
+    }
+
     /// What was found on the way.
     pub(crate) fn into_warnings(self) -> Vec<Issue> {
         self.warnings
@@ -183,6 +202,20 @@ impl<'a> MeshPolicies<'a> {
             }
         }
         oldest.pop_last().map(|(_, policy)| policy)
+    }
+}
+
+/// A section in force, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen<'a> {
+    pub(crate) section: &'a LoadBalancing,
+    document: &'a Document,
+}
+
+impl Chosen<'_> {
+    /// Something to be said of one of its fields.
+    pub(crate) fn warning(&self, path: String, message: String) -> Issue {
+        self.document.warning(path, message)
     }
 }
 

@@ -6,7 +6,7 @@ use mesh_authz::AuthorizationPolicy;
 use mesh_core::{
     MeshConfig,
     config::{Document, Field, Issues, Topic},
-    registry::{KubernetesService, ServiceEntry, Sources, WorkloadEntry},
+    registry::{EndpointSlice, KubernetesService, Pod, ServiceEntry, Sources, WorkloadEntry},
 };
 use mesh_lb::{DefaultPolicy, DestinationRule};
 use mesh_routing::{GatewayRoutes, GrpcRoute, HttpRoute, ReferenceGrant, RetryPolicy, VirtualService};
@@ -25,6 +25,8 @@ pub(crate) enum Model {
     Service(Arc<KubernetesService>),
     ServiceEntry(Arc<ServiceEntry>),
     WorkloadEntry(Arc<WorkloadEntry>),
+    EndpointSlice(Arc<EndpointSlice>),
+    Pod(Arc<Pod>),
     PeerAuthentication(Arc<PeerAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshConfig(Arc<MeshConfig>),
@@ -67,6 +69,7 @@ fn versions(group: &str, kind: &str) -> Option<&'static [&'static str]> {
         ("networking.istio.io", _) => Some(&["v1", "v1beta1", "v1alpha3"]),
         ("security.istio.io", _) => Some(&["v1", "v1beta1"]),
         ("mesh.rs", _) => Some(&["v1"]),
+        (EndpointSlice::GROUP, EndpointSlice::KIND) => Some(&["v1"]),
         (GATEWAY_API, "HTTPRoute") => Some(&["v1", "v1beta1"]),
         (GATEWAY_API, "GRPCRoute") => Some(&["v1", "v1alpha2"]),
         (GATEWAY_API, "ReferenceGrant") => Some(&["v1", "v1beta1", "v1alpha2"]),
@@ -85,6 +88,8 @@ pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
         ("ServiceEntry", ServiceEntry::fields()),
         ("WorkloadEntry", WorkloadEntry::fields()),
         ("Service", KubernetesService::fields()),
+        ("EndpointSlice", EndpointSlice::fields()),
+        ("Pod", Pod::fields()),
         ("PeerAuthentication", PeerAuthentication::fields()),
         ("AuthorizationPolicy", AuthorizationPolicy::fields()),
         ("MeshConfig", mesh_config_fields()),
@@ -168,6 +173,10 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
             issues.push(document.error("", message));
             Read::Bad
         }
+        (EndpointSlice::GROUP, EndpointSlice::KIND) => {
+            model(EndpointSlice::from_document(document, issues), Model::EndpointSlice)
+        }
+        ("", "Pod") => model(Pod::from_document(document, issues), Model::Pod),
         ("", "Service") => model(KubernetesService::from_document(document, issues), Model::Service),
         ("", "MeshConfig") => {
             // Its policies are mesh-routing's and mesh-lb's to check; the document stands or falls as one.
@@ -194,10 +203,11 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
                 "MeshPolicy",
                 "HTTPRoute",
                 "GRPCRoute",
+                "EndpointSlice",
             ];
             if known.contains(&kind) {
                 let message = format!(
-                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy, {GATEWAY_API}/v1 for routes)",
+                    "apiVersion {:?} is not Istio's for {kind}: networking.istio.io/v1 or security.istio.io/v1 (mesh.rs/v1 for MeshPolicy, {GATEWAY_API}/v1 for routes, discovery.k8s.io/v1 for EndpointSlice)",
                     document.api_version()
                 );
                 issues.push(document.error("", message));
@@ -239,6 +249,8 @@ impl Models {
             Model::Service(model) => self.sources.services.push(Arc::clone(model)),
             Model::ServiceEntry(model) => self.sources.service_entries.push(Arc::clone(model)),
             Model::WorkloadEntry(model) => self.sources.workload_entries.push(Arc::clone(model)),
+            Model::EndpointSlice(model) => self.sources.endpoint_slices.push(Arc::clone(model)),
+            Model::Pod(model) => self.sources.pods.push(Arc::clone(model)),
             Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
             Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),
             Model::MeshConfig(model) => self.mesh = Arc::clone(model),

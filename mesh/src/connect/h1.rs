@@ -12,7 +12,7 @@ use std::{
 };
 
 use hyper::client::conn::http1;
-use mesh_lb::ConnectionLimits;
+use mesh_lb::{ConnectionLimits, Upgraded};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -47,9 +47,12 @@ impl History {
     }
 }
 
-/// How much was read from a connection.
+/// How much was read from a connection, and what it keeps when it is HTTP's no more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<AtomicU64>);
+pub(super) struct Heard {
+    bytes: Arc<AtomicU64>,
+    upgraded: Upgraded,
+}
 
 /// A stream that counts what is read from it.
 pub(super) struct Listened {
@@ -66,7 +69,12 @@ impl H1 {
 
     /// Bytes of the peer's so far. When they are as many as before a request was sent, no answer to it has begun.
     pub(super) fn heard(&self) -> u64 {
-        self.heard.0.load(Ordering::Acquire)
+        self.heard.bytes.load(Ordering::Acquire)
+    }
+
+    /// For the response that switches protocols: what it keeps goes with the stream of bytes.
+    pub(super) fn upgraded(&self) -> Upgraded {
+        self.heard.upgraded.clone()
     }
 }
 
@@ -82,7 +90,7 @@ impl AsyncRead for Listened {
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         // One task reads: nothing is lost between load and store.
-        let heard = &self.heard.0;
+        let heard = &self.heard.bytes;
         heard.store(heard.load(Ordering::Relaxed) + (buf.filled().len() - before) as u64, Ordering::Release);
         Poll::Ready(read)
     }

@@ -19,7 +19,7 @@ use super::{
 /// envoy ConnPoolImplBase::newStreamImpl: every request without a connection is pending, also while one is made for it, and
 /// refused when too many are.
 pub(super) async fn connection(
-    dialer: &Dialer,
+    dialer: &Arc<Dialer>,
     (cluster, queued): (&Cluster, Option<&Queued>),
     pool: &Arc<HostPool>,
     protocol: Alpn,
@@ -43,10 +43,10 @@ pub(super) async fn connection(
         }
         {
             // One HTTP/2 connection at a time: the others of a burst share it.
-            let _connecting = match protocol {
+            let connecting = match protocol {
                 // A stream may come free before that connection is made.
                 Alpn::H2 => tokio::select! {
-                    connecting = pool.h2_connecting.lock() => Some(connecting),
+                    connecting = Arc::clone(&pool.h2_connecting).lock_owned() => Some(connecting),
                     () = freed.as_mut() => continue,
                 },
                 Alpn::H1 => None,
@@ -63,11 +63,10 @@ pub(super) async fn connection(
             if let Some(held) = counted.hold(cluster) {
                 // Not listened any more: what comes free meanwhile is for those who wait.
                 freed.set(counted.freed.notified());
-                let dialled = dialer.dial(pool, protocol, timeout, Some(held)).await;
-                return dialled.map(|checkout| passed_on(checkout, counted)).map_err(|error| {
-                    counted.fail();
-                    Error::new(Reason::ConnectFailure).with_source(error)
-                });
+                let dialled = dialer.dial(pool, protocol, timeout, Some(held), connecting).await;
+                return dialled
+                    .map(|checkout| passed_on(checkout, counted))
+                    .map_err(|error| Error::new(Reason::ConnectFailure).with_source(error));
             }
             if !usable {
                 // The connection that is not wanted makes room for one that is.

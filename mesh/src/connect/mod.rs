@@ -18,6 +18,7 @@ mod failure;
 mod h1;
 mod limited;
 mod pool;
+mod proxy_protocol;
 mod request;
 mod security;
 mod service;

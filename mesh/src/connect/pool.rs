@@ -11,7 +11,7 @@ use std::{
 
 use hyper::client::conn::http2;
 use mesh_core::{ClusterName, EndpointAddress, clock};
-use mesh_lb::ConnectionLimits;
+use mesh_lb::{ConnectionLimits, Transport};
 use mesh_tls::Alpn;
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(crate) struct PoolKey {
     pub(crate) security: Security,
     /// Whose limits hold for the connections, where a cluster has any: those connections are its own.
     pub(crate) limits: Option<Arc<Limits>>,
+    /// How its connections are made.
+    pub(crate) transport: Transport,
 }
 
 /// A cluster that limits its connections, and how.
@@ -139,7 +141,9 @@ pub(crate) struct HostPool {
     h2: Mutex<Vec<Shared>>,
     clock: Arc<SweepClock>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one and shares it.
-    pub(super) h2_connecting: tokio::sync::Mutex<()>,
+    pub(super) h2_connecting: Arc<tokio::sync::Mutex<()>>,
+    /// How many streams the peer allowed on the last connection.
+    allowed: Arc<AtomicUsize>,
     /// Where connections are limited: those of HTTP/1.1 and of HTTP/2, which are no use to each other's requests.
     counted: [Arc<Counted>; 2],
 }
@@ -194,6 +198,9 @@ impl Drop for StreamPermit {
     }
 }
 
+/// RFC 9113 6.5.2: "It is recommended that this value be no smaller than 100, so as to not unnecessarily limit
+/// parallelism." What a peer allows of which nothing is known.
+const STREAMS: usize = 100;
 /// hyper does not bound the HTTP/1.1 list; this does. More than Istio's default concurrency in practice.
 const MAX_IDLE: usize = 1024;
 
@@ -204,7 +211,8 @@ impl HostPool {
             idle: Mutex::default(),
             h2: Mutex::default(),
             clock,
-            h2_connecting: tokio::sync::Mutex::new(()),
+            h2_connecting: Arc::default(),
+            allowed: Arc::new(AtomicUsize::new(STREAMS)),
             counted: Default::default(),
         }
     }
@@ -212,6 +220,16 @@ impl HostPool {
     /// Its connections of one version of HTTP, where they are limited.
     pub(super) fn counted(&self, protocol: Alpn) -> &Arc<Counted> {
         &self.counted[usize::from(protocol == Alpn::H2)]
+    }
+
+    /// Streams that a new connection may have before it has heard its peer's SETTINGS.
+    pub(super) fn streams_allowed(&self) -> usize {
+        self.allowed.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Where a connection says what its peer allows.
+    pub(super) fn allowed(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.allowed)
     }
 
     /// Are these the limits of its connections?
@@ -286,6 +304,16 @@ impl HostPool {
                 return;
             }
         }
+        self.keep_when_ready(connection);
+    }
+
+    /// A new connection whose request has gone.
+    pub(super) fn welcome(self: &Arc<Self>, mut connection: H1) {
+        connection.history.idle = self.limits().map(|(_, now)| now);
+        Arc::clone(self).keep_when_ready(connection);
+    }
+
+    fn keep_when_ready(self: Arc<Self>, mut connection: H1) {
         if connection.sender.is_ready() {
             self.keep(connection);
         } else if !connection.sender.is_closed() {

@@ -2,15 +2,16 @@
 
 use http::{HeaderValue, Method, Request, Uri, Version, header, uri};
 use mesh_core::registry::Protocol;
+use mesh_lb::HttpVersion;
 use mesh_tls::Alpn;
 
 use crate::Body;
 
 /// Which HTTP version a request travels in.
 ///
-/// The port's declared protocol decides, as in Istio; an undeclared one keeps the caller's. gRPC needs HTTP/2
-/// whatever the port says, an upgrade needs HTTP/1.1.
-pub(super) fn protocol<B>(request: &Request<B>, declared: Protocol) -> Alpn {
+/// The port's declared protocol decides, as in Istio, unless the DestinationRule does; an undeclared one keeps the caller's.
+/// gRPC needs HTTP/2 whatever they say, an upgrade needs HTTP/1.1.
+pub(super) fn protocol<B>(request: &Request<B>, declared: Protocol, version: HttpVersion) -> Alpn {
     if request.headers().contains_key(header::UPGRADE) {
         return Alpn::H1;
     }
@@ -18,9 +19,10 @@ pub(super) fn protocol<B>(request: &Request<B>, declared: Protocol) -> Alpn {
     if content_type.starts_with(b"application/grpc") {
         return Alpn::H2;
     }
-    match declared {
-        Protocol::Http2 | Protocol::Grpc => Alpn::H2,
-        Protocol::Http => Alpn::H1,
+    match (version, declared) {
+        (HttpVersion::Http2, _) => Alpn::H2,
+        (HttpVersion::Declared, Protocol::Http2 | Protocol::Grpc) => Alpn::H2,
+        (HttpVersion::Declared, Protocol::Http) => Alpn::H1,
         _ if request.version() == Version::HTTP_2 => Alpn::H2,
         _ => Alpn::H1,
     }
@@ -98,15 +100,19 @@ mod tests {
     fn the_port_decides_the_protocol() {
         // istio "Protocol selection": declared by the port's name or appProtocol.
         let plain = Request::get("http://a/").body(()).unwrap();
-        assert_eq!(protocol(&plain, Protocol::Http), Alpn::H1);
-        assert_eq!(protocol(&plain, Protocol::Http2), Alpn::H2);
-        assert_eq!(protocol(&plain, Protocol::Unspecified), Alpn::H1);
+        assert_eq!(protocol(&plain, Protocol::Http, HttpVersion::Declared), Alpn::H1);
+        assert_eq!(protocol(&plain, Protocol::Http2, HttpVersion::Declared), Alpn::H2);
+        assert_eq!(protocol(&plain, Protocol::Unspecified, HttpVersion::Declared), Alpn::H1);
         let h2 = Request::get("http://a/").version(Version::HTTP_2).body(()).unwrap();
-        assert_eq!(protocol(&h2, Protocol::Unspecified), Alpn::H2);
-        assert_eq!(protocol(&h2, Protocol::Http), Alpn::H1);
+        assert_eq!(protocol(&h2, Protocol::Unspecified, HttpVersion::Declared), Alpn::H2);
+        assert_eq!(protocol(&h2, Protocol::Http, HttpVersion::Declared), Alpn::H1);
+        // istio HTTPSettings.h2UpgradePolicy and useClientProtocol.
+        assert_eq!(protocol(&plain, Protocol::Http, HttpVersion::Http2), Alpn::H2);
+        assert_eq!(protocol(&plain, Protocol::Http2, HttpVersion::Requests), Alpn::H1);
+        assert_eq!(protocol(&h2, Protocol::Http, HttpVersion::Requests), Alpn::H2);
         let grpc = Request::post("http://a/").header("content-type", "application/grpc").body(()).unwrap();
-        assert_eq!(protocol(&grpc, Protocol::Http), Alpn::H2);
+        assert_eq!(protocol(&grpc, Protocol::Http, HttpVersion::Declared), Alpn::H2);
         let upgrade = Request::get("http://a/").header("upgrade", "websocket").body(()).unwrap();
-        assert_eq!(protocol(&upgrade, Protocol::Http2), Alpn::H1);
+        assert_eq!(protocol(&upgrade, Protocol::Http2, HttpVersion::Declared), Alpn::H1);
     }
 }

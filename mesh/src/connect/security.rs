@@ -121,5 +121,15 @@ fn simple() -> ClientTlsSettings {
 
 fn egress(question: &Question<'_>, settings: Arc<ClientTlsSettings>) -> Result<Security, Unsecurable> {
     let host = question.host.ok_or_else(|| Unsecurable::NoHost(question.cluster.name().to_string()))?;
+    let names = question.cluster.subject_alt_names();
+    // istio constructUpstreamTLS: "Use subject alt names specified in service entry if TLS settings does not have subject alt
+    // names."
+    let settings = match settings.subject_alt_names.is_empty() && !names.is_empty() {
+        true => Arc::new(ClientTlsSettings { subject_alt_names: names.to_vec(), ..(*settings).clone() }),
+        false => settings,
+    };
     Ok(Security::Egress { settings, host: host.into() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response, uri};
 use http_body::Body as HttpBody;
 use mesh_core::{BoxError, Error, Exchange, Progress, Reason, Resent, Workload};
-use mesh_lb::{ConnectionLimits, Picked};
+use mesh_lb::{Cluster, ConnectionLimits, Member, Picked};
 use mesh_telemetry::PeerMetadata;
 use mesh_tls::{Alpn, IdentityHandle};
 use tower_service::Service;
@@ -35,7 +35,7 @@ pub struct Connector(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     pools: Pools,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     policy: ArcSwap<SecurityPolicy>,
     identity: Option<IdentityHandle>,
     metadata: PeerMetadata,
@@ -58,6 +58,7 @@ const MAX_UNSENT: usize = 4;
 impl Connector {
     pub(crate) fn new(dialer: Dialer, identity: Option<IdentityHandle>, workload: &Workload) -> Self {
         let metadata = PeerMetadata::of(workload);
+        let dialer = Arc::new(dialer);
         let shared = Shared { pools: Pools::default(), dialer, policy: ArcSwap::default(), identity, metadata };
         Self(Arc::new(shared))
     }
@@ -66,6 +67,23 @@ impl Connector {
     pub(crate) fn set_policy(&self, policy: SecurityPolicy) {
         self.0.policy.store(Arc::new(policy));
         self.0.pools.advance();
+    }
+
+    /// Send a health check: as a request is sent, but beside the limits of its cluster's connections, as Envoy's checks
+    /// have connections of their own. An endpoint that is busy is not unwell.
+    pub(crate) async fn ask(&self, picked: Picked<Request<Body>>) -> Result<Response<ConnectionBody>, Error> {
+        let pool = self.0.pool_beside_limits(&picked)?;
+        self.0.send_over(pool, picked).await
+    }
+
+    /// Connect to a member as a request would be, TLS included, and close again.
+    pub(crate) async fn reach(&self, cluster: &Cluster, member: &Arc<Member>) -> Result<(), Error> {
+        let request = Request::new(Body::empty());
+        let picked = Picked::new(request, Arc::clone(member), cluster.clone());
+        let protocol = request::protocol(&picked.request, cluster.protocol(), cluster.policy().transport.http_version);
+        let pool = self.0.pool_beside_limits(&picked)?;
+        let reached = self.0.dialer.reach(&pool.key, protocol).await;
+        reached.map_err(|error| Error::new(Reason::ConnectFailure).with_source(error))
     }
 
     /// A new identity: later requests use connections made with it.
@@ -107,8 +125,17 @@ where
 
 impl Shared {
     async fn send(&self, picked: Picked<Request<Body>>) -> Result<Response<ConnectionBody>, Error> {
-        let protocol = request::protocol(&picked.request, picked.cluster.protocol());
         let pool = self.pool(&picked)?;
+        self.send_over(pool, picked).await
+    }
+
+    async fn send_over(
+        &self,
+        pool: Arc<HostPool>,
+        picked: Picked<Request<Body>>,
+    ) -> Result<Response<ConnectionBody>, Error> {
+        let version = picked.cluster.policy().transport.http_version;
+        let protocol = request::protocol(&picked.request, picked.cluster.protocol(), version);
         let secure = !matches!(pool.key.security, Security::Plaintext);
         let timeout = picked.cluster.connect_timeout();
         let mut message = picked.request;
@@ -171,13 +198,13 @@ impl Shared {
             return Ok(checkout);
         }
         if protocol == Alpn::H1 {
-            return self.dialer.dial(pool, protocol, timeout, None).await;
+            return self.dialer.dial(pool, protocol, timeout, None, None).await;
         }
         let shared = async {
-            let _connecting = pool.h2_connecting.lock().await;
+            let connecting = Arc::clone(&pool.h2_connecting).lock_owned().await;
             match pool.checkout(protocol) {
                 Some(checkout) => Ok(checkout),
-                None => self.dialer.dial(pool, protocol, timeout, None).await,
+                None => self.dialer.dial(pool, protocol, timeout, None, Some(connecting)).await,
             }
         };
         // Waiting for somebody else's connection is part of the wait for one.
@@ -189,6 +216,7 @@ impl Shared {
 
     fn pool(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
         let generation = self.pools.generation();
+        let transport = &picked.cluster.policy().transport;
         let https = picked.request.uri().scheme() == Some(&uri::Scheme::HTTPS);
         let slot = picked.member.attachment(|| Arc::new(PoolSlot::default()));
         // A dialled member is one host over one scheme; any other may be called in several ways.
@@ -198,9 +226,36 @@ impl Shared {
             && chosen.generation == generation
             // One of the configuration before may have left its choice here since: a retry, a request that was delayed.
             && chosen.pool.is_limited_by(picked.cluster.connection_limits())
+            && chosen.pool.key.transport == *transport
         {
             return Ok(Arc::clone(&chosen.pool));
         }
+        let security = self.security(picked, https, dialled)?;
+        let per_request = !dialled && (https || matches!(security, Security::Egress { .. }));
+        let limits = picked.cluster.connection_limits();
+        let limits = (*limits != ConnectionLimits::default()).then(|| {
+            let cluster = Arc::clone(picked.cluster.name());
+            Arc::new(Limits { cluster, limits: limits.clone() })
+        });
+        let address = picked.member.endpoint().address.clone();
+        let key = PoolKey { address, security, limits, transport: transport.clone() };
+        let pool = self.pools.get(key, per_request);
+        if !per_request {
+            slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
+        }
+        Ok(pool)
+    }
+
+    fn pool_beside_limits(&self, picked: &Picked<Request<Body>>) -> Result<Arc<HostPool>, Error> {
+        let security = self.security(picked, false, false)?;
+        let address = picked.member.endpoint().address.clone();
+        let transport = picked.cluster.policy().transport.clone();
+        let key = PoolKey { address, security, limits: None, transport };
+        Ok(self.pools.get(key, false))
+    }
+
+    /// How a connection for a request is secured.
+    fn security(&self, picked: &Picked<Request<Body>>, https: bool, dialled: bool) -> Result<Security, Error> {
         let endpoint = picked.member.endpoint();
         let header = request::host(&picked.request);
         let authority = header.as_ref().and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
@@ -213,22 +268,10 @@ impl Shared {
             host: if dialled { Some(&*address) } else { authority.as_ref().map(uri::Authority::host) },
             generation: self.identity.as_ref().map(IdentityHandle::generation),
         };
-        let security = self.policy.load().decide(&question).map_err(|refused| {
+        self.policy.load().decide(&question).map_err(|refused| {
             tracing::warn!(target: "mesh::tls", error = %refused, "connection refused");
             Error::new(Reason::ConnectFailure).with_source(refused)
-        })?;
-        let per_request = !dialled && (https || matches!(security, Security::Egress { .. }));
-        let limits = picked.cluster.connection_limits();
-        let limits = (*limits != ConnectionLimits::default()).then(|| {
-            let cluster = Arc::clone(picked.cluster.name());
-            Arc::new(Limits { cluster, limits: limits.clone() })
-        });
-        let key = PoolKey { address: endpoint.address.clone(), security, limits };
-        let pool = self.pools.get(key, per_request);
-        if !per_request {
-            slot.0.store(Some(Arc::new(Chosen { generation, pool: Arc::clone(&pool) })));
-        }
-        Ok(pool)
+        })
     }
 }
 
@@ -247,9 +290,12 @@ async fn send_on(
         Checkout::H1(mut connection) => {
             let before = connection.heard();
             match connection.sender.try_send_request(message).await {
-                Ok(response) => {
+                Ok(mut response) => {
                     // After a switch of protocols the connection is no longer HTTP's.
                     let reusable = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
+                    if !reusable {
+                        response.extensions_mut().insert(connection.upgraded());
+                    }
                     let lease = reusable.then(|| Lease::H1(Arc::clone(pool), connection));
                     return Ok(response.map(|incoming| ConnectionBody::new(incoming, lease)));
                 }

@@ -9,7 +9,7 @@ use super::Inner;
 use crate::{
     config::{self, Models, Reader, Store, Watch},
     connect::SWEEP,
-    dns::{self, Dns},
+    health,
     identity::OpenIdentity,
 };
 
@@ -31,10 +31,12 @@ pub(super) fn spawn(
     texts: config::Texts,
     store: Store,
     identity: Option<OpenIdentity>,
+    discovery: impl Future<Output = ()> + Send + 'static,
 ) -> Tasks {
     let mut tasks = vec![
-        tokio::spawn(follow_names(Arc::downgrade(mesh))).abort_handle(),
+        tokio::spawn(discovery).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
+        tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
     ];
     if reader.paths().next().is_some() {
         let watch = config::watch(reader, texts);
@@ -85,20 +87,6 @@ fn keep_trust_domain(models: &mut Models, at_start: &Arc<MeshConfig>, issues: &m
         issues.push(document.error("trustDomain", message));
     }
     models.mesh = Arc::clone(at_start);
-}
-
-/// Look up the endpoints that are names.
-async fn follow_names(mesh: Weak<Inner>) {
-    let mut dns = Dns::default();
-    loop {
-        let Some(strong) = mesh.upgrade() else { return };
-        let (registry, resolve) = (strong.registry.load_full(), Arc::clone(&strong.resolve));
-        let clusters = strong.clusters.clone();
-        // A lookup may take long: it keeps nobody's mesh alive.
-        drop(strong);
-        dns.refresh(&registry, &resolve, &clusters).await;
-        tokio::time::sleep(dns::REFRESH).await;
-    }
 }
 
 async fn sweep_connections(mesh: Weak<Inner>) {

@@ -59,6 +59,7 @@ async fn the_same_key_goes_to_the_same_endpoint() {
 }
 
 /// istio ConsistentHashToHashPolicy, measured on Envoy 1.40 (t5: "ring, no header (20)"): no key, any endpoint.
+/// istio.md 1.4: "No key in request => random"
 #[tokio::test]
 async fn without_the_key_it_goes_anywhere() {
     let layer = BalanceLayer::seeded(1);
@@ -76,6 +77,7 @@ async fn without_the_key_it_goes_anywhere() {
 }
 
 /// measured on Envoy 1.40 (t5): a cookie is given where there is none, and decides about this request already.
+/// istio.md 1.4: "[Max-Age;][Path;] HttpOnly` when absent; without ttl never generated"
 #[tokio::test]
 async fn a_cookie_is_given_and_holds() {
     let cookie = HashCookie::new("user").with_ttl(Duration::from_secs(3600)).with_path("/p");

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Maglev, OutlierDetection, Ring, hash};
 
-fn members(weights: &[u32]) -> Arc<[Arc<Member>]> {
+fn members(weights: &[u32]) -> Members {
     let member = |(n, weight): (usize, &u32)| {
         let address = EndpointAddress::new(&format!("10.0.{}.{}", n / 250, n % 250 + 1), 80);
         Member::new(Arc::new(Endpoint::new(address).with_weight(*weight)), Arc::default())
@@ -25,8 +25,8 @@ fn eject(member: &Member, at: Duration) -> u64 {
 const TABLES: [HashTable; 2] = [HashTable::DEFAULT_RING, HashTable::DEFAULT_MAGLEV];
 
 /// What a table over only these members chooses.
-fn over(table: HashTable, members: &[Arc<Member>], numbers: &[usize], hash: u64) -> Option<usize> {
-    let host = |n: &usize| (members[*n].endpoint().address.to_string(), members[*n].endpoint().weight);
+fn over(table: HashTable, members: &Members, numbers: &[usize], hash: u64) -> Option<usize> {
+    let host = |n: &usize| (members.at(*n).endpoint().address.to_string(), members.at(*n).endpoint().weight);
     let hosts: Vec<_> = numbers.iter().map(host).collect();
     let picked = match table {
         HashTable::Ring { minimum_size } => Ring::new(&hosts, minimum_size).pick(hash, 0),
@@ -42,8 +42,8 @@ fn tables_are_over_those_in_service() {
     for table in TABLES {
         let members = members(&[1, 2, 5, 3, 7, 1, 1]);
         let tables = Tables::new(&ConsistentHash::new(table), &members, None);
-        let back = eject(&members[4], Duration::from_secs(1));
-        let later = eject(&members[2], Duration::from_secs(15));
+        let back = eject(members.at(4), Duration::from_secs(1));
+        let later = eject(members.at(2), Duration::from_secs(15));
         assert!(back < later);
         let all = [0, 1, 2, 3, 4, 5, 6];
         for (at, left) in
@@ -97,7 +97,7 @@ fn an_old_table_is_gone_on_with() {
 fn another_table_is_made_when_one_was_given_up() {
     let members = members(&[1; 3]);
     let tables = Tables::new(&ConsistentHash::new(HashTable::DEFAULT_RING), &members, None);
-    eject(&members[0], Duration::ZERO);
+    eject(members.at(0), Duration::ZERO);
     let now = Ejections { at: 1, count: 1 };
     drop(Build { tables: Arc::clone(&tables), ejections: now });
     tables.building.store(true, Ordering::Release);
@@ -118,13 +118,13 @@ fn a_popular_key_does_not_bury_its_endpoint() {
         let first = over(table, &members, &[0, 1, 2, 3], hash);
         for in_flight in 0..800 {
             let picked = tables.pick(Lookup { hash, ejections: None, in_flight }, |_| true).unwrap();
-            let before = first.map(|first| &members[first]).unwrap();
+            let before = first.map(|first| members.at(first)).unwrap();
             if bound.admits(before.in_flight(), in_flight, before.endpoint().weight, 8) {
                 assert_eq!(Some(picked), first);
             }
-            members[picked].load().add();
-            let cap = bound.cap(in_flight, members[picked].endpoint().weight, 8);
-            assert!(members[picked].in_flight() <= cap, "{table:?}: {in_flight}");
+            members.at(picked).load().add();
+            let cap = bound.cap(in_flight, members.at(picked).endpoint().weight, 8);
+            assert!(members.at(picked).in_flight() <= cap, "{table:?}: {in_flight}");
         }
         // 1.25 times its share each: four fifths of the weight are needed.
         assert!(members.iter().filter(|member| member.in_flight() > 0).count() >= 3, "{table:?}");
@@ -164,7 +164,7 @@ proptest! {
         for hash in hashes {
             let picked = tables.pick(lookup(hash, Some(Ejections { at: 1, count: 9 })), allowed);
             prop_assert_eq!(picked.is_some(), expected);
-            prop_assert!(picked.is_none_or(|picked| allowed(&members[picked])));
+            prop_assert!(picked.is_none_or(|picked| allowed(members.at(picked))));
         }
     }
 }

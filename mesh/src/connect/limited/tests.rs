@@ -9,7 +9,7 @@ use mesh_core::{
     config::{Document, Issues},
     registry::{Registry, SystemResolver},
 };
-use mesh_lb::{Clusters, DestinationRule, DestinationRules};
+use mesh_lb::{Clusters, DestinationRule, DestinationRules, Transport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     sync::mpsc,
@@ -48,7 +48,7 @@ impl Connect for Network {
 struct World {
     cluster: Cluster,
     pool: Arc<HostPool>,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
 }
 
 impl World {
@@ -60,13 +60,18 @@ impl World {
         let [cluster] = clusters([pool]);
         let limits = Limits { cluster: Arc::clone(cluster.name()), limits: cluster.connection_limits().clone() };
         let address = cluster.endpoints()[0].address.clone();
-        let key = PoolKey { address, security: Security::Plaintext, limits: Some(Arc::new(limits)) };
-        let dialer = Dialer {
+        let key = PoolKey {
+            address,
+            security: Security::Plaintext,
+            limits: Some(Arc::new(limits)),
+            transport: Transport::default(),
+        };
+        let dialer = Arc::new(Dialer {
             connect: Arc::new(Network(peers)),
             resolve: Arc::new(SystemResolver),
             mesh_tls: None,
             egress_tls: Default::default(),
-        };
+        });
         Arc::new(Self { cluster, pool: Pools::default().get(key, false), dialer })
     }
 

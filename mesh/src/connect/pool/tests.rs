@@ -5,7 +5,12 @@ use mesh_tls::ExpectedPeer;
 use super::{super::h1::Listened, *};
 
 fn key(port: u16, security: Security) -> PoolKey {
-    PoolKey { address: EndpointAddress::new("127.0.0.1", port), security, limits: None }
+    PoolKey {
+        address: EndpointAddress::new("127.0.0.1", port),
+        security,
+        limits: None,
+        transport: Transport::default(),
+    }
 }
 
 fn mesh(generation: u64) -> Security {
@@ -104,6 +109,7 @@ fn limited(change: impl FnOnce(&mut ConnectionLimits)) -> Arc<HostPool> {
 }
 
 /// istio connectionPool.http.idleTimeout, tcp.maxConnectionDuration.
+/// istio.md 1.4: "http.idleTimeout | 1 h; wins over tcp.idleTimeout"
 #[tokio::test(start_paused = true)]
 async fn limits_say_how_long_a_connection_is_used() {
     let seconds = Duration::from_secs;

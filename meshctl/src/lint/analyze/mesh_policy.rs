@@ -1,5 +1,5 @@
-//! MeshPolicies whose limits are not in force: in each scope, mesh, namespace and workload, the oldest that has limits of a
-//! direction gives them all; a selector in the root namespace selects nothing.
+//! MeshPolicies of which a part is not in force: in each scope, mesh, namespace and workload, the oldest that has limits
+//! of a direction gives them all, and so it is with the choice of endpoints; a selector in the root namespace selects nothing.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::lint::{
     workloads::policy_selector,
 };
 
-/// A namespace, the labels in it, and a direction.
+/// A namespace, the labels in it, and a part of a policy.
 type Scope<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'static str);
 
 pub(super) fn analyze(resources: &Resources<'_>, findings: &mut Findings) {
@@ -29,14 +29,19 @@ pub(super) fn analyze(resources: &Resources<'_>, findings: &mut Findings) {
             findings.add(&codes::POLICY_WITHOUT_EFFECT, document, "selector", message);
             continue;
         }
-        for direction in ["inbound", "outbound"] {
-            if !spec(document).child("localRateLimit").has(direction) {
+        let limits = spec(document).child("localRateLimit");
+        for (field, has) in [
+            ("localRateLimit.inbound", limits.has("inbound")),
+            ("localRateLimit.outbound", limits.has("outbound")),
+            ("loadBalancing", spec(document).has("loadBalancing")),
+        ] {
+            if !has {
                 continue;
             }
-            let first = *oldest.entry((namespace, labels.clone(), direction)).or_insert(document);
+            let first = *oldest.entry((namespace, labels.clone(), field)).or_insert(document);
             if !std::ptr::eq(first, document) {
                 let message = format!("not in force: {} comes first, for the same workloads", first.object());
-                let path = format!("localRateLimit.{direction}");
+                let path = field.to_owned();
                 findings.add(&codes::POLICY_WITHOUT_EFFECT, document, path, message);
             }
         }

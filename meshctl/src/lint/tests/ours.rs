@@ -12,6 +12,7 @@ fn rule(policy: &str) -> String {
 }
 
 /// measured on Envoy 1.40 (t6): N < 10 with the default ejects nothing; 50 % of 2 ejects one.
+/// istio.md 1.4: "M (follow measured; warn the user)"
 #[test]
 fn outlier_detection_that_can_never_eject() {
     for (policy, expected) in [
