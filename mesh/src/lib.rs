@@ -49,6 +49,7 @@ mod health;
 mod held;
 mod identity;
 mod inbound;
+mod jwks;
 mod limits;
 mod mesh;
 mod metrics;
