@@ -77,7 +77,7 @@ pub use mesh_core::{
     ResponseFlags, Workload,
     config::{Issue, Severity},
     discover::{Discover, Published},
-    identity::{PeerIdentity, SpiffeId, TrustDomain},
+    identity::{PeerIdentity, RequestPrincipal, SpiffeId, TrustDomain},
     registry::{Answer, Found, Place, Resolve, SystemResolver},
 };
 pub use mesh_lb::{SourceIp, TcpKeepalive};
