@@ -100,14 +100,21 @@ impl Published {
 
     fn say(&self, host: &str, port: u16, change: impl FnOnce(&mut Service) -> Option<Update>) {
         let mut services = self.services();
-        let service = services.entry((host.into(), port)).or_default();
-        let Some(update) = change(service) else { return };
+        let key = (host.into(), port);
+        let service = services.entry(Key::clone(&key)).or_default();
+        let update = change(service);
         let Service { endpoints, followers } = service;
         followers.retain(|follower| {
             let Some(mailbox) = follower.upgrade() else { return false };
-            mailbox.lock().unwrap_or_else(PoisonError::into_inner).push(&update, endpoints.as_ref());
+            if let Some(update) = &update {
+                mailbox.lock().unwrap_or_else(PoisonError::into_inner).push(update, endpoints.as_ref());
+            }
             true
         });
+        // Of a service that nobody speaks of or follows nothing is kept: names may come and go without end.
+        if endpoints.is_none() && followers.is_empty() {
+            services.remove(&key);
+        }
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<Key, Service>> {
@@ -230,6 +237,25 @@ mod tests {
         }
         assert_eq!(merged.endpoints(), published.endpoints(HOST, 80));
         assert_eq!(merged.endpoints().len(), 10);
+    }
+
+    /// Services that come and go, each under a name of its own, leave nothing behind.
+    #[test]
+    fn what_was_withdrawn_costs_nothing() {
+        let published = Published::new();
+        for n in 0..100 {
+            let host = format!("{n}.test");
+            published.remove(&host, 80, &endpoint(1).address);
+            published.set(&host, 80, [endpoint(1)]);
+            drop(published.subscribe(&Wanted::new(&*host, 80, [])));
+            published.withdraw(&host, 80);
+        }
+        assert_eq!(published.services().len(), 0);
+        // One who follows hears of what is said later.
+        let mut updates = published.subscribe(&Wanted::new(HOST, 80, []));
+        published.withdraw(HOST, 80);
+        published.set(HOST, 80, [endpoint(1)]);
+        assert_eq!(taken(&mut updates), [Update::Gone, Update::Reset(vec![Arc::new(endpoint(1))])]);
     }
 
     #[test]

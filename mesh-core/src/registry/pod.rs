@@ -63,7 +63,7 @@ impl Pod {
         // core/v1 PodSpec.serviceAccountName: the admission controller writes "default" where it is not given.
         let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
         // istio PodCache: a pod on its host's network shares the address, which then says nothing of who it is.
-        let addresses = if spec.host_network { Vec::new() } else { addresses(document) };
+        let addresses = if spec.host_network || is_over(document) { Vec::new() } else { addresses(document) };
         Some(Self {
             namespace: Arc::clone(document.namespace()),
             name: Arc::clone(document.name()),
@@ -73,6 +73,13 @@ impl Pod {
             addresses,
         })
     }
+}
+
+/// istio shouldPodBeInEndpoints, IsPodPhaseTerminal: of a pod whose phase is Failed or Succeeded the address is another's
+/// by now, or may be soon.
+fn is_over(document: &Document) -> bool {
+    let phase = document.root().get("status").and_then(|status| status.get("phase")?.as_str());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// `status.podIP` and `status.podIPs`: what Kubernetes wrote, or nothing.

@@ -40,6 +40,8 @@ pub struct Answer {
     pub found: Vec<Found>,
     /// How long it holds, where the source says so; a time of zero is told as it is.
     pub ttl: Option<Duration>,
+    /// Of one address family nothing was learnt: this says nothing of addresses of the family that is not found here.
+    pub partial: bool,
 }
 
 /// One place that a name stands for.
@@ -69,7 +71,7 @@ impl Answer {
     /// These places, for a time that nobody told.
     #[must_use]
     pub fn new(found: impl IntoIterator<Item = Found>) -> Self {
-        Self { found: found.into_iter().collect(), ttl: None }
+        Self { found: found.into_iter().collect(), ttl: None, partial: false }
     }
 
     /// These addresses, on whatever port is wanted.

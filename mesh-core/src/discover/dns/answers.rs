@@ -62,6 +62,9 @@ impl Answers {
     pub fn answered(&mut self, answer: Answer, now: Instant, rng: &mut impl Rng) -> Judged {
         self.failures = 0;
         let mut found = answer.found;
+        if answer.partial {
+            self.keep_unasked(&mut found);
+        }
         found.sort_unstable();
         found.dedup();
         if self.is_doubtful(&found) && self.doubted.as_ref() != Some(&found) {
@@ -89,10 +92,25 @@ impl Answers {
         self.failures
     }
 
+    /// Of one address family nothing was learnt, as when a whole lookup fails: its addresses stay.
+    fn keep_unasked(&self, found: &mut Vec<Found>) {
+        let told = |known: &Found| found.iter().any(|found| family(found) == family(known));
+        let kept: Vec<_> = self.known.iter().flatten().filter(|known| !told(known)).cloned().collect();
+        found.extend(kept);
+    }
+
     fn is_doubtful(&self, found: &[Found]) -> bool {
         let known = endpoints(self.known.as_deref().unwrap_or_default());
         let removed = known.difference(&endpoints(found)).count();
         known.len() >= ENOUGH_TO_DOUBT && 2 * removed > known.len()
+    }
+}
+
+/// IPv4 or not, of an address.
+fn family(found: &Found) -> Option<bool> {
+    match found.at {
+        Place::Ip(ip) => Some(ip.is_ipv4()),
+        Place::Host(_) => None,
     }
 }
 
@@ -216,6 +234,26 @@ mod tests {
         assert!(!answers.answered(answer(0xff, &mut rng), now, &mut rng).changed);
         // Empty, whole, empty: no two in a row were equal.
         assert!(answers.answered(answer(0, &mut rng), now, &mut rng).doubted);
+    }
+
+    /// Issue "Discovery": "SERVFAIL and a timeout are not" an answer, be it that one address family alone was answered so.
+    #[test]
+    fn addresses_of_a_family_that_failed_stay() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let (mut answers, now) = (Answers::default(), clock::now());
+        let v4 = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let v6 = |last: u16| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last]);
+        answers.answered(Answer::addresses([v4(1), v4(2), v6(1), v6(2)]), now, &mut rng);
+        let half = Answer { partial: true, ..Answer::addresses([v4(1), v4(3)]) };
+        let judged = answers.answered(half.clone(), now, &mut rng);
+        assert!(judged.changed && !judged.doubted);
+        let mut known = [v4(1), v4(3), v6(1), v6(2)].map(Found::from);
+        known.sort_unstable();
+        assert_eq!(answers.known(), Some(&known[..]));
+        assert!(!answers.answered(half, now, &mut rng).changed);
+        // Once the family is answered, it counts.
+        assert!(answers.answered(Answer::addresses([v4(1), v4(3)]), now, &mut rng).changed);
+        assert_eq!(answers.known().map(<[_]>::len), Some(2));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn usable(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// Connecting a datagram socket asks for a route and a source address, and sends nothing.
-fn has_route(ip: IpAddr) -> bool {
+pub(super) fn has_route(ip: IpAddr) -> bool {
     let unspecified: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -28,8 +28,8 @@ use super::{Answer, Resolve};
 ///
 /// - NXDOMAIN and NOERROR without records are answers, of no addresses. A referral to other servers is not.
 /// - SERVFAIL, REFUSED and the like, a malformed answer, a timeout, no network: a failure, after every server was asked.
-/// - With one of A and AAAA failed and the other found, what was found is the answer, with no TTL told, so that it is
-///   soon asked for again.
+/// - With one of A and AAAA failed and the other found, what was found is a [partial](Answer::partial) answer, with no TTL
+///   told, so that it is soon asked for again.
 /// - Where both families are found, those that this machine has no route to are left out (RFC 6724 rule 1).
 #[derive(Clone)]
 pub struct HickoryResolver(Arc<System>);

@@ -1,6 +1,15 @@
 //! Asking name servers.
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use hickory_resolver::{
     NameServerPool, PoolContext, TlsConfig,
@@ -17,7 +26,7 @@ use hickory_resolver::{
 
 use super::{
     Config,
-    local::usable,
+    local::{has_route, usable},
     reply::{self, Records, Reply},
 };
 use crate::registry::{Answer, Found, Place, is_service_record};
@@ -32,6 +41,28 @@ pub(super) struct Servers {
     each: Vec<NameServerPool<TokioRuntimeProvider>>,
     attempts: usize,
     request: DnsRequestOptions,
+}
+
+/// The servers that did not answer during one lookup, which are asked last from then on.
+///
+/// A lookup asks for several names one after the other, as search domains have it. A server that is down would cost its
+/// time for each of them, and that of the whole lookup would be over before the next server is heard.
+#[derive(Debug, Default)]
+struct Silent(AtomicU64);
+
+impl Silent {
+    fn add(&self, server: usize) {
+        self.0.fetch_or(Self::bit(server), Ordering::Relaxed);
+    }
+
+    fn has(&self, server: usize) -> bool {
+        self.0.load(Ordering::Relaxed) & Self::bit(server) != 0
+    }
+
+    /// None for those that are too many to be told apart: they keep their places.
+    fn bit(server: usize) -> u64 {
+        u32::try_from(server).ok().and_then(|server| 1_u64.checked_shl(server)).unwrap_or(0)
+    }
 }
 
 impl Servers {
@@ -54,14 +85,21 @@ impl Servers {
     }
 
     /// One response for one whole name: the first that is an answer.
-    async fn ask(&self, name: &Name, kind: RecordType) -> io::Result<Reply> {
-        let mut failure = None;
+    async fn ask(&self, name: &Name, kind: RecordType, silent: &Silent) -> io::Result<Reply> {
+        let mut failure: Option<io::Error> = None;
         for _ in 0..self.attempts {
-            for server in &self.each {
-                let heard = server.lookup(Query::query(name.clone(), kind), self.request).first_answer().await;
+            let (last, first): (Vec<_>, Vec<_>) = (0..self.each.len()).partition(|server| silent.has(*server));
+            for server in first.into_iter().chain(last) {
+                let query = Query::query(name.clone(), kind);
+                let heard = self.each[server].lookup(query, self.request).first_answer().await;
                 match reply::read(name, kind, heard.map(|response| response.into_message())) {
                     Ok(reply) => return Ok(reply),
-                    Err(error) => failure = Some(error),
+                    // What one server said counts for more than that another says nothing.
+                    Err(error) if error.kind() == io::ErrorKind::Other => failure = Some(error),
+                    Err(error) => {
+                        silent.add(server);
+                        failure.get_or_insert(error);
+                    }
                 }
             }
         }
@@ -69,10 +107,15 @@ impl Servers {
     }
 
     /// The records of a whole name, whatever it is an alias of, or how long it holds that there are none.
-    async fn records(&self, name: &Name, kind: RecordType) -> io::Result<Result<Records, Option<Duration>>> {
+    async fn records(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        silent: &Silent,
+    ) -> io::Result<Result<Records, Option<Duration>>> {
         let (mut name, mut holds) = (name.clone(), Duration::MAX);
         for _ in 0..ALIASES {
-            match self.ask(&name, kind).await? {
+            match self.ask(&name, kind, silent).await? {
                 Reply::Records(mut records) => {
                     records.ttl = records.ttl.min(holds);
                     return Ok(Ok(records));
@@ -98,8 +141,10 @@ impl Config {
             return Ok(answer);
         }
         let (mut nothing, mut failure) = (Answer::default(), None);
+        let silent = Silent::default();
         for name in self.search.names(host)? {
-            let answer = if service { self.service(&name).await } else { self.addresses(&name).await };
+            let answer =
+                if service { self.service(&name, &silent).await } else { self.addresses(&name, &silent).await };
             match answer {
                 Ok(answer) if !answer.found.is_empty() => return Ok(answer),
                 Ok(answer) => nothing.ttl = shorter(nothing.ttl, answer.ttl),
@@ -113,8 +158,8 @@ impl Config {
         }
     }
 
-    async fn addresses(&self, name: &Name) -> io::Result<Answer> {
-        let family = |kind| self.servers.records(name, kind);
+    async fn addresses(&self, name: &Name, silent: &Silent) -> io::Result<Answer> {
+        let family = |kind| self.servers.records(name, kind, silent);
         let (v4, v6) = tokio::join!(family(RecordType::A), family(RecordType::AAAA));
         let failed = v4.is_err() || v6.is_err();
         let (mut found, mut ttl, mut failure) = (Vec::new(), None, None);
@@ -133,10 +178,13 @@ impl Config {
         // That a name has no addresses of one family does not say how long those of the other hold.
         let ttl = if found.is_empty() { absent } else { ttl };
         match failure {
-            Some(error) if found.is_empty() => Err(error),
-            _ => {
-                Ok(Answer { found: usable(found).into_iter().map(Found::from).collect(), ttl: ttl.filter(|_| !failed) })
-            }
+            // What this machine has no route to is left out where both families are known: alone it says nothing.
+            Some(error) if !found.iter().copied().any(has_route) => Err(error),
+            _ => Ok(Answer {
+                found: usable(found).into_iter().map(Found::from).collect(),
+                ttl: ttl.filter(|_| !failed),
+                partial: failed,
+            }),
         }
     }
 
@@ -150,10 +198,10 @@ impl Config {
         (!found.is_empty()).then(|| Answer::addresses(usable(found)))
     }
 
-    async fn service(&self, name: &Name) -> io::Result<Answer> {
-        let records = match self.servers.records(name, RecordType::SRV).await? {
+    async fn service(&self, name: &Name, silent: &Silent) -> io::Result<Answer> {
+        let records = match self.servers.records(name, RecordType::SRV, silent).await? {
             Ok(records) => records,
-            Err(ttl) => return Ok(Answer { found: Vec::new(), ttl }),
+            Err(ttl) => return Ok(Answer { ttl, ..Answer::default() }),
         };
         let mut known = HashMap::<Name, Vec<(IpAddr, Duration)>>::new();
         for record in &records.additional {
@@ -180,7 +228,7 @@ impl Config {
                 None => found.push(place(Place::Host(target.to_ascii().into()))),
             }
         }
-        Ok(Answer { found, ttl: Some(ttl) })
+        Ok(Answer { found, ttl: Some(ttl), partial: false })
     }
 }
 

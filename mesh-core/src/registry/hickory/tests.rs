@@ -63,7 +63,7 @@ async fn absence_is_an_answer_with_the_zones_ttl() {
     server.say_of_addresses("empty.test", &Says::Nothing(9));
     for (name, ttl) in [("gone.test", 7), ("empty.test", 9)] {
         let answer = resolver(&server).resolve(name).await.unwrap();
-        assert_eq!(answer, Answer { found: vec![], ttl: holds(ttl) }, "{name}");
+        assert_eq!(answer, Answer { ttl: holds(ttl), ..Answer::default() }, "{name}");
     }
 }
 
@@ -154,8 +154,9 @@ async fn half_an_answer_is_an_answer_and_half_an_absence_is_not() {
     let server = NameServer::start();
     server.say("half.test", kind::A, Says::address("half.test", ip(1), 300));
     server.say("half.test", kind::AAAA, Says::Code(SERVFAIL));
-    // No TTL: asked for again soon.
-    assert_eq!(resolver(&server).resolve("half.test").await.unwrap(), Answer::addresses([ip(1)]));
+    // No TTL: asked for again soon. And it is known to be half of one.
+    let half = Answer { partial: true, ..Answer::addresses([ip(1)]) };
+    assert_eq!(resolver(&server).resolve("half.test").await.unwrap(), half);
     server.say("half.test", kind::A, Says::Nothing(300));
     assert!(resolver(&server).resolve("half.test").await.is_err());
 }
@@ -173,20 +174,25 @@ async fn service_records_tell_targets_ports_priorities_and_weights() {
         Found::record(Place::Host("b.test.".into()), 8081, 10, 0),
         Found::record(Place::Ip(ip(3)), 9000, 20, 1),
     ];
-    assert_eq!(answer, Answer { found: found.into(), ttl: holds(40) });
+    assert_eq!(answer, Answer::new(found).with_ttl(Duration::from_secs(40)));
     assert_eq!(server.asked("_http._tcp.web.test", kind::A), 0);
     // RFC 2782: "A Target of "." means that the service is decidedly not available at this domain."
     server.say("_http._tcp.off.test", kind::SRV, Says::services("_http._tcp.off.test", &[(0, 0, 0, ".")], 60));
     let answer = resolver(&server).resolve("_http._tcp.off.test").await.unwrap();
-    assert_eq!(answer, Answer { found: vec![], ttl: holds(60) });
+    assert_eq!(answer, Answer { ttl: holds(60), ..Answer::default() });
     let answer = resolver(&server).resolve("_http._tcp.none.test").await.unwrap();
     assert!(answer.found.is_empty());
 }
 
 /// Settings as the operating system's files have them, but for the port of the server.
 fn with_files(server: &NameServer, search: &[&str], ndots: usize, hosts: &str) -> HickoryResolver {
+    with_servers_and_files(&[server], search, ndots, hosts)
+}
+
+fn with_servers_and_files(servers: &[&NameServer], search: &[&str], ndots: usize, hosts: &str) -> HickoryResolver {
     let search = search.iter().map(|domain| Name::from_ascii(domain).unwrap()).collect();
-    let config = ResolverConfig::from_parts(None, search, vec![name_server(server.address())]);
+    let servers = servers.iter().map(|server| name_server(server.address())).collect();
+    let config = ResolverConfig::from_parts(None, search, servers);
     let mut options = ResolverOpts::default();
     options.ndots = ndots;
     let mut known = Hosts::default();
@@ -213,6 +219,25 @@ async fn an_absence_is_certain_only_when_no_search_domain_failed() {
     server.say_of_addresses("db.ns.test", &Says::Silence);
     assert_eq!(resolver.resolve("db").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(server.asked("db.test", kind::A), asked);
+}
+
+/// One that waited for it anew with each search domain would not be done before a lookup's time is over (10 s).
+#[tokio::test]
+async fn a_server_that_is_down_is_waited_for_once_in_a_lookup() {
+    let (down, up) = (NameServer::start(), NameServer::start());
+    let domains = ["a.test", "b.test", "c.test", "d.test", "e.test"];
+    let resolver = with_servers_and_files(&[&down, &up], &domains, 5, "");
+    for domain in domains {
+        down.say_of_addresses(&format!("db.{domain}"), &Says::Silence);
+    }
+    up.set("db.e.test", &[ip(1)], 60);
+    assert_eq!(addresses(&resolver.resolve("db").await.unwrap()), [ip(1)]);
+    assert!(down.asked("db.a.test", kind::A) > 0);
+    let later = domains[1..].iter().map(|domain| down.asked(&format!("db.{domain}"), kind::A));
+    assert_eq!(later.sum::<usize>(), 0);
+    // The next lookup begins with the first one again.
+    down.set("db.a.test", &[ip(2)], 60);
+    assert_eq!(addresses(&resolver.resolve("db").await.unwrap()), [ip(2)]);
 }
 
 #[tokio::test]

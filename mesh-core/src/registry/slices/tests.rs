@@ -121,6 +121,9 @@ fn a_pod_says_who_is_behind_an_address() {
     let identity = |list: &str| reviews(&format!("{SERVICE}---{list}")).endpoints(80)[0].identity.is_some();
     assert!(identity(&by_address));
     assert!(!identity(&by_address.replace("nodeName: node-1\n    containers", "hostNetwork: true\n    containers")));
+    // istio IsPodPhaseTerminal: nor does one that is over, whose address is another's by now.
+    assert!(!identity(&by_address.replace("phase: Running", "phase: Succeeded")));
+    assert!(!identity(&by_address.replace("phase: Running", "phase: Failed")));
     // istio getPodLocality.
     let node = "---\napiVersion: v1\nkind: Node\nmetadata: {name: node-1, labels: {topology.kubernetes.io/region: eu, \
                 topology.kubernetes.io/zone: eu-1a}}\nspec: {podCIDR: 10.2.0.0/24}\n";
