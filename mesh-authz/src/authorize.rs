@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::Request;
-use mesh_core::{BoxError, Error, Reason};
+use mesh_core::{BoxError, Error, Reason, identity::RequestPrincipal};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -21,7 +21,8 @@ use crate::{Decision, PolicySet, RequestView, ResponseFuture};
 /// mesh's accept loop puts there and nothing else may. A new set takes effect with the next request, on open
 /// connections too.
 ///
-/// Every refusal is an event of target `mesh::audit`, level INFO, with whatever the caller chose escaped.
+/// Every refusal, every match of an AUDIT policy and every refusal that a dry run would make is an event of target
+/// `mesh::audit`, level INFO, with whatever the caller chose escaped.
 #[derive(Clone, Debug)]
 pub struct AuthorizeLayer {
     policies: Arc<ArcSwap<PolicySet>>,
@@ -73,27 +74,34 @@ where
 
 fn refusal(policies: &PolicySet, view: &RequestView<'_>) -> Option<Error> {
     let decision = policies.decide(view);
+    for rule in policies.audits(view) {
+        record(view, decision.is_allowed(), rule.action.as_str(), &rule, "audited");
+    }
+    if let Some(would) = policies.decide_dry_run(view).filter(|would| !would.is_allowed()) {
+        record(view, decision.is_allowed(), "DRY-RUN", &would, "would be denied");
+    }
     if decision.is_allowed() {
         return None;
     }
     let reason = if decision == Decision::NotReady { Reason::NotReady } else { Reason::Denied };
-    audit(&decision, view);
+    record(view, false, decision.by().map_or("", |rule| rule.action.as_str()), &decision, "access denied");
     Some(Error::new(reason).with_source(AccessDenied { by: decision.to_string() }))
 }
 
-fn audit(decision: &Decision<'_>, view: &RequestView<'_>) {
-    let by = decision.by();
+/// One record of the audit log.
+fn record(view: &RequestView<'_>, allowed: bool, action: &str, policy: &dyn fmt::Display, what: &str) {
     tracing::info!(
         target: "mesh::audit",
-        allowed = false,
-        action = by.map(|rule| rule.action.as_str()),
-        policy = %decision,
+        allowed,
+        action = Some(action).filter(|action| !action.is_empty()),
+        policy = %policy,
         peer = view.peer.map(tracing::field::display),
+        principal = view.principal.and_then(RequestPrincipal::principal).map(|id| id.escape_debug().to_string()),
         peer_address = view.connection.map(|connection| tracing::field::display(connection.peer)),
         method = %view.method.escape_debug(),
         host = view.host.map(|host| tracing::field::display(host.escape_debug())),
         path = %view.path.escape_debug(),
-        "access denied"
+        "{what}"
     );
 }
 

@@ -11,7 +11,7 @@
 //! and allocates nothing. The layers are thin shells around these; both read their state anew for every request, so a
 //! policy change holds for open connections too.
 //!
-//! What it is not: authentication. The identity it trusts is the
+//! What it is not: authentication of peers. The identity it trusts is the
 //! [`PeerIdentity`](mesh_core::identity::PeerIdentity) in a request's extensions, which mesh-tls puts there after a
 //! handshake. No header ever stands in for it. It does not see L4 traffic.
 //!
@@ -59,10 +59,12 @@
 //! ```
 
 pub mod canonical;
+pub mod jwt;
 
 mod authorize;
 mod future;
 mod policy;
+mod selector;
 mod set;
 mod trust;
 mod view;

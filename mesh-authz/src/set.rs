@@ -26,6 +26,9 @@ pub struct PolicySet {
     needs_connection: bool,
     deny: Vec<Policy>,
     allow: Vec<Policy>,
+    audit: Vec<Policy>,
+    /// Those under `istio.io/dry-run`: decided, not enforced.
+    dry_run: Option<Box<Self>>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +61,7 @@ pub enum Decision<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MatchedRule<'a> {
-    /// ALLOW or DENY.
+    /// ALLOW, DENY or AUDIT.
     pub action: Action,
     /// The policy's namespace.
     pub namespace: &'a Arc<str>,
@@ -83,13 +86,21 @@ impl PolicySet {
         let mut selected: Vec<_> =
             policies.into_iter().filter(|policy| policy.selects(workload, root_namespace)).collect();
         selected.sort_by_key(|policy| **policy.namespace() != *root_namespace);
-        let mut set = Self { not_ready: false, needs_connection: false, deny: Vec::new(), allow: Vec::new() };
-        for policy in selected {
+        let (dry_run, enforced): (Vec<_>, Vec<_>) = selected.into_iter().partition(|policy| policy.is_dry_run());
+        let mut set = Self::compile(&enforced, trust_domains);
+        set.dry_run = (!dry_run.is_empty()).then(|| Self::compile(&dry_run, trust_domains).into());
+        set
+    }
+
+    fn compile(policies: &[&AuthorizationPolicy], trust_domains: &TrustDomains) -> Self {
+        let mut set = Self { not_ready: false, ..Self::deny_all_not_ready() };
+        for policy in policies {
             let rules: Vec<_> = policy.rules().iter().map(|rule| rule.in_mesh(trust_domains)).collect();
             set.needs_connection |= rules.iter().any(Rule::needs_connection);
             let list = match policy.action() {
                 Action::Allow => &mut set.allow,
                 Action::Deny => &mut set.deny,
+                Action::Audit => &mut set.audit,
             };
             list.push(Policy {
                 action: policy.action(),
@@ -105,7 +116,14 @@ impl PolicySet {
     /// ([`mesh_core::Reason::NotReady`]).
     #[must_use]
     pub fn deny_all_not_ready() -> Self {
-        Self { not_ready: true, needs_connection: false, deny: Vec::new(), allow: Vec::new() }
+        Self {
+            not_ready: true,
+            needs_connection: false,
+            deny: Vec::new(),
+            allow: Vec::new(),
+            audit: Vec::new(),
+            dry_run: None,
+        }
     }
 
     /// Decide about one request.
@@ -131,11 +149,31 @@ impl PolicySet {
     }
 }
 
+impl PolicySet {
+    /// The AUDIT policies that match, each by its first rule that does.
+    ///
+    /// istio security/v1beta1 AuthorizationPolicy.Action: "AUDIT: Audit a request if it matches any of the rules." They "do
+    /// not affect whether requests are allowed or denied".
+    pub fn audits<'a>(&'a self, request: &'a RequestView<'a>) -> impl Iterator<Item = MatchedRule<'a>> {
+        self.audit.iter().filter_map(|policy| policy.first_match(request))
+    }
+
+    /// What the policies under `istio.io/dry-run` would decide by themselves; `None` when there are none.
+    #[must_use]
+    pub fn decide_dry_run(&self, request: &RequestView<'_>) -> Option<Decision<'_>> {
+        self.dry_run.as_ref().map(|set| set.decide(request))
+    }
+}
+
 fn first_match<'a>(policies: &'a [Policy], request: &RequestView<'_>) -> Option<MatchedRule<'a>> {
-    policies.iter().find_map(|policy| {
-        let rule = policy.rules.iter().position(|rule| rule.matches(request))?;
-        Some(MatchedRule { action: policy.action, namespace: &policy.namespace, name: &policy.name, rule })
-    })
+    policies.iter().find_map(|policy| policy.first_match(request))
+}
+
+impl Policy {
+    fn first_match(&self, request: &RequestView<'_>) -> Option<MatchedRule<'_>> {
+        let rule = self.rules.iter().position(|rule| rule.matches(request))?;
+        Some(MatchedRule { action: self.action, namespace: &self.namespace, name: &self.name, rule })
+    }
 }
 
 impl<'a> Decision<'a> {

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 /// The addresses of the connection that a request came on. The server puts it into the request's extensions where
 /// it accepts; policies on addresses and ports read it, and so may the application.
@@ -18,3 +18,8 @@ impl Connection {
         Self { peer, local }
     }
 }
+
+/// The name that a TLS client asked for on a request's connection (SNI). The server puts it into the request's extensions;
+/// whoever calls chooses it, so it is never identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerName(pub Arc<str>);

@@ -62,6 +62,10 @@ pub enum Reason {
     RateLimited,
     /// Authorization refused: 403 `RBAC: access denied`.
     Denied,
+    /// The request's token is no good: 401, with what is wrong as the body.
+    Unauthenticated,
+    /// The request's token is for somebody else: 403, with that as the body.
+    WrongAudience,
     /// The request can be read in two ways, or not at all: 400.
     BadRequest(
         /// What is wrong with it, for the log: the reply has no body.
@@ -100,6 +104,13 @@ impl Error {
         let mut answer = Self::new(Reason::Answered(status));
         answer.0.body = Some(body);
         answer
+    }
+
+    /// With a reply that says more than its reason does.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.0.body = Some(body.into());
+        self
     }
 
     /// With the cause below it.
@@ -198,7 +209,8 @@ impl Reason {
             // measured on Envoy 1.40 (t4): grpcStatus on a plain HTTP request is HTTP 200 with a text body.
             Self::FaultAbortGrpc(_) | Self::Preflight => StatusCode::OK,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Denied => StatusCode::FORBIDDEN,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Denied | Self::WrongAudience => StatusCode::FORBIDDEN,
             Self::BadRequest(_) | Self::RequestAborted => StatusCode::BAD_REQUEST,
             Self::NoCluster
             | Self::NoHealthyUpstream
@@ -229,6 +241,8 @@ impl Reason {
             | Self::Answered(_)
             | Self::Preflight
             | Self::Denied
+            | Self::Unauthenticated
+            | Self::WrongAudience
             | Self::BadRequest(_)
             | Self::NotReady => return None,
         })
@@ -253,6 +267,7 @@ impl Reason {
             Self::FaultAbort(_) | Self::FaultAbortGrpc(_) => "fault_filter_abort",
             Self::RateLimited => "local_rate_limited",
             Self::Denied => "rbac_access_denied",
+            Self::Unauthenticated | Self::WrongAudience => "jwt_authn_access_denied",
             Self::BadRequest(_) => "request_not_canonical",
             Self::NotReady => "policy_not_ready",
         }
@@ -283,6 +298,8 @@ impl Reason {
             | Self::NoCluster
             | Self::InvalidBackend
             | Self::Answered(_)
+            | Self::Unauthenticated
+            | Self::WrongAudience
             | Self::Preflight
             | Self::BadRequest(_)
             | Self::RequestAborted => "",
@@ -341,6 +358,8 @@ impl fmt::Display for Reason {
             Self::Preflight => f.write_str("CORS preflight"),
             Self::RateLimited => f.write_str("local rate limit"),
             Self::Denied => f.write_str("access denied"),
+            Self::Unauthenticated => f.write_str("bad token"),
+            Self::WrongAudience => f.write_str("token for another audience"),
             Self::BadRequest(what) => write!(f, "bad request: {what}"),
             Self::NotReady => f.write_str("policy not read yet"),
         }

@@ -37,7 +37,7 @@ mod tls_settings;
 mod workload;
 
 pub use cluster::{ClusterHandle, ClusterName, RetryPermit, ServiceName};
-pub use connection::Connection;
+pub use connection::{Connection, ServerName};
 pub use endpoint::{Endpoint, EndpointAddress, EndpointTls};
 pub use error::{BoxError, Deadline, Error, Reason};
 pub use exchange::{Exchange, Progress};

@@ -12,7 +12,7 @@
 //! - The comparison is one run for each load: [`WARM_UP`] is not measured, then [`MEASURED`] is.
 //!
 //! The paper does not say which of several least loaded servers its LL takes. In turn is what NGINX does and is the
-//! group's; at random stands beside it.
+//! group's; at random, as it was written here first, stands beside it: that is better than least loaded of two.
 //!
 //! What the order of policies is by: the 99th percentile of what clients wait, at 70 % and at 90 %.
 
@@ -95,7 +95,7 @@ pub fn contenders() -> Vec<Contender> {
         of("LEAST_REQUEST", LoadBalancer::LeastRequest.into(), Group::OfTwo),
         beside("PEAK_EWMA", LoadBalancer::from(PeakEwma::default()).into()),
         of("PREQUAL", LoadBalancer::from(Prequal::default()).into(), Group::Probing),
-        of("PREQUAL, loads ride on responses", Balancer::Told(prequal), Group::Probing),
+        of("PREQUAL, told by responses", Balancer::Told(prequal), Group::Probing),
     ]
 }
 

@@ -18,6 +18,8 @@
 //! - The outage is from 10 s to 20 s. Either the leaf [refuses](Outage::Refuses), which costs it nothing, or it
 //!   [hangs](Outage::Hangs): it begins nothing, and then has its queue before it.
 //!
+//! Only sizes changed after the first runs, for the time that these take: two workers for four, 20 s after the outage for 40.
+//!
 //! *Leaf attempts over front requests* counts those of the time before and after the outage, recovery included. *Goodput is
 //! back* when from then on at least 95 % of the requests of every second are answered with success.
 //!

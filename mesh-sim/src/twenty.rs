@@ -65,7 +65,7 @@ pub fn contenders() -> Vec<Contender> {
         of("LEAST_REQUEST", LoadBalancer::LeastRequest.into()),
         of("PEAK_EWMA", LoadBalancer::from(PeakEwma::default()).into()),
         prequal("PREQUAL", LoadBalancer::from(Prequal::default()).into()),
-        prequal("PREQUAL, loads ride on responses", Balancer::Told(told)),
+        prequal("PREQUAL, told by responses", Balancer::Told(told)),
     ]
 }
 

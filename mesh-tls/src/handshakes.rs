@@ -87,7 +87,7 @@ async fn both_ends_prove_who_they_are() {
     for (protocol, mode) in [(Alpn::H1, PeerAuthMode::Strict), (Alpn::H2, PeerAuthMode::Permissive)] {
         let (connected, accepted) = meet(&client, &reviews(), protocol, &server, mode).await;
         let mut connected = connected.unwrap();
-        let Accepted::Mtls { mut stream, peer, protocol: agreed } = accepted.unwrap() else { panic!("plaintext") };
+        let Accepted::Mtls { mut stream, peer, protocol: agreed, .. } = accepted.unwrap() else { panic!("plaintext") };
         assert_eq!((connected.peer.id().as_str(), peer.id().as_str()), (REVIEWS, PRODUCTPAGE));
         assert_eq!((agreed, connected.generation), (Some(protocol), 1));
         assert_eq!(stream.get_ref().1.server_name(), Some(SNI));

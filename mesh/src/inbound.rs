@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use mesh_authz::{AuthorizeLayer, PolicySet, canonical::CanonicalizeLayer};
+use mesh_authz::{
+    AuthorizeLayer, PolicySet,
+    canonical::CanonicalizeLayer,
+    jwt::{AuthenticateLayer, KeyStore, RequestAuthentications},
+};
 use mesh_core::{LocalReplyLayer, Workload, identity::SpiffeId, path::PathNormalization};
 use mesh_routing::{RateLimitLayer, RateLimits};
 use mesh_telemetry::{ServerTelemetry, ServerTelemetryLayer};
@@ -28,6 +32,8 @@ pub(crate) struct Inbound {
     pub(crate) telemetry: ServerTelemetry,
     pub(crate) path_normalization: Arc<ArcSwap<PathNormalization>>,
     pub(crate) policies: Arc<ArcSwap<PolicySet>>,
+    pub(crate) authentications: Arc<ArcSwap<RequestAuthentications>>,
+    pub(crate) keys: KeyStore,
     pub(crate) peer_authentication: Arc<ArcSwap<PeerAuth>>,
     pub(crate) limits: Arc<ArcSwap<RateLimits>>,
     pub(crate) load: Arc<Gauge>,
@@ -61,8 +67,11 @@ pub type InboundStack = Stack<
         Stack<
             AuthorizeLayer,
             Stack<
-                CanonicalizeLayer,
-                Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Stack<AnswerLoadLayer, Identity>>>,
+                AuthenticateLayer,
+                Stack<
+                    CanonicalizeLayer,
+                    Stack<LocalReplyLayer, Stack<ServerTelemetryLayer, Stack<AnswerLoadLayer, Identity>>>,
+                >,
             >,
         >,
     >,
@@ -83,6 +92,8 @@ impl Inbound {
             path_normalization: Arc::default(),
             // Before the first policy is published, nobody gets in.
             policies: Arc::new(ArcSwap::from_pointee(PolicySet::deny_all_not_ready())),
+            authentications: Arc::default(),
+            keys: KeyStore::default(),
             peer_authentication: Arc::new(ArcSwap::from_pointee(PeerAuth {
                 policies: Arc::default(),
                 workload: Arc::clone(workload),
@@ -105,7 +116,9 @@ impl Inbound {
             // One spelling of the path, for policy and application alike; what can be read in two ways gets 400;
             // identity headers that a caller wrote are removed.
             .layer(CanonicalizeLayer::new(Arc::clone(&self.path_normalization)))
-            // DENY, then ALLOW, on the identity that the handshake proved.
+            // Whose token it brings: 401 for a bad one, whatever policies say.
+            .layer(AuthenticateLayer::new(Arc::clone(&self.authentications), self.keys.clone()))
+            // DENY, then ALLOW, on the identity that the handshake proved and on the token's.
             .layer(AuthorizeLayer::new(Arc::clone(&self.policies)))
             // Inside of it: who may not ask takes nobody's tokens.
             .layer(RateLimitLayer::inbound(Arc::clone(&self.limits)))

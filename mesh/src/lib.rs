@@ -49,6 +49,7 @@ mod health;
 mod held;
 mod identity;
 mod inbound;
+mod jwks;
 mod limits;
 mod mesh;
 mod metrics;
@@ -76,7 +77,7 @@ pub use mesh_core::{
     ResponseFlags, Workload,
     config::{Issue, Severity},
     discover::{Discover, Published},
-    identity::{PeerIdentity, SpiffeId, TrustDomain},
+    identity::{PeerIdentity, RequestPrincipal, SpiffeId, TrustDomain},
     registry::{Answer, Found, Place, Resolve, SystemResolver},
 };
 pub use mesh_lb::{SourceIp, TcpKeepalive};

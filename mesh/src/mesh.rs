@@ -31,6 +31,7 @@ use crate::{
     config::{self, Compiled, Store},
     connect::{Connector, Dialer},
     inbound::{Inbound, PeerAuth},
+    jwks::{self, Fetcher},
     limits::Limits,
     metrics::MeshMetrics,
     network::Listen,
@@ -92,6 +93,11 @@ impl Mesh {
         let identity = opened.map_err(StartError::Identity)?;
         let handle = identity.as_ref().map(|identity| identity.handle.clone());
         let egress_tls = crate::identity::egress(&builder.egress_roots).map_err(StartError::EgressRoots)?;
+        let fetcher = Fetcher {
+            connect: Arc::clone(&builder.connect),
+            resolve: Arc::clone(&builder.resolve),
+            tls: egress_tls.clone(),
+        };
         let dialer = Dialer {
             connect: builder.connect,
             resolve: builder.resolve,
@@ -119,9 +125,10 @@ impl Mesh {
             tasks: OnceLock::new(),
             linger: builder.linger,
         });
+        jwks::prefetch(&fetcher, &inner.inbound.keys, &compiled.authentications).await;
         inner.publish(compiled, issues);
         let discovery = discovery.run(inner.clusters.clone(), wants);
-        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity, discovery);
+        let tasks = tasks::spawn(&inner, builder.reader, texts, store, identity, discovery, fetcher);
         let _ = inner.tasks.set(tasks);
         Ok(Self { inner })
     }
@@ -286,6 +293,7 @@ impl Inner {
         self.in_force.store(Some(Arc::new(compiled.clusters)));
         self.inbound.telemetry.set_services(compiled.own_services);
         self.inbound.path_normalization.store(Arc::new(compiled.path_normalization));
+        self.inbound.authentications.store(Arc::new(compiled.authentications));
         self.inbound.policies.store(Arc::new(compiled.policies));
         self.inbound.peer_authentication.store(Arc::new(PeerAuth {
             policies: compiled.peer_authentications,

@@ -1,15 +1,18 @@
 //! AuthorizationPolicy: Istio's document, checked, as a model that cannot be half right.
 //!
 //! A security object is refused whole when any part of it cannot be enforced: a field that is read and then
-//! forgotten changes who gets in. So what this version does not enforce (`when`, JWT fields, AUDIT, CUSTOM,
-//! dry-run) is an error that names its place, never a warning.
+//! forgotten changes who gets in. So what this version does not enforce (CUSTOM, metadata of Envoy's filters) is an error
+//! that names its place, never a warning.
 
 mod cidr;
+mod condition;
 mod parse;
 mod pattern;
 mod rule;
 mod spec;
+mod subject;
 mod template;
+mod when;
 
 use std::sync::Arc;
 
@@ -47,6 +50,7 @@ pub struct AuthorizationPolicy {
     namespace: Arc<str>,
     name: Arc<str>,
     action: Action,
+    dry_run: bool,
     selector: Labels,
     /// Names a Gateway, Service or the like instead of workloads.
     targeted: bool,
@@ -61,6 +65,8 @@ pub enum Action {
     Allow,
     /// Refuse it, before any ALLOW policy is asked.
     Deny,
+    /// Write it down. Nobody is let in or kept out by it.
+    Audit,
 }
 
 impl AuthorizationPolicy {
@@ -87,10 +93,16 @@ impl AuthorizationPolicy {
         &self.name
     }
 
-    /// ALLOW or DENY.
+    /// ALLOW, DENY or AUDIT.
     #[must_use]
     pub fn action(&self) -> Action {
         self.action
+    }
+
+    /// Annotated `istio.io/dry-run: "true"`: what it would do is written down, and not done.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Is it in force at a workload? It is when it lives in the workload's namespace or the mesh's root
@@ -118,6 +130,7 @@ impl Action {
         match self {
             Self::Allow => "ALLOW",
             Self::Deny => "DENY",
+            Self::Audit => "AUDIT",
         }
     }
 }

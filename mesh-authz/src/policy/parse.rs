@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    Labels,
     config::{Document, Issues, Topic},
     identity::{SpiffeId, TrustDomain},
     path::PathNormalization,
@@ -11,36 +10,35 @@ use mesh_core::{
 
 use super::{
     Action, AuthorizationPolicy,
-    cidr::IpBlock,
     pattern::{Glob, StringPattern},
-    rule::{Field, Operation, Rule, ServiceAccount, Source},
-    spec::{self, ActionSpec, OperationSpec, RuleSpec, Selector, SourceSpec, Spec},
+    rule::{Field, HostValue, Operation, Rule, ServiceAccount, Source},
+    spec::{ActionSpec, OperationSpec, RuleSpec, SourceSpec, Spec},
     template::PathPattern,
 };
-use crate::canonical::canonical_path;
+use crate::{canonical::canonical_path, selector::selector};
 
 pub(super) fn policy(document: &Document, issues: &mut Issues) -> Option<AuthorizationPolicy> {
     let before = issues.errors().count();
     let spec: Spec = document.decode(issues)?;
-    let mut reader = Reader { document, issues, rule: 0 };
     let targets = [("targetRef", spec.target_ref.is_some()), ("targetRefs", !spec.target_refs.is_empty())];
-    let targets: Vec<_> = targets.into_iter().filter_map(|(field, given)| given.then_some(field)).collect();
-    let targeted = !targets.is_empty();
+    let targeted = targets.iter().any(|(_, given)| *given);
+    let mut reader = Reader { document, issues, rule: 0 };
     let action = reader.action(&spec);
-    let selector = reader.selector(spec.selector.as_ref(), &targets);
-    reader.dry_run();
+    let selector = selector(document, reader.issues, spec.selector.as_ref(), targets);
+    let dry_run = reader.dry_run();
     let rules = spec.rules.iter().enumerate().map(|(index, rule)| reader.rule(index, rule, action)).collect();
     (reader.issues.errors().count() == before).then(|| AuthorizationPolicy {
         namespace: Arc::clone(document.namespace()),
         name: Arc::clone(document.name()),
         action,
+        dry_run,
         selector,
         targeted,
         rules,
     })
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     document: &'a Document,
     issues: &'a mut Issues,
     /// Index of the rule being read.
@@ -48,26 +46,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.error(path, message));
     }
 
     /// Istio has it, and leaving it out would change who gets in.
-    fn unsupported(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn unsupported(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.error(path, message).about(Topic::NotEnforced));
     }
 
-    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.issues.push(self.document.warning(path, message));
-    }
-
-    fn refuse(&mut self, path: &str, refused: &[(&str, spec::Refused)]) {
-        for (field, refused) in refused {
-            if refused.is_set() {
-                let path = if path.is_empty() { (*field).to_owned() } else { format!("{path}.{field}") };
-                self.unsupported(path, "not supported yet, refused because ignoring it would change who gets in");
-            }
-        }
     }
 
     fn action(&mut self, spec: &Spec) -> Action {
@@ -84,59 +73,30 @@ impl Reader<'_> {
             }
             ActionSpec::Custom => {
                 let message = "CUSTOM is not supported yet, refused because ignoring it would change who gets in; \
-                               supported are ALLOW and DENY";
+                               supported are ALLOW, DENY and AUDIT";
                 self.unsupported("action", message);
                 Action::Deny
             }
-            ActionSpec::Audit => {
-                self.unsupported("action", "AUDIT is not supported yet; supported are ALLOW and DENY");
-                Action::Deny
-            }
+            ActionSpec::Audit => Action::Audit,
         }
     }
 
-    /// `targets` are the fields that name what the policy is for, in the place of a selector.
-    fn selector(&mut self, selector: Option<&Selector>, targets: &[&str]) -> Labels {
-        let Some(Selector { match_labels }) = selector else {
-            for field in targets {
-                let message = "targetRefs name gateways and waypoints: not in force in-process";
-                self.issues.push(self.document.warning(*field, message).about(Topic::NotEnforced));
-            }
-            return Labels::default();
-        };
-        if !targets.is_empty() {
-            self.error("selector", "only one of targetRefs or workloadSelector can be set");
-        }
-        if match_labels.is_empty() {
-            self.warn("selector", "workload selector specified without labels: it selects every workload");
-        }
-        for (key, value) in match_labels {
-            let pair = format!("{key}:{value}");
-            if key.is_empty() {
-                self.error("selector.matchLabels", format!("empty key is not supported in selector: {pair:?}"));
-            }
-            if pair.contains('*') {
-                self.error("selector.matchLabels", format!("wildcard is not supported in selector: {pair:?}"));
-            }
-        }
-        match_labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
-    /// Istio evaluates and logs such a policy without enforcing it; enforcing it instead would shut callers out.
-    fn dry_run(&mut self) {
+    /// istio annotation istio.io/dry-run: "If set to true, the authorization policy will be evaluated and logged without
+    /// enforcing it." Read as Go's strconv.ParseBool does.
+    fn dry_run(&mut self) -> bool {
         match self.document.annotations().get("istio.io/dry-run") {
-            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => {}
-            Some(value) => self.unsupported(
-                "",
-                format!("annotation istio.io/dry-run: {value:?} is not supported yet, refused because enforcing the policy would change who gets in"),
-            ),
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+            Some(value) => {
+                self.error("", format!("annotation istio.io/dry-run: {value:?} is neither true nor false"));
+                false
+            }
         }
     }
 
     fn rule(&mut self, index: usize, spec: &RuleSpec, action: Action) -> Rule {
         self.rule = index;
         let path = format!("rules[{index}]");
-        self.refuse(&path, &[("when", spec.when)]);
         let mut rule = Rule::default();
         if spec.from.as_ref().is_some_and(Vec::is_empty) {
             self.error(format!("{path}.from"), format!("`from` must not be empty, found at rule {index}"));
@@ -154,28 +114,29 @@ impl Reader<'_> {
         for (at, to) in spec.to.iter().flatten().enumerate() {
             let path = format!("{path}.to[{at}]");
             match &to.operation {
-                Some(operation) => rule.to.push(self.operation(&format!("{path}.operation"), operation)),
+                Some(operation) => rule.to.push(self.operation(&format!("{path}.operation"), operation, action)),
                 None => self.error(path, format!("`to.operation` must not be nil, found at rule {index}")),
             }
+        }
+        for (at, condition) in spec.when.iter().flatten().enumerate() {
+            rule.when.extend(self.condition(&format!("{path}.when[{at}]"), condition, action));
         }
         rule
     }
 
     fn source(&mut self, path: &str, spec: &SourceSpec, action: Action) -> Source {
-        let refused = [
-            ("requestPrincipals", spec.request_principals),
-            ("notRequestPrincipals", spec.not_request_principals),
-            ("remoteIpBlocks", spec.remote_ip_blocks),
-            ("notRemoteIpBlocks", spec.not_remote_ip_blocks),
-            ("trustDomains", spec.trust_domains),
-            ("notTrustDomains", spec.not_trust_domains),
+        let identity =
+            [&spec.principals, &spec.namespaces, &spec.service_accounts, &spec.trust_domains, &spec.request_principals];
+        let not_identity = [
+            &spec.not_principals,
+            &spec.not_namespaces,
+            &spec.not_service_accounts,
+            &spec.not_trust_domains,
+            &spec.not_request_principals,
         ];
-        self.refuse(path, &refused);
-        let identity = [&spec.principals, &spec.namespaces, &spec.service_accounts];
-        let not_identity = [&spec.not_principals, &spec.not_namespaces, &spec.not_service_accounts];
-        let addresses = [&spec.ip_blocks, &spec.not_ip_blocks];
-        let mut lists = identity.into_iter().chain(not_identity).chain(addresses);
-        if lists.all(Vec::is_empty) && !refused.iter().any(|(_, refused)| refused.is_set()) {
+        let addresses = [&spec.ip_blocks, &spec.remote_ip_blocks];
+        let not_addresses = [&spec.not_ip_blocks, &spec.not_remote_ip_blocks];
+        if [&identity[..], &not_identity, &addresses, &not_addresses].concat().into_iter().all(Vec::is_empty) {
             self.error(path, format!("`from.source` must not be empty, found at rule {}", self.rule));
         }
         let accounts = !spec.service_accounts.is_empty() || !spec.not_service_accounts.is_empty();
@@ -185,7 +146,8 @@ impl Reader<'_> {
             self.error(format!("{path}.serviceAccounts"), message);
         }
         let negative = !not_identity.into_iter().all(Vec::is_empty);
-        if action == Action::Allow && negative && identity.into_iter().all(Vec::is_empty) && spec.ip_blocks.is_empty() {
+        let positive = !identity.into_iter().chain(addresses).all(Vec::is_empty);
+        if action == Action::Allow && negative && !positive {
             self.warn(path, "allows callers without any identity too: a negation is true of what is not there");
         }
         Source {
@@ -199,13 +161,29 @@ impl Reader<'_> {
                 (&spec.service_accounts, &spec.not_service_accounts),
                 Self::service_account,
             ),
-            ip_blocks: self.field(path, "ipBlocks", (&spec.ip_blocks, &spec.not_ip_blocks), |reader, path, text| {
-                IpBlock::parse(text).map_err(|message| reader.error(path, message)).ok()
-            }),
+            trust_domains: self.field(
+                path,
+                "trustDomains",
+                (&spec.trust_domains, &spec.not_trust_domains),
+                Self::trust_domain,
+            ),
+            request_principals: self.field(
+                path,
+                "requestPrincipals",
+                (&spec.request_principals, &spec.not_request_principals),
+                Self::subject,
+            ),
+            ip_blocks: self.field(path, "ipBlocks", (&spec.ip_blocks, &spec.not_ip_blocks), Self::block),
+            remote_ip_blocks: self.field(
+                path,
+                "remoteIpBlocks",
+                (&spec.remote_ip_blocks, &spec.not_remote_ip_blocks),
+                Self::block,
+            ),
         }
     }
 
-    fn operation(&mut self, path: &str, spec: &OperationSpec) -> Operation {
+    fn operation(&mut self, path: &str, spec: &OperationSpec, action: Action) -> Operation {
         let lists = [
             &spec.hosts,
             &spec.not_hosts,
@@ -220,14 +198,8 @@ impl Reader<'_> {
             self.error(path, format!("`to.operation` must not be empty, found at rule {}", self.rule));
         }
         Operation {
-            hosts: self.field(path, "hosts", (&spec.hosts, &spec.not_hosts), Self::text),
-            ports: self.field(path, "ports", (&spec.ports, &spec.not_ports), |reader, path, text| {
-                let port = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-                if port.is_none() {
-                    reader.error(path, format!("bad port ({text}): must be a number in the range 0..65535"));
-                }
-                port
-            }),
+            hosts: self.hosts(path, spec, action),
+            ports: self.field(path, "ports", (&spec.ports, &spec.not_ports), Self::port),
             methods: self.field(path, "methods", (&spec.methods, &spec.not_methods), Self::method),
             paths: self.field(path, "paths", (&spec.paths, &spec.not_paths), Self::path),
         }
@@ -257,24 +229,22 @@ impl Reader<'_> {
         Field { any_of: list(name, any_of), none_of: list(&negated, none_of) }
     }
 
-    fn text(&mut self, path: String, text: &str) -> Option<StringPattern> {
-        let pattern = StringPattern::parse(text);
-        if pattern.literal().contains('*') {
-            let message =
-                format!("the `*` inside {text:?} is a plain character: a wildcard stands alone, first or last");
-            self.warn(path, message);
-        }
-        Some(pattern)
+    fn hosts(&mut self, path: &str, spec: &OperationSpec, action: Action) -> Field<HostValue> {
+        let Field { any_of, none_of } = self.field(path, "hosts", (&spec.hosts, &spec.not_hosts), Self::text);
+        let values = |patterns: Vec<StringPattern>, any_port| {
+            patterns.into_iter().map(|pattern| HostValue { pattern, any_port }).collect()
+        };
+        Field { any_of: values(any_of, action == Action::Deny), none_of: values(none_of, action == Action::Allow) }
     }
 
-    fn principal(&mut self, path: String, text: &str) -> Option<StringPattern> {
+    pub(super) fn principal(&mut self, path: String, text: &str) -> Option<StringPattern> {
         if text.starts_with("spiffe://") {
             self.warn(path.clone(), format!("never matches: principals are written without spiffe://, found {text:?}"));
         }
         self.text(path, text)
     }
 
-    fn service_account(&mut self, path: String, text: &str) -> Option<ServiceAccount> {
+    pub(super) fn service_account(&mut self, path: String, text: &str) -> Option<ServiceAccount> {
         let (namespace, name) = text.split_once('/').unwrap_or((self.document.namespace(), text));
         if SpiffeId::kubernetes(&TrustDomain::cluster_local(), namespace, name).is_err() || name.contains('/') {
             let message = format!(

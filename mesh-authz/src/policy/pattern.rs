@@ -26,6 +26,24 @@ impl StringPattern {
         }
     }
 
+    /// A value with a wildcard in front, or none.
+    pub(super) fn parse_head(text: &str) -> Self {
+        match text.strip_prefix('*') {
+            Some("") => Self::Present,
+            Some(suffix) => Self::Suffix(suffix.into()),
+            None => Self::Exact(text.into()),
+        }
+    }
+
+    /// A value with a wildcard at its end, or none.
+    pub(super) fn parse_tail(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some("") => Self::Present,
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Exact(text.into()),
+        }
+    }
+
     /// The part that is compared; empty for `*`.
     pub(super) fn literal(&self) -> &str {
         match self {
@@ -40,6 +58,17 @@ impl StringPattern {
             Self::Exact(exact) => **exact == *value,
             Self::Prefix(prefix) => value.starts_with(&**prefix),
             Self::Suffix(suffix) => value.ends_with(&**suffix),
+        }
+    }
+
+    /// A header's value, which need not be text. `*` is any value, an empty one too: Istio compiles it to `present_match`
+    /// (reference 1.8).
+    pub(crate) fn matches_header(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => exact.as_bytes() == value,
+            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            Self::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The document as Istio writes it (istio security/v1beta1 AuthorizationPolicy), before it means anything.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+use crate::selector::{Selector, TargetRef};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -13,21 +13,6 @@ pub(super) struct Spec {
     pub(super) rules: Vec<RuleSpec>,
     pub(super) action: ActionSpec,
     pub(super) provider: Refused,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct Selector {
-    pub(super) match_labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct TargetRef {
-    group: String,
-    kind: String,
-    name: String,
-    namespace: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -46,7 +31,7 @@ pub(super) struct RuleSpec {
     /// `from: []` is not the same as no `from`: Istio refuses the first, and the second means anybody.
     pub(super) from: Option<Vec<From>>,
     pub(super) to: Option<Vec<To>>,
-    pub(super) when: Refused,
+    pub(super) when: Option<Vec<ConditionSpec>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,12 +51,12 @@ pub(super) struct SourceSpec {
     pub(super) not_service_accounts: Vec<String>,
     pub(super) ip_blocks: Vec<String>,
     pub(super) not_ip_blocks: Vec<String>,
-    pub(super) request_principals: Refused,
-    pub(super) not_request_principals: Refused,
-    pub(super) remote_ip_blocks: Refused,
-    pub(super) not_remote_ip_blocks: Refused,
-    pub(super) trust_domains: Refused,
-    pub(super) not_trust_domains: Refused,
+    pub(super) request_principals: Vec<String>,
+    pub(super) not_request_principals: Vec<String>,
+    pub(super) remote_ip_blocks: Vec<String>,
+    pub(super) not_remote_ip_blocks: Vec<String>,
+    pub(super) trust_domains: Vec<String>,
+    pub(super) not_trust_domains: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +76,14 @@ pub(super) struct OperationSpec {
     pub(super) not_methods: Vec<String>,
     pub(super) paths: Vec<String>,
     pub(super) not_paths: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct ConditionSpec {
+    pub(super) key: String,
+    pub(super) values: Vec<String>,
+    pub(super) not_values: Vec<String>,
 }
 
 /// A field that Istio has and that this version refuses, with any value.

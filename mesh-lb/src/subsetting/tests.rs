@@ -213,25 +213,6 @@ fn what_counts_is_the_set_of_addresses() {
     }
 }
 
-#[test]
-fn bad_settings_are_errors_with_a_place() {
-    for (section, expected) in [
-        ("{size: 20, lotSize: 100}", ""),
-        ("{}", "p.yaml:3:20: error: MeshPolicy default/p subsetting.size: size is required"),
-        ("{size: 0}", "subsetting.size: size must be in range 1..4294967295"),
-        ("{size: -1}", "subsetting.size: size must be in range"),
-        ("{size: 1, lotSize: 5000000000}", "subsetting.lotSize: lotSize must be in range"),
-        ("{sizes: 1}", "subsetting: unknown field `sizes`"),
-    ] {
-        let mut issues = Issues::default();
-        let yaml = format!("kind: MeshPolicy\nmetadata: {{name: p}}\nspec: {{subsetting: {section}}}\n");
-        let documents = Document::parse_all("p.yaml", &yaml, &mut issues);
-        let read = Subsetting::from_document(&documents[0], &mut issues);
-        assert_eq!(read.is_some(), expected.is_empty(), "{section}: {issues}");
-        assert!(issues.to_string().contains(expected), "{issues}");
-    }
-}
-
 /// Labels first: a subset by labels has as many endpoints as the others.
 #[test]
 fn clusters_have_some_of_what_labels_leave() {

@@ -81,5 +81,11 @@ The target is for clients that give up and have no outlier detection: the policy
 {HEAD}{rows}"
     );
     let figures = vec![("one-slow", plot(asked, &results))];
-    Page { title: "One of 11 servers takes 2 s for 30 s", targets: targets.collect(), text, figures }
+    Page {
+        title: "One of 11 servers takes 2 s for 30 s",
+        targets: targets.collect(),
+        not_measured: None,
+        text,
+        figures,
+    }
 }

@@ -132,7 +132,8 @@ antagonists leave of it. The model, written down before a policy was run in it: 
 [machine.rs](../../mesh-sim/src/machine.rs). A request that is not answered after 5 s is an error, and counts as a wait of 5 s.
 
 In this model a request costs the same core time everywhere, so that `q/u` says little of who is in trouble and WRR can be
-little else than round robin: that is the paper's point. What \"simulator only\" stands beside does not ship.
+little else than round robin: that is the paper's point. Least loaded of all takes several least loaded servers in turn, as
+NGINX does; with one of them at random it is better than least loaded of two, and the order would not hold. What \"simulator only\" stands beside does not ship.
 
 ![p99 by load](ramp-p99.svg)
 
@@ -151,5 +152,5 @@ little else than round robin: that is the paper's point. What \"simulator only\"
     );
     let figures =
         vec![("ramp-p99", plot(asked, &runs, 0.99, "p99")), ("ramp-p999", plot(asked, &runs, 0.999, "p99.9"))];
-    Page { title: "Prequal's ramp, and policies compared", targets, text, figures }
+    Page { title: "Prequal's ramp, and policies compared", targets, not_measured: None, text, figures }
 }

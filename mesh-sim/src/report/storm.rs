@@ -84,5 +84,5 @@ every second are answered with success.
 {rows}"
     );
     let figures = vec![("storm", plot(asked, &results))];
-    Page { title: "A retry storm through five tiers", targets, text, figures }
+    Page { title: "A retry storm through five tiers", targets, not_measured: None, text, figures }
 }

@@ -83,5 +83,7 @@ the figure. d = 3 is not measured: LEAST_REQUEST compares two and has no setting
     );
     let targets = vec![target(1), target(2)];
     let figures = vec![("supermarket", plot(asked, &results))];
-    Page { title: "Validation: the supermarket model", targets, text, figures }
+    let why = "LEAST_REQUEST compares two and has no setting for another number";
+    let not_measured = Some(Target::not_measured("d = 3 to a load of 0.99", why));
+    Page { title: "Validation: the supermarket model", targets, not_measured, text, figures }
 }

@@ -46,6 +46,8 @@ pub enum Accepted<IO> {
         peer: PeerIdentity,
         /// The protocol agreed on; `None` when the client offered none.
         protocol: Option<Alpn>,
+        /// The name that the client asked for (SNI): its choice, never identity.
+        server_name: Option<Arc<str>>,
     },
     /// Plaintext: nobody has proved anything.
     Plain {
@@ -153,7 +155,8 @@ impl Acceptor {
         }
         let peer = identify(connection.peer_certificates().unwrap_or_default())?;
         let protocol = connection.alpn_protocol().and_then(Alpn::from_wire);
-        Ok(Accepted::Mtls { stream, peer, protocol })
+        let server_name = connection.server_name().map(Arc::from);
+        Ok(Accepted::Mtls { stream, peer, protocol, server_name })
     }
 }
 

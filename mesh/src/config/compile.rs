@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_authz::{PolicySet, TrustDomains};
+use mesh_authz::{PolicySet, TrustDomains, jwt::RequestAuthentications};
 use mesh_core::{ClusterName, ServiceName, Workload, config::Issues, path::PathNormalization, registry::Registry};
 use mesh_lb::{Cluster, ClusterSet, Clusters, DestinationRules};
 use mesh_routing::{CompileInput, RateLimits, RetryPolicy, RouteTable};
@@ -18,6 +18,7 @@ pub(crate) struct Compiled {
     pub(crate) security: SecurityPolicy,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) policies: PolicySet,
+    pub(crate) authentications: RequestAuthentications,
     pub(crate) rate_limits: RateLimits,
     pub(crate) peer_authentications: Arc<PeerAuthentications>,
     pub(crate) root_namespace: Arc<str>,
@@ -36,7 +37,6 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         }
         rules = rules.with_load_balancing(chosen.section.clone());
     }
-    clusters.set_subsetting(mesh_policies.subsetting());
     let clusters = clusters.build(&registry, &rules, workload, mesh);
     // A `mesh:` document whose policy is bad is not in force: this finds no error.
     let default_retry = RetryPolicy::from_mesh(mesh, issues).unwrap_or_else(|| Some(RetryPolicy::istio_default()));
@@ -53,6 +53,11 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         &mesh.root_namespace,
         &TrustDomains::new(mesh.trust_domain.clone()).with_aliases(mesh.trust_domain_aliases.iter().cloned()),
     );
+    let authentications = RequestAuthentications::new(
+        models.request_authentications.iter().map(Arc::as_ref),
+        workload,
+        &mesh.root_namespace,
+    );
     let rate_limits = mesh_policies.rate_limits();
     mesh_policies.into_warnings().into_iter().for_each(|warning| issues.push(warning));
     let own_services = registry.services().filter(|service| service.selects(workload));
@@ -65,6 +70,7 @@ pub(crate) fn compile(models: &Models, workload: &Workload, clusters: &Clusters,
         routes: Arc::new(routes),
         clusters,
         policies,
+        authentications,
         rate_limits,
         peer_authentications,
     }

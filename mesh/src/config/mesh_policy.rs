@@ -10,7 +10,7 @@ use mesh_core::{
     Labels, Workload,
     config::{Document, Field, Issue, Issues, Value, fields},
 };
-use mesh_lb::{LoadBalancing, Subsetting};
+use mesh_lb::LoadBalancing;
 use mesh_routing::{RateLimits, Side};
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -21,7 +21,6 @@ struct Spec {
     selector: Option<Selector>,
     local_rate_limit: Option<IgnoredAny>,
     load_balancing: Option<IgnoredAny>,
-    subsetting: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +36,6 @@ pub(crate) struct MeshPolicy {
     selector: Labels,
     rate_limits: RateLimits,
     load_balancing: LoadBalancing,
-    subsetting: Option<Subsetting>,
 }
 
 /// Whom a policy is for, the widest first.
@@ -54,7 +52,6 @@ impl MeshPolicy {
         let mut all = fields::<Spec>();
         splice(&mut all, RateLimits::FIELD, RateLimits::fields());
         splice(&mut all, LoadBalancing::FIELD, LoadBalancing::fields());
-        splice(&mut all, Subsetting::FIELD, Subsetting::fields());
         all
     }
 
@@ -65,7 +62,6 @@ impl MeshPolicy {
         let selector = selector(document, spec.selector, issues);
         let rate_limits = RateLimits::from_document(document, issues);
         let load_balancing = LoadBalancing::from_document(document, issues);
-        let subsetting = Subsetting::from_document(document, issues);
         let says = |side: &Side| limits(document, *side);
         if spec.local_rate_limit.is_some() && ![Side::Inbound, Side::Outbound].iter().any(says) {
             issues.push(document.warning(RateLimits::FIELD, "has no effect: it has neither inbound nor outbound"));
@@ -75,7 +71,6 @@ impl MeshPolicy {
             selector,
             rate_limits: rate_limits.unwrap_or_default(),
             load_balancing: load_balancing.unwrap_or_default(),
-            subsetting,
         })
     }
 
@@ -187,11 +182,6 @@ impl<'a> MeshPolicies<'a> {
         };
         let policy = self.choose(LoadBalancing::FIELD, has)?;
         Some(Chosen { section: &policy.load_balancing, document: &policy.document })
-    }
-
-    /// How many endpoints of a service are used; `None`: all.
-    pub(crate) fn subsetting(&mut self) -> Option<Subsetting> {
-        self.choose(Subsetting::FIELD, |policy| policy.subsetting.is_some())?.subsetting
     }
 
     /// What was found on the way.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_authz::AuthorizationPolicy;
+use mesh_authz::{AuthorizationPolicy, jwt::RequestAuthentication};
 use mesh_core::{
     MeshConfig,
     config::{Document, Field, Issues, Topic},
@@ -30,6 +30,7 @@ pub(crate) enum Model {
     Node(Arc<Node>),
     PeerAuthentication(Arc<PeerAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
+    RequestAuthentication(Arc<RequestAuthentication>),
     MeshConfig(Arc<MeshConfig>),
     MeshPolicy(Arc<MeshPolicy>),
 }
@@ -93,6 +94,7 @@ pub(crate) fn kinds() -> Vec<(&'static str, Vec<Field>)> {
         ("Pod", Pod::fields()),
         ("PeerAuthentication", PeerAuthentication::fields()),
         ("AuthorizationPolicy", AuthorizationPolicy::fields()),
+        ("RequestAuthentication", RequestAuthentication::fields()),
         ("MeshConfig", mesh_config_fields()),
         ("MeshPolicy", MeshPolicy::fields()),
     ]
@@ -163,14 +165,13 @@ pub(crate) fn read(document: &Document, issues: &mut Issues) -> Read {
         ("security.istio.io", "AuthorizationPolicy") => {
             model(AuthorizationPolicy::from_document(document, issues), Model::AuthorizationPolicy)
         }
-        // Left out, it would let in whom it keeps out.
         ("security.istio.io", "RequestAuthentication") => {
-            let message = "RequestAuthentication is not supported yet, and ignoring it would let requests in";
-            issues.push(document.error("", message).about(Topic::NotEnforced));
-            Read::Bad
+            model(RequestAuthentication::from_document(document, issues), Model::RequestAuthentication)
         }
         ("security.istio.io", kind) => {
-            let message = format!("unknown kind {kind} in security.istio.io: AuthorizationPolicy, PeerAuthentication");
+            let message = format!(
+                "unknown kind {kind} in security.istio.io: AuthorizationPolicy, PeerAuthentication, RequestAuthentication"
+            );
             issues.push(document.error("", message));
             Read::Bad
         }
@@ -237,6 +238,7 @@ pub(crate) struct Models {
     pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
     pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    pub(crate) request_authentications: Vec<Arc<RequestAuthentication>>,
     pub(crate) mesh_policies: Vec<Arc<MeshPolicy>>,
 }
 
@@ -256,6 +258,7 @@ impl Models {
             Model::Pod(model) => self.sources.pods.push(Arc::clone(model)),
             Model::PeerAuthentication(model) => self.peer_authentications.push(Arc::clone(model)),
             Model::AuthorizationPolicy(model) => self.authorization_policies.push(Arc::clone(model)),
+            Model::RequestAuthentication(model) => self.request_authentications.push(Arc::clone(model)),
             Model::MeshConfig(model) => self.mesh = Arc::clone(model),
             Model::MeshPolicy(model) => self.mesh_policies.push(Arc::clone(model)),
         }

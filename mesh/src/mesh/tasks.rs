@@ -11,6 +11,7 @@ use crate::{
     connect::SWEEP,
     health,
     identity::OpenIdentity,
+    jwks::{self, Fetcher},
     prequal,
 };
 
@@ -33,16 +34,18 @@ pub(super) fn spawn(
     store: Store,
     identity: Option<OpenIdentity>,
     discovery: impl Future<Output = ()> + Send + 'static,
+    fetcher: Fetcher,
 ) -> Tasks {
     let mut tasks = vec![
         tokio::spawn(discovery).abort_handle(),
+        tokio::spawn(jwks::follow(fetcher.clone(), mesh.inbound.clone())).abort_handle(),
         tokio::spawn(sweep_connections(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(health::check_all(Arc::downgrade(mesh))).abort_handle(),
         tokio::spawn(prequal::keep_probing(Arc::downgrade(mesh))).abort_handle(),
     ];
     if reader.paths().next().is_some() {
         let watch = config::watch(reader, texts);
-        tasks.push(tokio::spawn(follow_config(Arc::downgrade(mesh), watch, store)).abort_handle());
+        tasks.push(tokio::spawn(follow_config(Arc::downgrade(mesh), watch, store, fetcher)).abort_handle());
     }
     if let Some(identity) = identity {
         tasks.push(tokio::spawn(follow_identity(Arc::downgrade(mesh), identity)).abort_handle());
@@ -50,7 +53,7 @@ pub(super) fn spawn(
     Tasks(tasks)
 }
 
-async fn follow_config(mesh: Weak<Inner>, mut watch: Watch, mut store: Store) {
+async fn follow_config(mesh: Weak<Inner>, mut watch: Watch, mut store: Store, fetcher: Fetcher) {
     // Names of the mesh itself are in certificates and roots: they hold for the life of the process.
     let settings = store.models().mesh;
     loop {
@@ -75,6 +78,7 @@ async fn follow_config(mesh: Weak<Inner>, mut watch: Watch, mut store: Store) {
             }
         };
         store = next;
+        jwks::prefetch(&fetcher, &mesh.inbound.keys, &compiled.authentications).await;
         mesh.publish(compiled, issues);
     }
 }

@@ -10,7 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use mesh_core::{BoxError, Connection, identity::PeerIdentity};
+use mesh_core::{BoxError, Connection, ServerName, identity::PeerIdentity};
 use mesh_tls::{Accepted, Alpn, PeerAuthMode};
 use tokio::{sync::SetOnce, time::timeout};
 use tower::ServiceExt as _;
@@ -59,7 +59,8 @@ impl Accepting {
             () = mesh.drain.reached(Phase::Aborted) => return,
         };
         match accepted {
-            Ok(Accepted::Mtls { stream, peer, protocol }) => {
+            Ok(Accepted::Mtls { stream, peer, protocol, server_name }) => {
+                let peer = (peer, server_name.map(ServerName));
                 context.speak(stream, Some(peer), protocol, service).await;
             }
             Ok(Accepted::Plain { stream }) => context.speak(stream, None, None, service).await,
@@ -79,8 +80,13 @@ struct Context {
 }
 
 impl Context {
-    async fn speak<S, RB>(self, io: impl Io, identity: Option<PeerIdentity>, alpn: Option<Alpn>, service: S)
-    where
+    async fn speak<S, RB>(
+        self,
+        io: impl Io,
+        peer: Option<(PeerIdentity, Option<ServerName>)>,
+        alpn: Option<Alpn>,
+        service: S,
+    ) where
         S: Service<Request<Incoming>, Response = Response<RB>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
@@ -88,7 +94,7 @@ impl Context {
         RB::Error: Into<BoxError>,
     {
         let Self { addresses, drain, inbound } = self;
-        let plaintext = identity.is_none();
+        let plaintext = peer.is_none();
         let draining = drain.clone();
         let asked = Arc::new(SetOnce::new());
         let first_request = Arc::clone(&asked);
@@ -99,8 +105,12 @@ impl Context {
             }
             // Only what the handshake proved: whatever stood there before is not ours.
             request.extensions_mut().remove::<PeerIdentity>();
-            if let Some(identity) = &identity {
+            request.extensions_mut().remove::<ServerName>();
+            if let Some((identity, server_name)) = &peer {
                 request.extensions_mut().insert(identity.clone());
+                if let Some(name) = server_name {
+                    request.extensions_mut().insert(name.clone());
+                }
             }
             request.extensions_mut().insert(addresses);
             let (service, draining) = (service.clone(), draining.clone());

@@ -7,8 +7,7 @@ use crate::{
     upstream::service,
 };
 
-const POLICY: &str =
-    "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {name: large}\nspec: {subsetting: {size: 3, lotSize: 4}}\n";
+const POLICY: &str = "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {name: large}\nspec: {loadBalancing: [{subsetting: {size: 3, lotSize: 4}}]}\n";
 
 #[tokio::test]
 async fn clients_of_a_fleet_share_out_the_endpoints() {

@@ -306,7 +306,6 @@ fn peer_authentications_without_effect() {
 fn what_is_not_supported_has_its_own_code() {
     for (group, kind, spec) in [
         ("security.istio.io", "AuthorizationPolicy", "{action: CUSTOM, provider: {name: p}, rules: [{}]}"),
-        ("security.istio.io", "RequestAuthentication", "{}"),
         (
             "networking.istio.io",
             "DestinationRule",
