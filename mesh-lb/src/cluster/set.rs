@@ -254,7 +254,8 @@ fn put_in_force(found: &Found, change: &Update, some: Subsetted) {
     for Entry { cluster, subset } in &found.entries {
         let steps = match change {
             Update::Reset(_) => None,
-            _ => some.by.is_none().then(|| within(change, subset.as_ref())).flatten(),
+            _ if some.by(cluster.policy()).is_some() => None,
+            _ => within(change, subset.as_ref()),
         };
         match steps.filter(|_| !cluster.policy().load_balancer.is_ordered()) {
             Some(step) => cluster.apply([step]),
@@ -304,10 +305,15 @@ struct Subsetted {
 }
 
 impl Subsetted {
-    /// Of the endpoints that labels leave. A key of consistent hashing belongs to one of all endpoints.
+    /// What a cluster goes by: its own policy's, else that of all. A key of consistent hashing belongs to one of all
+    /// endpoints.
+    fn by(self, policy: &ClusterPolicy) -> Option<Subsetting> {
+        policy.subsetting.or(self.by).filter(|_| policy.load_balancer.consistent_hash().is_none())
+    }
+
+    /// Of the endpoints that labels leave.
     fn choose(self, endpoints: Vec<Arc<Endpoint>>, policy: &ClusterPolicy) -> Vec<Arc<Endpoint>> {
-        let by = policy.subsetting.or(self.by).filter(|_| policy.load_balancer.consistent_hash().is_none());
-        match by {
+        match self.by(policy) {
             Some(subsetting) => subsetting.choose(self.client, endpoints),
             None => endpoints,
         }

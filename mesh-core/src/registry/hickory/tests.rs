@@ -159,6 +159,11 @@ async fn half_an_answer_is_an_answer_and_half_an_absence_is_not() {
     assert_eq!(resolver(&server).resolve("half.test").await.unwrap(), half);
     server.say("half.test", kind::A, Says::Nothing(300));
     assert!(resolver(&server).resolve("half.test").await.is_err());
+    // RFC 6724 rule 1: what leads nowhere does not take the place of what may.
+    let far: IpAddr = "2001:db8::1".parse().unwrap();
+    server.say("far.test", kind::A, Says::Code(SERVFAIL));
+    server.say("far.test", kind::AAAA, Says::address("far.test", far, 300));
+    assert_eq!(resolver(&server).resolve("far.test").await.is_ok(), local::has_route(far));
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use mesh_core::{
 };
 
 use super::*;
-use crate::{Cluster, ClusterSet, Clusters, DestinationRule, DestinationRules, SubsetClient, random::SplitMix64};
+use crate::{
+    Cluster, ClusterSet, Clusters, DestinationRule, DestinationRules, LoadBalancing, SubsetClient, random::SplitMix64,
+};
 
 const HOST: &str = "db.test";
 
@@ -20,6 +22,10 @@ fn entry(resolution: &str, endpoints: &[(&str, &str)]) -> String {
 }
 
 fn build(clusters: &Clusters, entry: &str) -> ClusterSet {
+    build_with(clusters, entry, None)
+}
+
+fn build_with(clusters: &Clusters, entry: &str, section: Option<LoadBalancing>) -> ClusterSet {
     let (mut issues, mesh) = (Issues::default(), MeshConfig::default());
     let rule = "---\nkind: DestinationRule\nmetadata: {name: db}\nspec:\n  host: db.test\n  subsets: [{name: v1, labels: \
                 {version: v1}}, {name: v2, labels: {version: v2}}]\n";
@@ -28,7 +34,9 @@ fn build(clusters: &Clusters, entry: &str) -> ClusterSet {
     let rules = documents.iter().filter(|document| document.kind() == "DestinationRule");
     let rules: Vec<_> = rules.filter_map(|d| DestinationRule::from_document(d, &mut issues)).map(Arc::new).collect();
     assert!(!issues.has_errors(), "{issues}");
-    clusters.build(&registry, &DestinationRules::new(&rules), &Workload::new("default", "client"), &mesh)
+    let rules = DestinationRules::new(&rules);
+    let rules = section.map_or_else(|| rules.clone(), |section| rules.clone().with_load_balancing(section));
+    clusters.build(&registry, &rules, &Workload::new("default", "client"), &mesh)
 }
 
 fn cluster(set: &ClusterSet, subset: Option<&str>) -> Cluster {
@@ -124,6 +132,30 @@ async fn a_name_stands_until_it_is_answered_and_others_are_asked_when_it_changes
     // An empty answer is an answer.
     clusters.tell(&want, Origin::Names, Update::Reset(Vec::new()));
     assert_eq!(hosts(&cluster(&set, None)), ["10.0.0.5"]);
+}
+
+/// Issue "Priorities and localities": deterministic subsetting, here of one service by its policy. A step of a source leads
+/// where the whole would, and never to more endpoints than a client has.
+#[tokio::test]
+async fn a_client_that_has_some_of_the_endpoints_still_does_after_a_step() {
+    let mut issues = Issues::default();
+    let yaml = "apiVersion: mesh.rs/v1\nkind: MeshPolicy\nmetadata: {name: p}\nspec:\n  loadBalancing:\n  - {hosts: \
+                [db.test], subsetting: {size: 2}}\n";
+    let documents = Document::parse_all("p.yaml", yaml, &mut issues);
+    let section = LoadBalancing::from_document(&documents[0], &mut issues).unwrap();
+    let (clusters, mut wants) = Clusters::discovering(SubsetClient::Seed(1), 1, false);
+    let documents = entry("STATIC", &[("10.0.0.1", "v1"), ("10.0.0.2", "v1"), ("10.0.0.3", "v1")]);
+    let set = build_with(&clusters, &documents, Some(section.clone()));
+    pick(&cluster(&set, None));
+    let want = wants.next().await.unwrap();
+    let adds = (4..20).map(|n| Update::Add(endpoint(&format!("10.0.0.{n}"), "v1")));
+    let removes = (6..20).map(|n| Update::Remove(endpoint(&format!("10.0.0.{n}"), "").address.clone()));
+    for update in adds.chain(removes) {
+        clusters.tell(&want, Origin::Given(0), update.clone());
+        let stepped = hosts(&cluster(&set, None));
+        let built = build_with(&clusters, &documents, Some(section.clone()));
+        assert_eq!((stepped.len(), &stepped), (2, &hosts(&cluster(&built, None))), "{update:?}");
+    }
 }
 
 /// Step by step or as a whole, every cluster has the endpoints that are its own: a step for each, and again from nothing.
