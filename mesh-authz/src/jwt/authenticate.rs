@@ -85,7 +85,7 @@ where
     }
 }
 
-/// Envoy's reply (istio.md 1.7): what is wrong as the body, and RFC 6750 section 3's challenge.
+/// Envoy's reply (reference 1.7): what is wrong as the body, and RFC 6750 section 3's challenge.
 fn refusal(why: InvalidToken, uri: &Uri, host: Option<&str>) -> Error {
     let scheme = uri.scheme().unwrap_or(&Scheme::HTTP);
     let host = uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default();

@@ -16,7 +16,7 @@ pub(super) enum Location {
 }
 
 impl Location {
-    /// istio.md 1.7: "default locations `Authorization: Bearer ` (case-sensitive; `bearer`/`Basic` = no token) and
+    /// reference 1.7: "default locations `Authorization: Bearer ` (case-sensitive; `bearer`/`Basic` = no token) and
     /// `?access_token=`"
     pub(super) fn defaults() -> Vec<Self> {
         vec![Self::Header(header::AUTHORIZATION, "Bearer ".into()), Self::Param("access_token".into())]

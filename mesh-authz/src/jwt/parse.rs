@@ -182,7 +182,7 @@ impl Reader<'_> {
         })
     }
 
-    /// istio.md 1.7: "jwks inline > jwksUri > OIDC discovery of issuer"
+    /// reference 1.7: "jwks inline > jwksUri > OIDC discovery of issuer"
     fn keys(&mut self, spec: &RuleSpec) -> Option<KeySource> {
         if !spec.jwks.is_empty() && !spec.jwks_uri.is_empty() {
             self.error("jwks", "only one of jwks or jwksUri can be set");
@@ -208,7 +208,7 @@ impl Reader<'_> {
         Some(KeySource::Discovery(location.into()))
     }
 
-    /// istio.md 1.7: "fromHeaders(name,prefix)/fromParams/fromCookies replace defaults"
+    /// reference 1.7: "fromHeaders(name,prefix)/fromParams/fromCookies replace defaults"
     fn locations(&mut self, spec: &RuleSpec) -> Vec<Location> {
         let mut locations = Vec::new();
         for (index, HeaderSpec { name, prefix }) in spec.from_headers.iter().enumerate() {

@@ -13,7 +13,7 @@ use super::{
     token::Token,
 };
 
-/// istio.md 1.7: "clock skew 60 s on exp and nbf"
+/// reference 1.7: "clock skew 60 s on exp and nbf"
 const SKEW: u64 = 60;
 
 /// One element of `jwtRules`, checked.
@@ -96,7 +96,7 @@ impl JwtRule {
     fn principal(&self, token: Token<'_>) -> RequestPrincipal {
         let mut claims = token.claims;
         for name in ["scope", "permission"].into_iter().chain(self.spaced.iter().map(|name| &**name)) {
-            // istio.md 1.7: "spaceDelimitedClaims + always `scope`,`permission` split for matching"
+            // reference 1.7: "spaceDelimitedClaims + always `scope`,`permission` split for matching"
             if let Some(Value::String(text)) = claims.get(name) {
                 let list: Vec<_> = text.split(' ').filter(|word| !word.is_empty()).map(Value::from).collect();
                 claims.insert(name.into(), list.into());
@@ -106,7 +106,7 @@ impl JwtRule {
     }
 }
 
-/// istio.md 1.7: "`aud1/` ≡ `aud1`"; envoy audience checker: the scheme of a URL does not count either.
+/// reference 1.7: "`aud1/` ≡ `aud1`"; envoy audience checker: the scheme of a URL does not count either.
 pub(super) fn plain_audience(audience: &str) -> &str {
     let bare = audience.strip_prefix("http://").or_else(|| audience.strip_prefix("https://")).unwrap_or(audience);
     bare.strip_suffix('/').unwrap_or(bare)

@@ -44,7 +44,7 @@ impl RequestAuthentications {
     ) -> Self {
         let selected = policies.into_iter().filter(|policy| policy.selects(workload, root_namespace));
         let mut rules: Vec<_> = selected.flat_map(|policy| policy.rules().iter().cloned()).collect();
-        // istio authn newPolicyApplier: "rules concatenated, sorted by issuer" (istio.md 1.7).
+        // istio authn newPolicyApplier: "rules concatenated, sorted by issuer" (reference 1.7).
         rules.sort_by(|a, b| a.issuer.cmp(&b.issuer));
         let mut ours: Vec<_> = rules
             .iter()
@@ -80,10 +80,10 @@ impl RequestAuthentications {
         keys: &KeyStore,
     ) -> Authenticated {
         for name in &self.ours {
-            // istio.md 1.7: "forged copies of those headers are removed even without token"
+            // reference 1.7: "forged copies of those headers are removed even without token"
             headers.remove(name);
         }
-        // istio.md 1.7: "CORS preflight bypasses JWT"
+        // reference 1.7: "CORS preflight bypasses JWT"
         let preflight = method == Method::OPTIONS
             && headers.contains_key(header::ORIGIN)
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -95,7 +95,7 @@ impl RequestAuthentications {
             for location in &rule.locations {
                 for token in location.tokens(uri, headers) {
                     match rule.check(token, now, keys) {
-                        // istio.md 1.7: "one valid token suffices even if another location holds a bad one"
+                        // reference 1.7: "one valid token suffices even if another location holds a bad one"
                         Ok(principal) => {
                             let payload = token.split('.').nth(1).unwrap_or_default().to_owned();
                             rule.pass_on(&principal, &payload, location, uri, headers);

@@ -154,7 +154,7 @@ fn refused(message: &str, by: &Authenticated) {
 
 #[test]
 fn verdicts_are_envoys() {
-    // istio.md 1.7, as measured (t7): "bad => 401", "clock skew 60 s on exp and nbf", "aud string or list; `aud1/` ≡ `aud1`"
+    // reference 1.7, as measured (t7): "bad => 401", "clock skew 60 s on exp and nbf", "aud string or list; `aud1/` ≡ `aud1`"
     let signer = Signer::es256();
     let set = set(&rule("iss1", &signer, ""));
     for (claims, message) in [
@@ -316,7 +316,7 @@ fn key_sets_are_checked() {
 
 #[test]
 fn tokens_are_taken_out_or_passed_on() {
-    // istio.md 1.7: "token stripped from header **and query** unless `forwardOriginalToken`", "outputPayloadToHeader = base64url
+    // reference 1.7: "token stripped from header **and query** unless `forwardOriginalToken`", "outputPayloadToHeader = base64url
     // payload; outputClaimToHeaders (nested `a.b`); forged copies of those headers are removed even without token"
     let signer = Signer::es256();
     let fields = ", outputPayloadToHeader: x-payload, outputClaimToHeaders: [{header: x-sub, claim: sub}, \
@@ -347,7 +347,7 @@ fn tokens_are_taken_out_or_passed_on() {
 
 #[test]
 fn what_is_no_bearer_is_no_token() {
-    // istio.md 1.7: "default locations `Authorization: Bearer ` (case-sensitive; `bearer`/`Basic` = no token)"
+    // reference 1.7: "default locations `Authorization: Bearer ` (case-sensitive; `bearer`/`Basic` = no token)"
     let signer = Signer::es256();
     let set = set(&rule("iss1", &signer, ""));
     let token = signer.token(json!({}));
@@ -356,7 +356,7 @@ fn what_is_no_bearer_is_no_token() {
         assert_eq!(checked.by, Authenticated::Anonymous, "{authorization}");
         assert_eq!(checked.headers["authorization"], authorization);
     }
-    // istio.md 1.7: "CORS preflight bypasses JWT"
+    // reference 1.7: "CORS preflight bypasses JWT"
     let preflight =
         [("authorization", "Bearer garbage"), ("origin", "https://o"), ("access-control-request-method", "GET")];
     assert_eq!(check(&set, Method::OPTIONS, "/", &preflight).by, Authenticated::Anonymous);
@@ -368,7 +368,7 @@ fn what_is_no_bearer_is_no_token() {
 
 #[test]
 fn one_good_token_is_enough() {
-    // istio.md 1.7: "n rules => OR(P1..Pn, AND(valid-or-missing each)) => **one valid token suffices even if another location
+    // reference 1.7: "n rules => OR(P1..Pn, AND(valid-or-missing each)) => **one valid token suffices even if another location
     // holds a bad one**"
     let (one, two) = (Signer::es256(), Signer::es256());
     let rules = format!(
@@ -397,7 +397,7 @@ fn one_good_token_is_enough() {
 
 #[test]
 fn without_keys_no_token_is_good() {
-    // istio.md 1.7: "**fetch failure fails closed** (a JWKS nobody can sign for => every presented token 401)"
+    // reference 1.7: "**fetch failure fails closed** (a JWKS nobody can sign for => every presented token 401)"
     let signer = Signer::es256();
     let set = set("{issuer: iss1, audiences: [aud1], jwksUri: 'https://keys.example.com/a'}");
     let keys = KeyStore::default();
@@ -473,7 +473,7 @@ fn errors_say_where_and_what() {
 
 #[tokio::test]
 async fn the_layer_answers_as_envoy_does() {
-    // istio.md 1.7: "401 + `www-authenticate: Bearer realm=\"…\", error=\"invalid_token\"`; [...] wrong/missing aud => **403**"
+    // reference 1.7: "401 + `www-authenticate: Bearer realm=\"…\", error=\"invalid_token\"`; [...] wrong/missing aud => **403**"
     let signer = Signer::es256();
     let rules = Arc::new(ArcSwap::from_pointee(set(&rule("iss1", &signer, ""))));
     let layer = AuthenticateLayer::new(rules, KeyStore::default());

@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn issuer_and_subject_are_a_pair() {
-        // istio.md 1.8: "split at **last** `/`: iss/sub; `*`, `iss/*`, `*/sub`, `*suffix`, `prefix*`"
+        // reference 1.8: "split at **last** `/`: iss/sub; `*`, `iss/*`, `*/sub`, `*suffix`, `prefix*`"
         for (pattern, issuer, subject, matches) in [
             ("*", "a", "b", true),
             ("a/b", "a", "b", true),

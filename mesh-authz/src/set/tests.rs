@@ -215,7 +215,7 @@ fn claims(claims: serde_json::Value) -> RequestPrincipal {
 
 #[test]
 fn conditions_on_headers() {
-    // istio.md 1.8: "missing attribute | positive match false, `notValues` true", and security.md 2.1: "Multi-valued headers:
+    // reference 1.8: "missing attribute | positive match false, `notValues` true", and security.md 2.1: "Multi-valued headers:
     // match each value separately [...] DENY: any value matches [...] ALLOW positive: all values must match".
     for (condition, sent, expected) in [
         (r#"values: ["a"]"#, &[("x", "a")][..], [true, true]),
@@ -231,7 +231,7 @@ fn conditions_on_headers() {
         (r#"notValues: ["a"]"#, &[("x", "a"), ("x", "b")], [false, true]),
         (r#"values: ["*b"], notValues: ["ab"]"#, &[("x", "cb")], [true, true]),
         (r#"values: ["*b"], notValues: ["ab"]"#, &[("x", "ab")], [false, false]),
-        // istio.md 1.8: "for request.headers/methods/hosts it compiles to `present_match`, which **does** accept an empty value"
+        // reference 1.8: "for request.headers/methods/hosts it compiles to `present_match`, which **does** accept an empty value"
         (r#"values: ["*"]"#, &[("x", "")], [true, true]),
         (r#"values: ["*"]"#, &[], [false, false]),
         (r#"values: [""]"#, &[("x", "")], [true, true]),
@@ -245,7 +245,7 @@ fn conditions_on_headers() {
 
 #[test]
 fn conditions_on_tokens() {
-    // istio.md 1.8: "claims/aud/azp match string **or** list member"
+    // reference 1.8: "claims/aud/azp match string **or** list member"
     let user = claims(serde_json::json!({
         "iss": "https://issuer", "sub": "ada", "aud": ["shop", "web"], "azp": "app", "groups": ["a", "b"],
         "nested": {"level": ["x"], "number": 5}, "empty": "", "flag": true
@@ -362,7 +362,7 @@ fn all_conditions_of_a_rule_must_hold() {
 #[test]
 fn a_port_is_no_way_past_a_host() {
     // istio bulletin 2021-008: an exact host in a DENY did not match `host:port`. Every other use is Envoy's, on the
-    // authority as sent (istio.md 1.8: "on `:authority` **including port**, case-insensitive").
+    // authority as sent (reference 1.8: "on `:authority` **including port**, case-insensitive").
     for (action, field, host, allowed) in [
         ("DENY", r#"hosts: ["secret.com"]"#, "Secret.com", false),
         ("DENY", r#"hosts: ["secret.com"]"#, "secret.com:80", false),

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_principal_needs_issuer_and_subject() {
-        // istio.md 1.7: "principal = `iss/sub` only when both non-empty"
+        // reference 1.7: "principal = `iss/sub` only when both non-empty"
         for (claims, principal) in [
             (json!({"iss": "a/b", "sub": "c"}), Some("a/b/c")),
             (json!({"iss": "a", "sub": ""}), None),

@@ -172,7 +172,7 @@ fn against(base: &Uri, location: &str) -> Option<Uri> {
         parts.path_and_query = Some(location.parse().ok()?);
         return Uri::from_parts(parts).ok();
     }
-    location.parse().ok().filter(|uri: &Uri| uri.host().is_some())
+    location.parse().ok().filter(|uri: &Uri| uri.scheme().is_some() && uri.host().is_some())
 }
 
 /// Link-local addresses, where clouds keep the credentials of their machines, and the like (RFC 3927, RFC 4291 2.5.6).

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use rand::{Rng, RngExt as _};
 use tokio::time::Instant;
 
-/// istio.md 1.7: "remote mode cache 5 min"; a tenth more or less, so that a fleet does not ask as one.
+/// reference 1.7: "remote mode cache 5 min"; a tenth more or less, so that a fleet does not ask as one.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// After a failure, doubled with each.
 const RETRY: Duration = Duration::from_secs(1);
