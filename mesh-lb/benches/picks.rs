@@ -38,6 +38,7 @@ struct Table(BTreeMap<String, Vec<f64>>);
 
 impl Table {
     /// One round of a case: what it takes each of so many times.
+    #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
     fn round(&mut self, case: String, times: u32, mut run: impl FnMut()) {
         // The caches are as a busy client has them.
         (0..times.saturating_sub(64)).for_each(|_| run());

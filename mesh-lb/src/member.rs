@@ -230,7 +230,10 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{Barrier, atomic::AtomicUsize},
+        sync::{
+            Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
         thread,
     };
 
