@@ -73,10 +73,9 @@ impl Cluster {
 
     /// Prequal: a member told its load, in answer to a probe or with a response. Who has left is forgotten.
     pub fn report(&self, member: &Arc<Member>, report: LoadReport, now: Instant) {
-        if self.prequal().is_none() {
-            return;
-        }
-        member.latency().promise(nanos(report.latency));
+        let Some(settings) = self.prequal() else { return };
+        let until = self.nanos(now).saturating_add(nanos(settings.probe_max_age()));
+        member.latency().promise(nanos(report.latency), until);
         for picker in self.0.endpoints.load().levels.pickers() {
             picker.report(member, report, self.nanos(now));
         }

@@ -44,10 +44,12 @@ impl Cluster {
     pub fn apply(&self, updates: impl IntoIterator<Item = Update>) {
         let mut index = self.0.index.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.0.endpoints.load_full();
-        let known = index.get_or_insert_with(|| Index::of(&before.members));
+        // Not there in the meantime: where `updates` panics, the index is of a list that nobody has.
+        let known = index.take().unwrap_or_else(|| Index::of(&before.members));
         let mut change = Change { cluster: self, list: before.members.edit(), index: known, steps: Some(Vec::new()) };
         updates.into_iter().for_each(|update| change.take(update));
         let (members, steps) = (change.list.finish(), change.steps);
+        *index = Some(change.index);
         match steps {
             Some(steps) if steps.is_empty() => {}
             Some(steps) => self.replace(&members, || before.after(members.clone(), &steps, &self.0.policy)),
@@ -71,7 +73,7 @@ impl Cluster {
 struct Change<'a> {
     cluster: &'a Cluster,
     list: Edit,
-    index: &'a mut Index,
+    index: Index,
     /// `None`: all is new.
     steps: Option<Vec<Step>>,
 }
@@ -95,7 +97,7 @@ impl Change<'_> {
     fn reset(&mut self, endpoints: Vec<Arc<Endpoint>>) {
         let list = std::mem::replace(&mut self.list, Members::default().edit()).finish();
         let members = self.cluster.join(&list, true, endpoints);
-        *self.index = Index::of(&members);
+        self.index = Index::of(&members);
         self.list = members.edit();
         self.steps = None;
     }

@@ -58,9 +58,11 @@ struct Place {
     picker: Picker,
 }
 
-/// What ejections leave, from one generation until somebody returns.
+/// What ejections leave, from when somebody returned until the next one does, and in one generation.
 struct Health {
     generation: u64,
+    /// Requests read the clock before they pick: one may be of a moment before the last return.
+    since: u64,
     until: u64,
     load: PriorityLoad,
     /// Of each level, the places' weights.
@@ -73,7 +75,7 @@ const UPDATE_FREQUENCY: usize = 2;
 impl Health {
     /// Never true.
     fn unknown() -> Self {
-        Self { generation: u64::MAX, until: 0, load: PriorityLoad::default(), weights: Box::default() }
+        Self { generation: u64::MAX, since: 0, until: 0, load: PriorityLoad::default(), weights: Box::default() }
     }
 }
 
@@ -239,7 +241,7 @@ impl Levels {
 
     fn health(&self, ejections: Ejections) -> Guard<Arc<Health>> {
         let health = self.health.load();
-        if health.generation == ejections.generation && ejections.now < health.until {
+        if health.generation == ejections.generation && (health.since..health.until).contains(&ejections.now) {
             return health;
         }
         let health = Arc::new(self.work_out(ejections));
@@ -281,10 +283,19 @@ impl Levels {
     }
 
     fn work_out(&self, Ejections { now, generation, panic_threshold }: Ejections) -> Health {
-        let mut until = u64::MAX;
+        let (mut since, mut until) = (0, u64::MAX);
         let mut count = |members: &Members| {
-            let ejected = members.iter().map(|member| member.detector().ejected_until()).filter(|end| now < *end);
-            let ejected = ejected.inspect(|end| until = until.min(*end)).count();
+            let ends = members.iter().map(|member| member.detector().ejected_until());
+            let ejected = ends.filter(|end| {
+                let ejected = now < *end;
+                if ejected {
+                    until = until.min(*end)
+                } else {
+                    since = since.max(*end)
+                }
+                ejected
+            });
+            let ejected = ejected.count();
             LevelHealth::new((members.len() - ejected) as u64, members.len() as u64)
         };
         let levels: Vec<_> = self.levels.iter().map(|level| count(&level.members)).collect();
@@ -301,7 +312,7 @@ impl Levels {
             }
         });
         let weights = weights.collect();
-        Health { generation, until, load: PriorityLoad::of(&levels, panic_threshold), weights }
+        Health { generation, since, until, load: PriorityLoad::of(&levels, panic_threshold), weights }
     }
 }
 

@@ -114,7 +114,8 @@ struct Shared {
     connections: Arc<Connections>,
     /// Past this time nobody is ejected: most picks look no further.
     ejected_until: AtomicU64,
-    /// The interval that requests are counted in, where rates are asked for.
+    /// When the interval began that requests are counted in, where rates are asked for: in nanoseconds, as the next
+    /// configuration may have intervals of another length.
     counting: AtomicU64,
     /// One ejection at a time, so that the cap holds. Never held in a pick.
     ejecting: sync::Mutex<()>,
@@ -494,7 +495,7 @@ impl Cluster {
         let Some(policy) = &self.0.policy.outlier_detection else { return };
         let now = self.0.shared.since_epoch(now);
         if policy.counts_rates() {
-            self.sweep(policy, policy.interval_of(now));
+            self.sweep(policy, policy.start_of(policy.interval_of(now)));
         }
         if !member.detector().record(policy, outcome, now) {
             return;
@@ -504,16 +505,17 @@ impl Cluster {
     }
 
     /// With the first request of an interval: eject those whose rate in the last one stood out, as of its end.
-    fn sweep(&self, policy: &OutlierDetection, interval: u64) {
+    fn sweep(&self, policy: &OutlierDetection, began: u64) {
         let counting = &self.0.shared.counting;
-        if counting.load(Ordering::Acquire) >= interval {
+        if counting.load(Ordering::Acquire) >= began {
             return;
         }
         let _one = self.0.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = counting.load(Ordering::Acquire);
-        if ended >= interval {
+        let before = counting.load(Ordering::Acquire);
+        if before >= began {
             return;
         }
+        let ended = policy.interval_of(Duration::from_nanos(before));
         let Some(snapshot) = self.0.shared.in_force.load_full() else { return };
         let now = policy.end_of(ended);
         let counted: Vec<_> = snapshot.members.iter().filter(|member| !member.detector().is_ejected(now)).collect();
@@ -523,7 +525,7 @@ impl Cluster {
             let many = policy.failure_percentage.iter().flat_map(|rule| rule.outliers(&rates));
             rare.chain(many).for_each(|index| self.eject(policy, counted[index], now));
         }
-        counting.store(interval, Ordering::Release);
+        counting.store(began, Ordering::Release);
     }
 
     /// The lock is held.

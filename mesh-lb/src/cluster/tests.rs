@@ -273,6 +273,34 @@ fn a_rate_that_stands_out_is_ejected_on_the_sweep() {
     assert_eq!(ejected(&cluster, start + Duration::from_secs(41)), 0, "30 s after the sweep at 10 s");
 }
 
+/// Another configuration has sweeps at other times: they are no later for those that were before.
+#[test]
+fn sweeps_go_on_where_the_interval_changes() {
+    let rule = |interval: &str| {
+        format!(
+            "{ENTRY}---\nkind: DestinationRule\nmetadata: {{name: db}}\nspec:\n  host: db.test\n  trafficPolicy: \
+             {{outlierDetection: {{consecutive5xxErrors: 0, maxEjectionPercent: 100, interval: {interval}}}}}\n"
+        )
+    };
+    let mut config = Config::new();
+    let before = db(&config.build(&rule("1s")), None);
+    let start = before.0.shared.epoch;
+    let counting = |cluster: &Cluster, at: u64| {
+        let mut detection = cluster.policy().outlier_detection.clone().unwrap();
+        let rule = crate::FailurePercentage { minimum_hosts: 1, request_volume: 1, threshold: 100 };
+        detection.failure_percentage = Some(rule);
+        let now = Duration::from_secs(at);
+        cluster.sweep(&detection, detection.start_of(detection.interval_of(now)));
+        let member = &cluster.members()[0];
+        let _ = member.detector().record(&detection, Outcome::ServerError, now);
+        cluster.is_ejected(member, start + now)
+    };
+    assert!(!counting(&before, 1000));
+    let after = db(&config.build(&rule("10s")), None);
+    assert!(!counting(&after, 1005));
+    assert!(counting(&after, 1012), "the sweep at 1,010 s");
+}
+
 #[test]
 fn without_outlier_detection_nobody_is_ejected() {
     let cluster = Cluster::new(name(), ClusterPolicy::default(), endpoints(1));
@@ -553,6 +581,28 @@ fn shares_of_places() {
     assert_eq!(picks(&cluster, now, &[]), [0, 2000, 0, 0]);
     cluster.record(&members[1], Outcome::ServerError, now);
     assert_eq!(picks(&cluster, now, &[]), [0; 4], "eu/2 has no share, whatever happens");
+}
+
+/// Requests read the clock and then pick: one that is a moment behind another one must find what was true at its own.
+#[test]
+fn a_clock_that_is_behind_finds_what_is_left() {
+    let shares = "localityLbSetting: {distribute: [{from: eu/*, to: {eu/1: 80, us: 20}}]}";
+    for policy in [OUTLIER.to_owned(), format!("loadBalancer: {{simple: ROUND_ROBIN, {shares}}}, {OUTLIER}")] {
+        let cluster = placed(&policy);
+        let (now, members) = (clock::now(), cluster.members());
+        (0..2).for_each(|n| cluster.record(&members[n], Outcome::ServerError, now));
+        // Somebody else is out for longer: so health is looked at after the first two are back.
+        let later = now + Duration::from_secs(30);
+        cluster.record(&members[2], Outcome::ServerError, later);
+        let back = (0..60).map(|n| now + Duration::from_secs(n));
+        let back = back.filter(|at| !cluster.is_ejected(&members[0], *at)).find(|at| *at > now).unwrap();
+        let before = back - Duration::from_secs(1);
+        assert!(cluster.is_ejected(&members[0], before) && cluster.is_ejected(&members[2], back));
+        assert_eq!(picks(&cluster, before, &[]), [0, 0, 0, 2000], "{policy}");
+        let counts = picks(&cluster, back, &[]);
+        assert_eq!(counts[0] + counts[1] + counts[3], 2000, "{policy}: {counts:?}");
+        assert_eq!(picks(&cluster, before, &[]), [0, 0, 0, 2000], "{policy}");
+    }
 }
 
 /// envoy recalculatePerPriorityPanic: only where all levels together cannot carry everything.

@@ -133,6 +133,7 @@ impl Order {
     }
 
     fn next_free(&mut self, table: &[u32], size: u32) -> usize {
+        let mut passed = 0;
         loop {
             let slot = self.at as usize;
             self.at += self.skip;
@@ -141,6 +142,11 @@ impl Order {
             }
             if table[slot] == FREE {
                 return slot;
+            }
+            passed += 1;
+            if passed == size {
+                // It has come round: the size is no prime, and the free ones are elsewhere.
+                self.skip = 1;
             }
         }
     }
@@ -248,6 +254,17 @@ mod tests {
         let none = Maglev::new::<&str>(&[], 65_537);
         assert!(none.is_empty() && none.pick(1, 0).is_none());
         assert_eq!(Maglev::new(&hosts(&[1, 1]), 0).pick(3, 0).map(|host| host < 2), Some(true), "2 slots at least");
+    }
+
+    /// From code a size may be anything: an order that does not reach every slot goes on slot by slot.
+    #[test]
+    fn a_size_that_is_no_prime_has_a_table_all_the_same() {
+        for size in 2..200 {
+            for weights in [&[1, 1][..], &[1, 3, 2], &[1; 40]] {
+                let table = Maglev::new(&hosts(weights), size);
+                assert!((0..u64::from(size)).all(|slot| table.pick(slot, 0).is_some_and(|host| host < weights.len())));
+            }
+        }
     }
 
     /// Envoy's loop over all hosts in every round, for weights of any kind.

@@ -64,6 +64,8 @@ pub(crate) struct Latency {
     aversion: Aversion,
     /// The latency of its last report, in nanoseconds; 0: there was none.
     promised: AtomicU64,
+    /// Requests that are sent from then on were promised nothing: the report is too old, or nobody asks for any more.
+    promised_until: AtomicU64,
     /// Where its member was found last among those of its picker: a place to look first.
     found_at: AtomicU32,
 }
@@ -106,7 +108,7 @@ impl Latency {
             }
         }
         match how {
-            Ended::Answered if !self.broke_promise(took) => self.aversion.succeeded(outcomes),
+            Ended::Answered if !self.broke_promise(took, sent) => self.aversion.succeeded(outcomes),
             Ended::Abandoned => {}
             _ => self.aversion.failed(sent, at, outcomes, members),
         }
@@ -117,14 +119,17 @@ impl Latency {
         self.silence.gone();
     }
 
-    /// The endpoint said how long its answers take.
-    pub(crate) fn promise(&self, nanos: u64) {
+    /// The endpoint said how long its answers take; it is believed for a while.
+    pub(crate) fn promise(&self, nanos: u64, until: u64) {
         self.promised.store(nanos, Ordering::Relaxed);
+        self.promised_until.store(until, Ordering::Relaxed);
     }
 
-    fn broke_promise(&self, took: u64) -> bool {
+    fn broke_promise(&self, took: u64, sent: u64) -> bool {
         let promised = self.promised.load(Ordering::Relaxed);
-        promised > 0 && took > promised.max(SHORTEST).saturating_mul(BROKEN)
+        promised > 0
+            && sent < self.promised_until.load(Ordering::Relaxed)
+            && took > promised.max(SHORTEST).saturating_mul(BROKEN)
     }
 
     /// Should somebody else be asked?

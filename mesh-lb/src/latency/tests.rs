@@ -206,11 +206,16 @@ fn a_broken_promise_is_a_failure() {
     service.others(2_000);
     service.request(&endpoint, Ended::Answered, 2_000 * MS);
     assert!(!service.avoids(&endpoint), "nothing was promised");
-    endpoint.promise(10 * MS);
+    endpoint.promise(10 * MS, service.now + 1_000 * MS);
     service.request(&endpoint, Ended::Answered, 100 * MS);
     assert!(!service.avoids(&endpoint));
+    let other = Latency::default();
+    other.promise(10 * MS, service.now);
+    service.request(&other, Ended::Answered, 2_000 * MS);
+    assert!(!service.avoids(&other), "that was promised to earlier requests");
+    endpoint.promise(10 * MS, service.now + 50 * MS);
     service.request(&endpoint, Ended::Answered, 100 * MS + 1);
-    assert!(service.avoids(&endpoint));
+    assert!(service.avoids(&endpoint), "what was promised when it was sent");
 }
 
 /// Hostile: clocks that go back, times without end.

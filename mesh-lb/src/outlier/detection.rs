@@ -103,8 +103,13 @@ impl OutlierDetection {
         super::nanos(now) / super::nanos(self.interval).max(1)
     }
 
+    /// When an interval begins, in nanoseconds.
+    pub(crate) fn start_of(&self, interval: u64) -> u64 {
+        super::nanos(self.interval).max(1).saturating_mul(interval)
+    }
+
     /// When an interval ends: the sweep.
     pub(crate) fn end_of(&self, interval: u64) -> Duration {
-        Duration::from_nanos(super::nanos(self.interval).max(1).saturating_mul(interval.saturating_add(1)))
+        Duration::from_nanos(self.start_of(interval.saturating_add(1)))
     }
 }

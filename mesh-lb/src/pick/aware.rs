@@ -48,7 +48,7 @@ impl Picker {
             let silence = latency.silence(at.now, tau) as u64;
             Some(Candidate { index, usable, silence, in_flight: member.in_flight() })
         };
-        pool.choose(at.now, know)
+        pool.choose(at.now, self.members.len(), know)
             .or_else(|| self.better_of_two(allowed, at, rng, |member, weight| f64::from(member.in_flight()) / weight))
     }
 
@@ -130,7 +130,9 @@ impl Picker {
         targets: &mut ProbeTargets,
     ) {
         let Policy::Prequal(pool) = &self.policy else { return };
-        let due = pool.take_due(now, self.members.len());
+        // Who may not be asked is not missing in the pool.
+        let others = self.members.iter().filter(|member| allowed(member)).take(Prequal::MOST).count();
+        let due = pool.take_due(now, others);
         for sent in 0..due {
             let new = |member: &Member| allowed(member) && !targets.contains(member);
             match self.draw(&new, None, rng).filter(|_| targets.has_room()) {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -122,8 +122,15 @@ impl Pool {
     ///
     /// NSDI'24 Prequal, 4: "If all probes in the pool are hot, the one with the lowest RIF is chosen; otherwise, the cold
     /// one with the lowest latency."
-    pub(crate) fn choose(&self, now: u64, know: impl Fn(&Arc<Member>) -> Option<Candidate>) -> Option<usize> {
-        let mut state = self.state.try_lock().ok()?;
+    ///
+    /// `n`: how many servers there are.
+    pub(crate) fn choose(&self, now: u64, n: usize, know: impl Fn(&Arc<Member>) -> Option<Candidate>) -> Option<usize> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            // Somebody panicked who had it: answers are answers all the same.
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         state.count(&self.settings, now);
         state.forget_old(&self.settings, now);
         let chosen = state.best(know);
@@ -132,7 +139,7 @@ impl Pool {
         }
         state.removals += self.settings.removals().0;
         for _ in 0..take_whole(&mut state.removals) {
-            state.remove();
+            state.remove(self.enough(n));
         }
         chosen.map(|(_, index)| index)
     }
@@ -162,7 +169,7 @@ impl Pool {
         state.probes.push(Probe { member, rif: report.rif, own, latency, at: now, left });
     }
 
-    /// How many probes are due; `n`: how many servers there are.
+    /// How many probes are due; `n`: how many servers there are to ask, as far as those are fewer than can be asked at once.
     pub(crate) fn take_due(&self, now: u64, n: usize) -> usize {
         let mut state = self.state();
         let asked = state.chosen.is_some_and(|chosen| now.saturating_sub(chosen) < IDLE);
@@ -173,7 +180,7 @@ impl Pool {
         if now.saturating_sub(state.probed) >= nanos(self.settings.probe_max_age()) {
             state.awaited = 0;
         }
-        let missing = ENOUGH.min(n).saturating_sub(state.probes.len() + state.awaited);
+        let missing = self.enough(n).saturating_sub(state.probes.len() + state.awaited);
         let whole = take_whole(&mut state.due) + take_whole(&mut state.due_always);
         let due = whole.max(missing).min(Prequal::MOST).min(n);
         if due > 0 {
@@ -192,6 +199,11 @@ impl Pool {
     /// Forget the members that are not here any more.
     pub(crate) fn retain(&self, here: impl Fn(&Arc<Member>) -> bool) {
         self.state().probes.retain(|probe| here(&probe.member));
+    }
+
+    /// Answers below which others are asked for: no more than there may be.
+    fn enough(&self, n: usize) -> usize {
+        ENOUGH.min(n).min(self.settings.pool_size())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -261,10 +273,10 @@ impl State {
         }
     }
 
-    /// NSDI'24 Prequal, 4: the oldest and the worst in turn; the worst is the hottest if any is hot, else the slowest. A
-    /// choice needs two: these stay.
-    fn remove(&mut self) {
-        if self.probes.len() <= FEW {
+    /// NSDI'24 Prequal, 4: the oldest and the worst in turn; the worst is the hottest if any is hot, else the slowest. As
+    /// many as are `enough` stay: another one would be asked for at once, and a busy client would never stop to ask.
+    fn remove(&mut self, enough: usize) {
+        if self.probes.len() <= enough.max(FEW) {
             return;
         }
         let worst = self.worst;

@@ -66,7 +66,7 @@ impl Default for Prequal {
 
 impl Prequal {
     /// The most probes at a time.
-    pub(super) const MOST: usize = 16;
+    pub(crate) const MOST: usize = 16;
 
     /// r_probe: probes for each request, fractions allowed. Default 2. Each costs the client and a server about what a
     /// small request does; reports that ride on responses replace them.

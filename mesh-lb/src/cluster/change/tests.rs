@@ -217,3 +217,19 @@ fn a_table_that_a_runtime_left_undone_is_made_by_the_next_pick() {
         thread::yield_now();
     }
 }
+
+/// What the caller's iterator does is its own affair: steps that were not taken leave nothing behind.
+#[test]
+fn steps_that_panic_are_none() {
+    let all: Vec<_> = (0..10).map(|n| endpoint(n, 0, 1)).collect();
+    let cluster = cluster(ClusterPolicy::default(), all[..6].to_vec());
+    let remove = |n: usize| Update::Remove(all[n].address.clone());
+    cluster.apply([remove(5)]);
+    let steps = (0..3).map(|n| if n < 2 { remove(n) } else { panic!("the caller's") });
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cluster.apply(steps))).is_err());
+    assert_eq!(cluster.endpoints(), all[..5]);
+    cluster.apply([remove(0), remove(1), remove(4), Update::Add(all[7].clone())]);
+    let mut left = cluster.endpoints();
+    left.sort_by(|a, b| a.address.cmp(&b.address));
+    assert_eq!(left, [all[2].clone(), all[3].clone(), all[7].clone()]);
+}

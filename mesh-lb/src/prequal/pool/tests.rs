@@ -36,7 +36,7 @@ impl Client {
 
     /// A request that stays.
     fn choose(&self, now: u64) -> Option<usize> {
-        let chosen = self.pool.choose(now, |member| self.know(member));
+        let chosen = self.pool.choose(now, self.members.len(), |member| self.know(member));
         chosen.inspect(|member| self.members[*member].load().add())
     }
 
@@ -146,12 +146,12 @@ fn who_may_not_be_chosen_is_not() {
             let known = client.know(member)?;
             Some(Candidate { usable: known.index >= from, ..known })
         };
-        client.pool.choose(0, know)
+        client.pool.choose(0, 8, know)
     };
     assert_eq!((usable(2), usable(6), usable(7), usable(8)), (Some(2), Some(6), None, None));
     assert_eq!(client.known().len(), 8, "they may be usable again");
     let gone = |member: &Arc<Member>| client.know(member).filter(|known| known.index > 3);
-    assert_eq!(client.pool.choose(0, gone), Some(4));
+    assert_eq!(client.pool.choose(0, 8, gone), Some(4));
     assert_eq!(client.known().len(), 4, "who left is forgotten");
 }
 
@@ -164,7 +164,7 @@ fn a_silence_corrects_an_answer() {
         let known = client.know(member)?;
         Some(Candidate { silence: if known.index == 0 { 5 * MS } else { 0 }, ..known })
     };
-    assert_eq!(client.pool.choose(0, know), Some(1));
+    assert_eq!(client.pool.choose(0, 4, know), Some(1));
 }
 
 /// NSDI'24 Prequal, 4: a probe expires after a second.
@@ -206,7 +206,7 @@ fn the_oldest_and_the_worst_are_removed_in_turn() {
     for _ in 0..20 {
         client.choose(0);
     }
-    assert_eq!(left(&client).len(), 2, "a choice needs two");
+    assert_eq!(left(&client).len(), 4, "with fewer, others would be asked for");
 }
 
 /// load-balancing.md 2.1: b_reuse = max{1, (1+d)/((1-m/n) r_probe - r_remove)}, with its check values for m = 16, n = 100.
@@ -270,6 +270,46 @@ fn reports_on_responses_stand_for_probes() {
     // Without them it asks again as before.
     let later: usize = (0..200).map(|_| (client.choose(0), client.pool.take_due(0, 100)).1).sum();
     assert!((370..=410).contains(&later), "{later}");
+}
+
+/// The same with few servers: what is removed from the pool is not asked for again and again.
+#[test]
+fn a_busy_client_of_few_servers_asks_no_more_than_of_many() {
+    for n in [2, 3, 4, 5, 20] {
+        let client = Client::new(n, Prequal::default());
+        let mut sent = 0;
+        for request in 0..1_000 {
+            let chosen = client.choose(0);
+            let due = client.pool.take_due(0, n);
+            (0..due).for_each(|probe| client.report((request + probe) % n, 0, MS, 0));
+            sent += due;
+            chosen.into_iter().for_each(|chosen| client.answered(chosen));
+            client.report(chosen.unwrap_or(request % n), 0, MS, 0);
+        }
+        // An eighth of two for each request, and the first ones.
+        assert!((240..=270).contains(&sent), "{n} servers: {sent}");
+    }
+}
+
+/// A pool that is full has enough, though it has fewer than four.
+#[test]
+fn a_small_pool_is_full_too() {
+    for size in 2..=4 {
+        let client = Client::new(20, lasting().with_pool_size(size).unwrap());
+        (0..20).for_each(|member| client.report(member, 0, MS, 0));
+        assert!(client.choose(0).is_some());
+        assert_eq!((0..100).map(|_| client.pool.take_due(0, 20)).sum::<usize>(), 0, "{size}");
+    }
+}
+
+/// A choice that panicked took nothing with it.
+#[test]
+fn a_panic_leaves_the_pool() {
+    let client = Client::new(4, lasting());
+    (0..4).for_each(|member| client.report(member, 0, MS, 0));
+    let panics = || client.pool.choose(0, 4, |_| panic!("a bug"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    assert!(client.choose(0).is_some());
 }
 
 /// NSDI'24 Prequal, 4: it probes also when idle.
