@@ -783,3 +783,22 @@ fn places_without_weights_share_a_ring() {
     };
     assert_eq!(chosen(0), chosen(1));
 }
+
+/// Prequal: who may not be asked is not asked for, so a pool without it is full.
+#[test]
+fn a_member_that_is_out_is_not_missing_among_answers() {
+    let policy = detecting(100, 0).with_load_balancer(crate::Prequal::default().into());
+    let (cluster, now, mut rng) = (Cluster::new(name(), policy, endpoints(3)), clock::now(), SplitMix64(1));
+    let members = cluster.members();
+    cluster.record(&members[2], Outcome::ServerError, now);
+    let _ = cluster.pick(now, &mut rng, &[]).unwrap();
+    let mut asked = 0;
+    for _ in 0..50 {
+        for member in cluster.probes_due(now, &mut rng) {
+            assert!(!Arc::ptr_eq(&member, &members[2]));
+            cluster.report(&member, crate::LoadReport::new(1, Duration::from_millis(3)), now);
+            asked += 1;
+        }
+    }
+    assert!((2..=4).contains(&asked), "{asked} for one request");
+}
