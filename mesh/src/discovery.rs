@@ -49,7 +49,7 @@ impl Discovery {
         Clusters::discovering(client, self.given.len(), self.names.is_some())
     }
 
-    /// Follow what is wanted, until there is nobody to want anything.
+    /// Follow what is wanted, until the mesh ends it.
     pub(crate) async fn run(self, clusters: Clusters, mut wants: Wants) {
         let mut following = JoinSet::new();
         loop {

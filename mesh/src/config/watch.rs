@@ -100,19 +100,24 @@ impl Watch {
     /// The next change.
     pub(crate) async fn changed(&mut self) -> Texts {
         loop {
-            match tokio::time::timeout(POLL, self.events.recv()).await {
+            let told = match tokio::time::timeout(POLL, self.events.recv()).await {
                 Ok(Some(())) => {
                     tokio::time::sleep(self.writing.pause()).await;
                     while self.events.try_recv().is_ok() {}
+                    true
                 }
                 // No watcher: poll alone.
-                Ok(None) => tokio::time::sleep(POLL).await,
-                Err(_) => {}
-            }
+                Ok(None) => {
+                    tokio::time::sleep(POLL).await;
+                    false
+                }
+                Err(_) => false,
+            };
             let mut texts = self.read().await;
             while texts != self.last {
                 // A writer in the middle of its work: only what reads the same twice is a state that was meant.
-                let pause = self.writing.pause();
+                // Where nobody is told of writers, there may be one.
+                let pause = if told { self.writing.pause() } else { SETTLE };
                 tokio::time::sleep(pause).await;
                 let again = self.read().await;
                 // Nobody began to write meanwhile, either.
@@ -157,6 +162,18 @@ mod tests {
         let (sender, events) = mpsc::channel(1);
         let last = reader.read();
         (Watch { reader, events, writing: Writing::default(), last, _watcher: None }, sender)
+    }
+
+    /// On a network mount nobody says that a file is open: what was found by looking is looked at again only later.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_nobody_told_of_gets_time_to_be_finished() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", "kind: A");
+        let (mut watch, _sender) = watched(&scratch);
+        scratch.write("a.yaml", "kind: B");
+        let began = Instant::now();
+        watch.changed().await;
+        assert!(began.elapsed() >= POLL + SETTLE, "{:?}", began.elapsed());
     }
 
     #[test]
