@@ -61,7 +61,6 @@ struct Spec {
 struct RuleSpec {
     issuer: String,
     audiences: Vec<String>,
-    #[serde(alias = "jwks_uri")]
     jwks_uri: String,
     jwks: String,
     from_headers: Vec<HeaderSpec>,
