@@ -7,6 +7,7 @@
 //! Cells are few: threads beyond them share the last one, and add to it as everybody did before. A thread that ends leaves
 //! its cell, with what is in it, to the next one.
 
+#[cfg(not(all(test, feature = "loom")))]
 use std::sync::{Mutex, PoisonError};
 
 use crate::sync::atomic::{AtomicU32, Ordering};

@@ -4,10 +4,7 @@
 
 mod common;
 
-use std::{
-    convert::Infallible,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{convert::Infallible, time::UNIX_EPOCH};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::{Router, extract::Request as AxumRequest, routing::get as route};
@@ -31,7 +28,7 @@ impl Issuer {
     }
 
     fn token(&self, subject: &str, seconds: i64) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = mesh_core::clock::wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let until = now.saturating_add_signed(seconds);
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let claims = format!(r#"{{"iss":"me","sub":"{subject}","aud":"a","exp":{until},"scope":"read write"}}"#);

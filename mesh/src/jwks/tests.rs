@@ -27,10 +27,13 @@ use crate::network::Tcp;
 const KEYS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"KID","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
+/// Path, status, body or location.
+type Answers = Vec<(&'static str, u16, String)>;
+
 /// An issuer: answers by path, and counts.
 struct Issuer {
     address: SocketAddr,
-    answers: Arc<Mutex<Vec<(&'static str, u16, String)>>>,
+    answers: Arc<Mutex<Answers>>,
     asked: Arc<AtomicUsize>,
     task: AbortHandle,
 }
@@ -45,7 +48,7 @@ impl Issuer {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answers = Arc::new(Mutex::new(Vec::<(&str, u16, String)>::new()));
+        let answers = Arc::new(Mutex::new(Answers::new()));
         let asked = Arc::new(AtomicUsize::new(0));
         let (for_task, count) = (Arc::clone(&answers), Arc::clone(&asked));
         let task = tokio::spawn(async move {
