@@ -96,7 +96,7 @@ impl PolicySet {
         let mut set = Self { not_ready: false, ..Self::deny_all_not_ready() };
         for policy in policies {
             let rules: Vec<_> = policy.rules().iter().map(|rule| rule.in_mesh(trust_domains)).collect();
-            set.needs_connection |= rules.iter().any(Rule::needs_connection);
+            set.needs_connection |= policy.action() != Action::Audit && rules.iter().any(Rule::needs_connection);
             let list = match policy.action() {
                 Action::Allow => &mut set.allow,
                 Action::Deny => &mut set.deny,

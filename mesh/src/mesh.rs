@@ -293,6 +293,10 @@ impl Inner {
         self.in_force.store(Some(Arc::new(compiled.clusters)));
         self.inbound.telemetry.set_services(compiled.own_services);
         self.inbound.path_normalization.store(Arc::new(compiled.path_normalization));
+        // Keys that no rule names any more are fetched anew when one does again.
+        let named: Vec<_> =
+            compiled.authentications.remote_keys().filter_map(|(source, _)| source.location()).cloned().collect();
+        self.inbound.keys.retain(|known| named.iter().any(|location| **location == *known));
         self.inbound.authentications.store(Arc::new(compiled.authentications));
         self.inbound.policies.store(Arc::new(compiled.policies));
         self.inbound.peer_authentication.store(Arc::new(PeerAuth {

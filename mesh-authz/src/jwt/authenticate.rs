@@ -90,7 +90,8 @@ fn refusal(why: InvalidToken, uri: &Uri, host: Option<&str>) -> Error {
     let scheme = uri.scheme().unwrap_or(&Scheme::HTTP);
     let host = uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default();
     let line = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    // A quote in it would end the realm early: no URI has one, and a value that cannot be a header is left out.
+    // envoy Http::Utility::buildOriginalUri: so much of it. A quote would end the realm early.
+    let line: String = line.chars().take(256).filter(|c| *c != '"').collect();
     let challenge = format!("Bearer realm=\"{scheme}://{host}{line}\", error=\"invalid_token\"");
     let challenge = HeaderValue::try_from(challenge).ok();
     let reason = if why == InvalidToken::Audience { Reason::WrongAudience } else { Reason::Unauthenticated };

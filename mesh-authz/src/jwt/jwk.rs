@@ -12,6 +12,8 @@ use super::strict::StrictObject;
 
 /// Larger answers are no key sets.
 const KEYS: usize = 100;
+/// Of keys that a token without an id could be by, so many are tried: whoever calls decides how often (reference security 2.4).
+const TRIED: usize = 8;
 
 /// The public keys of an issuer.
 #[derive(Clone, Debug, Default)]
@@ -128,26 +130,38 @@ impl JwkSet {
     /// # Errors
     /// Where the set is no set, a key contradicts itself, or none is left.
     pub fn parse(json: &str) -> Result<Self, InvalidJwks> {
+        let (set, mut bad) = Self::parse_lenient(json)?;
+        if bad.is_empty() { Ok(set) } else { Err(bad.swap_remove(0)) }
+    }
+
+    /// The same for a set of somebody else's: RFC 7517 section 5, keys that cannot be used are passed over. They are told
+    /// beside the others.
+    ///
+    /// # Errors
+    /// Where the set is no set, or no key is left.
+    pub fn parse_lenient(json: &str) -> Result<(Self, Vec<InvalidJwks>), InvalidJwks> {
         let mut set = StrictObject::parse(json.as_bytes())?.0;
         let Some(Value::Array(list)) = set.remove("keys") else { return Err(InvalidJwks::NoKeys) };
         if list.len() > KEYS {
             return Err(InvalidJwks::TooMany(list.len()));
         }
-        let mut keys = Vec::with_capacity(list.len());
+        let (mut keys, mut bad) = (Vec::with_capacity(list.len()), Vec::new());
         for (index, key) in list.iter().enumerate() {
-            let object = key.as_object().ok_or(InvalidJwks::Key(index, "no object"))?;
-            keys.extend(Jwk::parse(object).map_err(|why| InvalidJwks::Key(index, why))?);
+            match key.as_object().ok_or("no object").and_then(Jwk::parse) {
+                Ok(key) => keys.extend(key),
+                Err(why) => bad.push(InvalidJwks::Key(index, why)),
+            }
         }
         if keys.is_empty() {
-            return Err(InvalidJwks::Empty);
+            return Err(if bad.is_empty() { InvalidJwks::Empty } else { bad.swap_remove(0) });
         }
-        Ok(Self { keys })
+        Ok((Self { keys }, bad))
     }
 
     /// envoy jwt_verify_lib verifyJwt: keys whose id and algorithm do not contradict the token's are tried in turn.
     pub(super) fn verify(&self, kid: Option<&str>, alg: Algorithm, signed: &[u8], signature: &[u8]) -> Verdict {
         let mut verdict = Verdict::NoKey;
-        for key in self.keys.iter().filter(|key| key.fits(kid, alg)) {
+        for key in self.keys.iter().filter(|key| key.fits(kid, alg)).take(TRIED) {
             if key.verify(alg, signed, signature) {
                 return Verdict::Good;
             }

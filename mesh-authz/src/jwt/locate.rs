@@ -1,6 +1,6 @@
 //! Where a request carries tokens, and how they are taken out of it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 
@@ -23,16 +23,17 @@ impl Location {
     }
 
     /// The tokens here, in the order in which they stand.
-    pub(super) fn tokens<'a>(&self, uri: &'a Uri, headers: &'a HeaderMap) -> Vec<&'a str> {
+    pub(super) fn tokens<'a>(&self, uri: &'a Uri, headers: &'a HeaderMap) -> Vec<Cow<'a, str>> {
         match self {
             Self::Header(name, prefix) => {
-                let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-                texts.filter_map(|text| text.strip_prefix(&**prefix)).map(token_of).collect()
+                let values = headers.get_all(name).iter();
+                values.filter_map(|value| behind(value.as_bytes(), prefix.as_bytes())).collect()
             }
-            Self::Param(name) => params(uri).filter_map(|(key, value)| (key == &**name).then_some(value)).collect(),
-            Self::Cookie(name) => {
-                cookies(headers).filter_map(|(key, value)| (key == &**name).then_some(value)).collect()
-            }
+            Self::Param(name) => params(uri).filter_map(|(key, value)| (*key == **name).then_some(value)).collect(),
+            Self::Cookie(name) => cookies(headers)
+                .into_iter()
+                .filter_map(|(key, value)| (key == **name).then_some(value.into()))
+                .collect(),
         }
     }
 
@@ -48,27 +49,55 @@ impl Location {
     }
 }
 
-/// envoy jwt_authn extractor.cc: what follows the prefix up to the first character that no token has.
-fn token_of(text: &str) -> &str {
-    let end =
-        text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '='))).unwrap_or(text.len());
-    &text[..end]
+/// envoy jwt_authn extractor.cc extractJWT: the prefix is looked for anywhere in the value, and what follows it is the token, to
+/// the end: what is no part of a token there makes it a bad one. Bytes that are no text do not hide it.
+fn behind<'a>(value: &'a [u8], prefix: &[u8]) -> Option<Cow<'a, str>> {
+    if prefix.is_empty() {
+        return Some(String::from_utf8_lossy(value));
+    }
+    let at = value.windows(prefix.len()).position(|part| part == prefix)? + prefix.len();
+    let rest = value.get(at..)?;
+    let start = rest.iter().position(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte)).unwrap_or(0);
+    Some(String::from_utf8_lossy(&rest[start..]))
 }
 
-fn params(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
-    let query = uri.query().unwrap_or_default();
-    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+/// Names and values as an application reads them.
+fn params(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(key, value)| (decoded(key), decoded(value)))
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
+/// RFC 3986 2.1, once. A `%` that begins no escape stands for itself.
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return text.into();
+    }
+    let (bytes, mut out, mut at) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let digits =
+            bytes.get(at + 1..at + 3).filter(|digits| byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let escaped = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        out.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned().into()
+}
+
+fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut cookies = Vec::new();
+    for value in headers.get_all(header::COOKIE) {
+        for pair in String::from_utf8_lossy(value.as_bytes()).split(';') {
+            if let Some((key, value)) = pair.split_once('=') {
+                cookies.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned()));
+            }
+        }
+    }
+    cookies
 }
 
 fn remove_param(uri: &mut Uri, name: &str) {
     let Some(query) = uri.query() else { return };
-    let kept = query.split('&').filter(|pair| pair.split_once('=').map_or(*pair, |(key, _)| key) != name);
+    let kept = query.split('&').filter(|pair| decoded(pair.split_once('=').map_or(*pair, |(key, _)| key)) != name);
     let kept: Vec<_> = kept.collect();
     let line = if kept.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), kept.join("&")) };
     let mut parts = uri.clone().into_parts();
@@ -96,6 +125,7 @@ mod tests {
             ("/p?z=1&access_token=a", "/p?z=1"),
             ("/p?access_token=a", "/p"),
             ("/p?access_token=a&access_token=b", "/p"),
+            ("/p?access%5Ftoken=a&z=%31", "/p?z=%31"),
             ("/p?access_tokens=a", "/p?access_tokens=a"),
             ("/p", "/p"),
             ("http://h:1/p?access_token", "http://h:1/p"),
@@ -109,15 +139,22 @@ mod tests {
     #[test]
     fn tokens_by_place() {
         let mut headers = HeaderMap::new();
-        headers.append("authorization", "Bearer a.b-c_d= x".parse().unwrap());
+        headers.append("authorization", "Bearer a.b-c_d=".parse().unwrap());
         headers.append("authorization", "bearer z".parse().unwrap());
+        headers.append("x", "other Bearer  y, Bearer z".parse().unwrap());
+        headers.append("bytes", HeaderValue::from_bytes(b"Bearer q\xff").unwrap());
         headers.append("cookie", "a=1; t=x.y.z; other=2".parse().unwrap());
-        headers.append("cookie", "t=\"q\"".parse().unwrap());
-        let uri: Uri = "/?t=1&t=2".parse().unwrap();
+        headers.append("cookie", HeaderValue::from_bytes(b"t=\"q\"; b=\xff").unwrap());
+        let uri: Uri = "/?t=1&%74=2%2E&u".parse().unwrap();
         let tokens =
             |location: Location| location.tokens(&uri, &headers).into_iter().map(String::from).collect::<Vec<_>>();
-        assert_eq!(tokens(Location::defaults().remove(0)), ["a.b-c_d="]);
-        assert_eq!(tokens(Location::Param("t".into())), ["1", "2"]);
+        let header = |name: &'static str| Location::Header(HeaderName::from_static(name), "Bearer ".into());
+        assert_eq!(tokens(header("authorization")), ["a.b-c_d="]);
+        // To the end, from wherever the prefix is, whatever bytes there are: none of these is a good token.
+        assert_eq!(tokens(header("x")), ["y, Bearer z"]);
+        assert_eq!(tokens(header("bytes")), ["q\u{fffd}"]);
+        assert_eq!(tokens(Location::Header(HeaderName::from_static("x"), "".into())), ["other Bearer  y, Bearer z"]);
+        assert_eq!(tokens(Location::Param("t".into())), ["1", "2."]);
         assert_eq!(tokens(Location::Cookie("t".into())), ["x.y.z", "q"]);
         assert!(tokens(Location::Cookie("u".into())).is_empty());
     }

@@ -16,6 +16,8 @@ use super::{
 /// reference 1.7: "clock skew 60 s on exp and nbf"
 const SKEW: u64 = 60;
 
+const ALWAYS_SPACED: [&str; 2] = ["scope", "permission"];
+
 /// One element of `jwtRules`, checked.
 #[derive(Clone, Debug)]
 pub(super) struct JwtRule {
@@ -37,6 +39,9 @@ pub(super) struct JwtRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidToken {
+    /// One place has several.
+    #[error("Jwt is given more than once in one place")]
+    Twice,
     /// It is not written as a token is.
     #[error("{0}")]
     Malformed(&'static str),
@@ -93,9 +98,14 @@ impl JwtRule {
         }
     }
 
+    /// Is the text of this claim a list, by spaces?
+    pub(super) fn is_spaced(&self, claim: &str) -> bool {
+        ALWAYS_SPACED.contains(&claim) || self.spaced.iter().any(|name| **name == *claim)
+    }
+
     fn principal(&self, token: Token<'_>) -> RequestPrincipal {
         let mut claims = token.claims;
-        for name in ["scope", "permission"].into_iter().chain(self.spaced.iter().map(|name| &**name)) {
+        for name in ALWAYS_SPACED.into_iter().chain(self.spaced.iter().map(|name| &**name)) {
             // reference 1.7: "spaceDelimitedClaims + always `scope`,`permission` split for matching"
             if let Some(Value::String(text)) = claims.get(name) {
                 let list: Vec<_> = text.split(' ').filter(|word| !word.is_empty()).map(Value::from).collect();
@@ -120,8 +130,13 @@ pub(super) fn named_claim<'a>(principal: &'a RequestPrincipal, name: &str) -> Op
 /// A claim as a header carries it: text, a number or a boolean.
 ///
 /// istio security/v1beta1 ClaimToHeader: "Only claims of type string, int or bool are supported."
-pub(super) fn claim_text(claim: &Value) -> Option<String> {
+pub(super) fn claim_text(claim: &Value, spaced: bool) -> Option<String> {
     match claim {
+        // It was text, and is a list for policies.
+        Value::Array(words) if spaced => {
+            let words: Option<Vec<_>> = words.iter().map(Value::as_str).collect();
+            words.map(|words| words.join(" "))
+        }
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(claim.to_string()),
         _ => None,

@@ -79,8 +79,10 @@ impl RequestAuthentications {
         now: u64,
         keys: &KeyStore,
     ) -> Authenticated {
-        for name in &self.ours {
-            // reference 1.7: "forged copies of those headers are removed even without token"
+        // reference 1.7: "forged copies of those headers are removed even without token"; in every spelling that an
+        // application may take for the same name.
+        let forged = |name: &HeaderName| self.ours.iter().any(|ours| is_same(ours, name));
+        while let Some(name) = headers.keys().find(|name| forged(name)).cloned() {
             headers.remove(name);
         }
         // reference 1.7: "CORS preflight bypasses JWT"
@@ -93,8 +95,13 @@ impl RequestAuthentications {
         let mut refused: Option<InvalidToken> = None;
         for rule in &self.rules {
             for location in &rule.locations {
-                for token in location.tokens(uri, headers) {
-                    match rule.check(token, now, keys) {
+                let tokens = location.tokens(uri, headers);
+                if tokens.len() > 1 {
+                    // reference security 2.4: of two tokens in one place the application may read the other one.
+                    return Authenticated::Refused(InvalidToken::Twice);
+                }
+                for token in tokens {
+                    match rule.check(&token, now, keys) {
                         // reference 1.7: "one valid token suffices even if another location holds a bad one"
                         Ok(principal) => {
                             let payload = token.split('.').nth(1).unwrap_or_default().to_owned();
@@ -110,6 +117,14 @@ impl RequestAuthentications {
         }
         refused.map_or(Authenticated::Anonymous, Authenticated::Refused)
     }
+}
+
+/// `_` and `-` are one to CGI and its descendants.
+fn is_same(a: &HeaderName, b: &HeaderName) -> bool {
+    let plain = |name: &'_ HeaderName| {
+        name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte }).collect::<Vec<_>>()
+    };
+    a.as_str().len() == b.as_str().len() && plain(a) == plain(b)
 }
 
 impl JwtRule {
@@ -130,7 +145,8 @@ impl JwtRule {
             headers.insert(name, value);
         }
         for (name, claim) in &self.claim_headers {
-            let claim = named_claim(principal, claim).and_then(claim_text);
+            let spaced = self.is_spaced(claim);
+            let claim = named_claim(principal, claim).and_then(|claim| claim_text(claim, spaced));
             if let Some(value) = claim.and_then(|text| header_value(&text)) {
                 headers.insert(name, value);
             }

@@ -196,7 +196,7 @@ fn what_is_no_token_says_so() {
         ("garbage".into(), sections),
         ("a.b".into(), sections),
         ("a.b.c.d".into(), sections),
-        ("=.b.c".into(), "Jwt header is an invalid Base64url encoded"),
+        ("a=.b.c".into(), "Jwt header is an invalid Base64url encoded"),
         (format!("{}.b.c", base64("[]")), "Jwt header is an invalid JSON"),
         (signer.raw("{}", "{}"), "Jwt header [alg] field is required and must be a string"),
         (signer.raw(r#"{"alg":5}"#, "{}"), "Jwt header [alg] field is required and must be a string"),
@@ -341,7 +341,8 @@ fn tokens_are_taken_out_or_passed_on() {
     let checked = check(&forwarding, Method::GET, "/", &[("authorization", &authorization)]);
     assert_eq!(checked.headers["authorization"], authorization);
 
-    let forged = check(&plain, Method::GET, "/", &[("x-sub", "mallory"), ("x-payload", "zzz"), ("x-other", "1")]);
+    let forged = [("x-sub", "mallory"), ("x-payload", "zzz"), ("x_sub", "mallory"), ("x-other", "1")];
+    let forged = check(&plain, Method::GET, "/", &forged);
     assert_eq!((forged.by, forged.headers.len()), (Authenticated::Anonymous, 1));
 }
 
@@ -393,6 +394,47 @@ fn one_good_token_is_enough() {
     refused("Jwt issuer is not configured", &check(&[("authorization", &bearer(&second))]).by);
     // Wrong prefix: no token.
     assert_eq!(check(&[("x-jwt", &second)]).by, Authenticated::Anonymous);
+}
+
+#[test]
+fn two_tokens_in_one_place_are_none() {
+    // reference security 2.4: ">1 token => [...] **reject 401**": a good one must not carry a forged one past.
+    let signer = Signer::es256();
+    let set =
+        set(&rule("iss1", &signer, ", fromHeaders: [{name: a, prefix: 'T '}], fromParams: [t], fromCookies: [t]"));
+    let good = signer.token(json!({}));
+    let (twice, tok, cookie) = (format!("/?t={good}&%74=forged"), format!("T {good}"), format!("t=forged; t={good}"));
+    for (uri, headers) in [
+        (twice.as_str(), &[][..]),
+        ("/", &[("a", tok.as_str()), ("a", "T forged")]),
+        ("/", &[("cookie", cookie.as_str())]),
+    ] {
+        refused("Jwt is given more than once in one place", &check(&set, Method::GET, uri, headers).by);
+    }
+    let comma = format!("T {good}, T forged");
+    refused("Jwt signature is an invalid Base64url encoded", &check(&set, Method::GET, "/", &[("a", &comma)]).by);
+    assert!(matches!(check(&set, Method::GET, &format!("/?%74={good}"), &[]).by, Authenticated::By(_)));
+}
+
+#[test]
+fn scopes_are_text_for_the_application() {
+    let signer = Signer::es256();
+    let set = set(&rule("iss1", &signer, ", outputClaimToHeaders: [{header: x-scope, claim: scope}]"));
+    let authorization = format!("Bearer {}", signer.token(json!({"scope": "read write"})));
+    let checked = check(&set, Method::GET, "/", &[("authorization", &authorization)]);
+    assert_eq!(checked.headers["x-scope"], "read write");
+}
+
+#[test]
+fn a_bad_key_of_somebody_elses_set_spoils_no_other() {
+    // RFC 7517 section 5: "Implementations SHOULD ignore JWKs within a JWK Set that use [...] values that are out of the
+    // supported ranges."
+    let (good, mut small) = (Signer::es256(), Signer::rsa("RS256", &RSA_PKCS1_SHA256));
+    small.jwk["n"] = json!(base64([255; 128]));
+    let text = jwks(&[&small, &good]);
+    assert!(JwkSet::parse(&text).is_err());
+    let (_, bad) = JwkSet::parse_lenient(&text).unwrap();
+    assert_eq!(bad.iter().map(ToString::to_string).collect::<Vec<_>>(), ["key 0: an RSA key below 2048 bits"]);
 }
 
 #[test]

@@ -97,6 +97,10 @@ impl Condition {
 
 impl HeaderCondition {
     fn matches(&self, request: &RequestView<'_>) -> bool {
+        if let (Some(host), true) = (request.host, self.name == http::header::HOST) {
+            // envoy HeaderMap: `host` is the authority, which HTTP/2 sends without such a header.
+            return self.field.matches(|pattern| pattern.matches_header(host.as_bytes()));
+        }
         let values = || request.headers.into_iter().flat_map(|headers| headers.get_all(&self.name));
         let holds = |value: &http::HeaderValue| self.field.matches(|pattern| pattern.matches_header(value.as_bytes()));
         match (values().next().is_none(), self.all) {

@@ -80,9 +80,14 @@ impl ServiceAccount {
 
 impl HostValue {
     fn matches(&self, host: &str) -> bool {
+        if self.pattern.matches_ignoring_case(host) {
+            return true;
+        }
         let port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        self.pattern.matches_ignoring_case(host)
-            || (self.any_port && port.is_some_and(|(host, _)| self.pattern.matches_ignoring_case(host)))
+        let alone = port.map_or(host, |(alone, _)| alone);
+        // Nor is the dot of a name's root (RFC 1034 3.1).
+        let rootless = alone.strip_suffix('.').unwrap_or(alone);
+        self.any_port && [alone, rootless].into_iter().any(|host| self.pattern.matches_ignoring_case(host))
     }
 }
 

@@ -244,6 +244,17 @@ fn conditions_on_headers() {
 }
 
 #[test]
+fn the_host_is_a_header_whoever_sends_it() {
+    // HTTP/2 has no Host header: the authority is it.
+    let rules = r#"[{when: [{key: "request.headers[Host]", values: ["secret.com"]}]}]"#;
+    for (host, expected) in [("secret.com", true), ("open.com", false)] {
+        let none = headers(&[]);
+        let view = RequestView { host: Some(host), headers: Some(&none), ..RequestView::new("GET", "/") };
+        assert_eq!(matches(rules, &view), [expected; 2], "{host}");
+    }
+}
+
+#[test]
 fn conditions_on_tokens() {
     // reference 1.8: "claims/aud/azp match string **or** list member"
     let user = claims(serde_json::json!({
@@ -368,6 +379,9 @@ fn a_port_is_no_way_past_a_host() {
         ("DENY", r#"hosts: ["secret.com"]"#, "secret.com:80", false),
         ("DENY", r#"hosts: ["secret.com"]"#, "secret.com:8080", false),
         ("DENY", r#"hosts: ["*.com"]"#, "secret.com:8080", false),
+        ("DENY", r#"hosts: ["secret.com"]"#, "secret.com.", false),
+        ("DENY", r#"hosts: ["secret.com"]"#, "secret.com.:80", false),
+        ("ALLOW", r#"hosts: ["open.com"]"#, "open.com.", false),
         ("DENY", r#"hosts: ["secret.com:8080"]"#, "secret.com:80", true),
         ("DENY", r#"hosts: ["secret.com"]"#, "secret.com.eu:80", true),
         ("DENY", r#"notHosts: ["open.com"]"#, "open.com", true),

@@ -3,7 +3,12 @@
 //! What is fetched is decided by whoever writes configuration, and its answer by whoever runs the issuer: so much is
 //! taken, from such addresses, and no more.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
@@ -67,13 +72,22 @@ impl Fetcher {
                         serde_json::from_slice(&text).map_err(|error| FetchError::Answer(error.into()))?;
                     // OpenID Connect Discovery 1.0 section 3: "jwks_uri REQUIRED".
                     let uri = answer.get("jwks_uri").and_then(|uri| uri.as_str());
-                    uri.ok_or_else(|| FetchError::Answer("it has no jwks_uri".into()))?.to_owned()
+                    let uri = uri.ok_or_else(|| FetchError::Answer("it has no jwks_uri".into()))?.to_owned();
+                    let is_secure = |text: &str| text.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"));
+                    if is_secure(location) && !is_secure(&uri) {
+                        return Err(FetchError::Answer("an https issuer names keys without https".into()));
+                    }
+                    uri
                 }
                 _ => return Err(FetchError::Url(String::new())),
             };
             let text = self.get(&location).await?;
             let text = std::str::from_utf8(&text).map_err(|error| FetchError::Answer(error.into()))?;
-            JwkSet::parse(text).map_err(|error| FetchError::Answer(error.into()))
+            let (set, bad) = JwkSet::parse_lenient(text).map_err(|error| FetchError::Answer(error.into()))?;
+            for why in bad {
+                tracing::warn!(target: "mesh::jwt", %location, %why, "a key is passed over");
+            }
+            Ok(set)
         };
         tokio::time::timeout(timeout, fetching).await.unwrap_or(Err(FetchError::Timeout(timeout)))
     }
@@ -178,14 +192,17 @@ fn against(base: &Uri, location: &str) -> Option<Uri> {
 /// Link-local addresses, where clouds keep the credentials of their machines, and the like (RFC 3927, RFC 4291 2.5.6).
 fn is_forbidden(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.octets() == [100, 100, 100, 200],
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_forbidden(v4.into()),
-            None => {
-                v6.is_unicast_link_local()
-                    || v6.is_unspecified()
-                    || v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+        IpAddr::V4(v4) => {
+            let metadata = [[100, 100, 100, 200], [168, 63, 129, 16], [192, 0, 0, 192]];
+            v4.is_link_local() || v4.is_unspecified() || metadata.contains(&v4.octets())
+        }
+        IpAddr::V6(v6) => match v6.segments() {
+            // Other forms of an IPv4 address: mapped, compatible, and NAT64 (RFC 6052).
+            [0, 0, 0, 0, 0, 0 | 0xffff, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] if (a, b) != (0, 1) => {
+                is_forbidden(Ipv4Addr::from(u32::from(a) << 16 | u32::from(b)).into())
             }
+            [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => true,
+            _ => v6.is_unicast_link_local() || v6.is_unspecified(),
         },
     }
 }
@@ -204,6 +221,10 @@ mod tests {
             ("100.100.100.200", true),
             ("0.0.0.0", true),
             ("::", true),
+            ("fd00:ec2::23", true),
+            ("64:ff9b::169.254.169.254", true),
+            ("168.63.129.16", true),
+            ("::1", false),
             ("10.0.0.1", false),
             ("127.0.0.1", false),
             ("2001:db8::1", false),

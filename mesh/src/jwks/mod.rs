@@ -16,13 +16,15 @@ pub(crate) use self::fetch::Fetcher;
 use self::schedule::Schedule;
 use crate::inbound::Inbound;
 
+/// Security does not wait longer for an issuer that does not answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How often a task looks whether a token named an unknown key.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Fetch what these rules need and nobody has: before they come into force.
 pub(crate) async fn prefetch(fetcher: &Fetcher, keys: &KeyStore, rules: &RequestAuthentications) {
     let missing = rules.remote_keys().filter(|(source, _)| keys.get(source).is_none());
-    let missing: Vec<_> = missing.map(|(source, timeout)| (source.clone(), timeout)).collect();
+    let missing: Vec<_> = missing.map(|(source, timeout)| (source.clone(), timeout.min(LONGEST_WAIT))).collect();
     let mut fetches = JoinSet::new();
     for (source, timeout) in missing {
         let (fetcher, keys) = (fetcher.clone(), keys.clone());
@@ -43,13 +45,13 @@ pub(crate) async fn follow(fetcher: Fetcher, inbound: Inbound) {
         let now = clock::now();
         let remote = || rules.remote_keys().filter_map(|(source, timeout)| Some((source.location()?, timeout)));
         let known = rules.remote_keys().filter(|(source, _)| keys.get(source).is_some());
-        let known = known.filter_map(|(source, _)| source.location()).filter(|location| !schedule.has(location));
+        let known =
+            known.filter_map(|(source, _)| source.location()).filter(|location| !schedule.has_fetched(location));
         let known: Vec<_> = known.cloned().collect();
         schedule.want(remote(), now);
         // Fetched before their rules came into force.
         known.iter().for_each(|location| schedule.fetched(location, now, &mut rand::rng()));
         if schedule.is_empty() {
-            keys.retain(|_| false);
             // The sender lives in `inbound`: the wait cannot fail.
             let _ = changed.changed().await;
             continue;

@@ -10,6 +10,8 @@ const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// After a failure, doubled with each.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Whatever a rule says: one location does not hold up all others.
+const LONGEST_FETCH: Duration = Duration::from_secs(30);
 /// A key that nobody knows is looked for so often at most: whoever calls can name any.
 const MISSED: Duration = Duration::from_secs(30);
 /// Keys that nobody could fetch again for so long are good no more (reference security 2.4).
@@ -35,7 +37,7 @@ impl Schedule {
             let new = Entry { due: now, timeout, fetched: None, failures: 0 };
             let entry = self.0.get(location).copied().or_else(|| before.remove(location)).unwrap_or(new);
             let timeout = timeout.max(self.0.get(location).map_or(Duration::ZERO, |entry| entry.timeout));
-            self.0.insert(Arc::clone(location), Entry { timeout, ..entry });
+            self.0.insert(Arc::clone(location), Entry { timeout: timeout.min(LONGEST_FETCH), ..entry });
         }
     }
 
@@ -49,8 +51,9 @@ impl Schedule {
         self.0.is_empty()
     }
 
-    pub(super) fn has(&self, location: &str) -> bool {
-        self.0.contains_key(location)
+    /// Was it fetched, as far as is known here?
+    pub(super) fn has_fetched(&self, location: &str) -> bool {
+        self.0.get(location).is_some_and(|entry| entry.fetched.is_some())
     }
 
     pub(super) fn fetched(&mut self, location: &str, now: Instant, rng: &mut impl Rng) {
@@ -75,7 +78,8 @@ impl Schedule {
     /// A token named a key that nobody knows: ask again where that was not done just now.
     pub(super) fn missed(&mut self, now: Instant) {
         for entry in self.0.values_mut() {
-            if entry.fetched.is_some_and(|fetched| now.duration_since(fetched) >= MISSED) {
+            // Where fetching fails, no token makes it faster.
+            if entry.failures == 0 && entry.fetched.is_some_and(|fetched| now.duration_since(fetched) >= MISSED) {
                 entry.due = entry.due.min(now);
             }
         }
@@ -136,6 +140,6 @@ mod tests {
         }
         assert_eq!(asked, 3);
         schedule.want([], at(200));
-        assert!(schedule.is_empty() && !schedule.has(&location));
+        assert!(schedule.is_empty() && !schedule.has_fetched(&location));
     }
 }
